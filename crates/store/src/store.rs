@@ -1,0 +1,76 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! The persistence trait.
+
+use std::ops::Deref;
+
+use crate::batch::Batch;
+use crate::committed::Committed;
+use crate::guarantees::Guarantees;
+use crate::key::{Key, KeyRange};
+use crate::page::Page;
+use crate::record::Record;
+use crate::ticket::Ticket;
+
+/// Somewhere records survive a crash.
+///
+/// One opened handle is the only writer of its namespace: opening the namespace again, in this process
+/// or another, raises its epoch, and every commit of the old handle is then
+/// [`Fenced`](crate::StoreError::Fenced). Inside a process any number of threads and tasks may use one
+/// handle. What a backend promises beyond that, and what it cannot, is in its [`Guarantees`]; the
+/// [conformance suite](crate::conformance) holds it to them.
+///
+/// The order of two commits is the order in which [`commit`](Store::commit) was *called*, as with LDK's
+/// `KVStore`: the work is submitted in the call, and the ticket only tells how it ended.
+pub trait Store: Send + Sync {
+	/// All of `batch` or nothing; refused with [`Conflict`](crate::StoreError::Conflict) if an
+	/// expectation does not hold.
+	///
+	/// # Failure Behavior and Persistence
+	/// When the ticket resolves with `Ok`, the batch is durable (with
+	/// [`Durability::Lazy`](crate::Durability::Lazy): it is ordered before every later commit, and lost
+	/// only together with them). A crash before that leaves all of it or nothing. Dropping the ticket
+	/// does not take the batch back. On `Err` nothing was written, except for
+	/// [`Indeterminate`](crate::StoreError::Indeterminate), after which the handle is
+	/// [`Poisoned`](crate::StoreError::Poisoned).
+	fn commit(&self, batch: Batch) -> Ticket<Committed>;
+
+	/// The record at `key`. Sees every commit whose ticket had resolved when it was called, and nothing
+	/// that is not durable.
+	fn get(&self, key: &Key) -> Ticket<Option<Record>>;
+
+	/// Up to `limit` records of `range`, in its direction, as of one moment. A page may hold fewer, and
+	/// [`Page::rest`] says whether there is more and where.
+	///
+	/// A damaged record ends the scan with an error that names it; it is never skipped.
+	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page>;
+
+	/// What this backend promises.
+	fn guarantees(&self) -> Guarantees;
+}
+
+impl<D> Store for D
+where
+	D: Deref + Send + Sync,
+	D::Target: Store,
+{
+	fn commit(&self, batch: Batch) -> Ticket<Committed> {
+		(**self).commit(batch)
+	}
+
+	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
+		(**self).get(key)
+	}
+
+	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
+		(**self).scan(range, limit)
+	}
+
+	fn guarantees(&self) -> Guarantees {
+		(**self).guarantees()
+	}
+}

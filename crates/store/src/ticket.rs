@@ -1,0 +1,270 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! The answer that a store owes: a [`Ticket`] is a `Future`, and can be waited for without a runtime.
+//!
+//! One concrete type for both kinds of callers keeps the [`Store`](crate::Store) trait object safe and
+//! lets the order of two requests be the order of the two calls: the work is submitted when the method
+//! is called, not when the ticket is first polled. Dropping a ticket does not take the work back.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::StoreError;
+
+/// An answer that may not be there yet.
+#[must_use = "the work goes on without it, but only its ticket tells how it ended"]
+pub struct Ticket<T>(Inner<T>);
+
+enum Inner<T> {
+	Ready(Option<Result<T, StoreError>>),
+	Shared(Arc<Shared<T>>),
+	/// The answer of another ticket, seen through a function.
+	Mapped(Box<dyn Answer<T>>),
+}
+
+/// Something that answers later: a ticket of another type and a function.
+trait Answer<T>: Send {
+	fn wait(self: Box<Self>) -> Result<T, StoreError>;
+	fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<T, StoreError>>;
+}
+
+struct Shared<T> {
+	state: Mutex<State<T>>,
+	changed: Condvar,
+	/// What a waiting thread does before it parks; see [`Ticket::pair_with_help`].
+	help: Option<Arc<dyn Help>>,
+}
+
+struct State<T> {
+	answer: Option<Result<T, StoreError>>,
+	waker: Option<Waker>,
+}
+
+/// Someone whose work a waiting thread can do.
+pub trait Help: Send + Sync {
+	/// Does some of what is waiting to be done, if nobody else is at it.
+	fn help(&self);
+}
+
+/// The store's end of a ticket.
+pub struct Completer<T>(Option<Arc<Shared<T>>>);
+
+impl<T> Ticket<T> {
+	/// A ticket whose answer is there.
+	pub fn ready(answer: Result<T, StoreError>) -> Self {
+		Self(Inner::Ready(Some(answer)))
+	}
+
+	/// A ticket and the end that completes it.
+	pub fn pair() -> (Completer<T>, Self) {
+		Self::shared(None)
+	}
+
+	/// As [`pair`](Ticket::pair); a thread that waits for the ticket calls `help` first, so that it
+	/// need not wait for another thread to wake up.
+	pub fn pair_with_help(help: Arc<dyn Help>) -> (Completer<T>, Self) {
+		Self::shared(Some(help))
+	}
+
+	/// Blocks this thread until the answer is there.
+	///
+	/// # Errors
+	/// The store's error.
+	pub fn wait(self) -> Result<T, StoreError> {
+		match self.0 {
+			Inner::Ready(answer) => answer.unwrap_or_else(|| Err(taken())),
+			Inner::Mapped(answer) => answer.wait(),
+			Inner::Shared(shared) => {
+				if let Some(help) = &shared.help {
+					help.help();
+				}
+				let mut state = shared.state.lock();
+				loop {
+					if let Some(answer) = state.answer.take() {
+						return answer;
+					}
+					shared.changed.wait(&mut state);
+				}
+			},
+		}
+	}
+
+	/// The same answer, seen through `f`. `f` runs when the answer is taken; what must happen even if
+	/// nobody takes it belongs into [`Batch::after_commit`](crate::Batch::after_commit).
+	pub fn then<U, F>(self, f: F) -> Ticket<U>
+	where
+		F: FnOnce(Result<T, StoreError>) -> Result<U, StoreError> + Send + 'static,
+		T: Send + 'static,
+		U: 'static,
+	{
+		Ticket(Inner::Mapped(Box::new(Then { ticket: self, f: Some(f) })))
+	}
+
+	fn shared(help: Option<Arc<dyn Help>>) -> (Completer<T>, Self) {
+		let state = Mutex::new(State { answer: None, waker: None });
+		let shared = Arc::new(Shared { state, changed: Condvar::new(), help });
+		(Completer(Some(Arc::clone(&shared))), Self(Inner::Shared(shared)))
+	}
+}
+
+impl<T> Unpin for Ticket<T> {}
+
+impl<T> Future for Ticket<T> {
+	type Output = Result<T, StoreError>;
+
+	fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+		match &mut self.0 {
+			Inner::Ready(answer) => Poll::Ready(answer.take().unwrap_or_else(|| Err(taken()))),
+			Inner::Mapped(answer) => answer.poll(context),
+			Inner::Shared(shared) => {
+				let mut state = shared.state.lock();
+				match state.answer.take() {
+					Some(answer) => Poll::Ready(answer),
+					None => {
+						state.waker = Some(context.waker().clone());
+						Poll::Pending
+					},
+				}
+			},
+		}
+	}
+}
+
+impl<T> fmt::Debug for Ticket<T> {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.write_str("Ticket")
+	}
+}
+
+impl<T> Completer<T> {
+	/// Gives the answer.
+	pub fn complete(mut self, answer: Result<T, StoreError>) {
+		if let Some(shared) = self.0.take() {
+			shared.complete(answer);
+		}
+	}
+}
+
+impl<T> Drop for Completer<T> {
+	/// A store that loses a request (its thread panicked) must not leave the caller waiting, and must
+	/// not claim to know how it ended.
+	fn drop(&mut self) {
+		if let Some(shared) = self.0.take() {
+			shared.complete(Err(StoreError::Indeterminate {
+				doing: "waiting for the store",
+				source: Arc::new(Abandoned),
+			}));
+		}
+	}
+}
+
+impl<T> fmt::Debug for Completer<T> {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.write_str("Completer")
+	}
+}
+
+impl<T> Shared<T> {
+	fn complete(&self, answer: Result<T, StoreError>) {
+		let waker = {
+			let mut state = self.state.lock();
+			state.answer = Some(answer);
+			state.waker.take()
+		};
+		self.changed.notify_all();
+		if let Some(waker) = waker {
+			waker.wake();
+		}
+	}
+}
+
+struct Then<T, F> {
+	ticket: Ticket<T>,
+	f: Option<F>,
+}
+
+impl<T, U, F> Answer<U> for Then<T, F>
+where
+	F: FnOnce(Result<T, StoreError>) -> Result<U, StoreError> + Send,
+	T: Send,
+{
+	fn wait(mut self: Box<Self>) -> Result<U, StoreError> {
+		let answer = self.ticket.wait();
+		self.f.take().map_or_else(|| Err(taken()), |f| f(answer))
+	}
+
+	fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<U, StoreError>> {
+		Pin::new(&mut self.ticket)
+			.poll(context)
+			.map(|answer| self.f.take().map_or_else(|| Err(taken()), |f| f(answer)))
+	}
+}
+
+#[derive(Debug)]
+struct Abandoned;
+
+impl fmt::Display for Abandoned {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.write_str("the store ended without an answer")
+	}
+}
+
+impl Error for Abandoned {}
+
+fn taken() -> StoreError {
+	StoreError::invalid("a ticket was polled after it had given its answer")
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use std::task::Wake;
+
+	struct Noop;
+
+	impl Wake for Noop {
+		fn wake(self: Arc<Self>) {}
+	}
+
+	fn poll<T>(ticket: &mut Ticket<T>) -> Poll<Result<T, StoreError>> {
+		let waker = Waker::from(Arc::new(Noop));
+		Pin::new(ticket).poll(&mut Context::from_waker(&waker))
+	}
+
+	#[test]
+	fn a_ticket_is_a_future_and_can_be_waited_for() {
+		let (completer, mut ticket) = Ticket::pair();
+		assert!(poll(&mut ticket).is_pending());
+		completer.complete(Ok(1));
+		assert!(matches!(poll(&mut ticket), Poll::Ready(Ok(1))));
+
+		let (completer, ticket) = Ticket::pair();
+		let thread = std::thread::spawn(move || completer.complete(Ok(2)));
+		assert_eq!(ticket.then(|n| Ok(n? + 1)).wait().unwrap(), 3);
+		thread.join().unwrap();
+	}
+
+	#[test]
+	fn a_request_that_is_lost_ends_as_unknown_not_as_failed() {
+		let (completer, ticket) = Ticket::<()>::pair();
+		drop(completer);
+		assert!(matches!(ticket.wait(), Err(StoreError::Indeterminate { .. })));
+	}
+
+	#[test]
+	fn polling_again_is_an_error_and_not_a_panic() {
+		let mut ticket = Ticket::ready(Ok(1));
+		assert!(matches!(poll(&mut ticket), Poll::Ready(Ok(1))));
+		assert!(matches!(poll(&mut ticket), Poll::Ready(Err(StoreError::Invalid { .. }))));
+	}
+}
