@@ -1,0 +1,32 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! What LDK promises about bringing an event again.
+
+/// Whether and when LDK hands an event out again, from the documentation of each variant; it decides
+/// whether the event may be written down and answered later.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum EventClass {
+	/// Persisted by LDK and replayed until handled. Written down, then handled in one's own time.
+	Durable,
+	/// Replayed until handled, but not across restarts. Handled at once; never the same as an event of
+	/// an earlier run.
+	ReplayedInProcess,
+	/// Made anew whenever it is needed. Handled at once, every time: repeats are the point.
+	Regenerated,
+	/// Handed out once.
+	Ephemeral,
+	/// LDK does not say. Handled at once, until it does.
+	Unstated,
+}
+
+impl EventClass {
+	/// Whether an event of this class is written down and handled from the log.
+	pub fn is_journaled(self) -> bool {
+		self == Self::Durable
+	}
+}

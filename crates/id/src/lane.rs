@@ -1,0 +1,123 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! What must stay in order.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bitcoin::hex::{DisplayHex, FromHex};
+use serde::{Deserialize, Serialize};
+
+use crate::{ChannelId, Domain, IdBuilder, ParseError};
+
+/// What an event is about, and so which other events it must not overtake: events of one lane are
+/// handled one after another, and those of other lanes never wait for them.
+#[derive(Clone, Copy, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Lane {
+	scope: Scope,
+	key: [u8; 32],
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+enum Scope {
+	Global,
+	Channel,
+	Payment,
+	Named,
+}
+
+const NAMED: Domain = Domain::new("leyden/lane", 1);
+
+impl Lane {
+	/// The lane of everything that is about nothing in particular.
+	pub const GLOBAL: Self = Self { scope: Scope::Global, key: [0; 32] };
+
+	/// The lane of a channel.
+	pub const fn channel(channel_id: ChannelId) -> Self {
+		Self { scope: Scope::Channel, key: channel_id.0 }
+	}
+
+	/// The lane of a payment, by LDK's `PaymentId` or by payment hash. A lane only orders: two
+	/// payments in one lane wait for each other, and that is all.
+	pub const fn payment(key: [u8; 32]) -> Self {
+		Self { scope: Scope::Payment, key }
+	}
+
+	/// A lane of one's own.
+	pub fn named(name: &str) -> Self {
+		let key = IdBuilder::new(NAMED, "named").bytes(name.as_bytes()).finish();
+		Self { scope: Scope::Named, key: *key.as_bytes() }
+	}
+
+	/// Its 33 bytes: scope, then key.
+	pub fn to_bytes(self) -> [u8; 33] {
+		let mut bytes = [0; 33];
+		let (scope, key) = bytes.split_at_mut(1);
+		scope.copy_from_slice(&[self.scope as u8]);
+		key.copy_from_slice(&self.key);
+		bytes
+	}
+}
+
+impl fmt::Display for Lane {
+	/// `global`, or the scope and 64 hex digits: `channel:…`, `payment:…`, `named:…`.
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		match self.scope {
+			Scope::Global => f.write_str("global"),
+			Scope::Channel => write!(f, "channel:{}", self.key.as_hex()),
+			Scope::Payment => write!(f, "payment:{}", self.key.as_hex()),
+			Scope::Named => write!(f, "named:{}", self.key.as_hex()),
+		}
+	}
+}
+
+impl fmt::Debug for Lane {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		write!(f, "{self}")
+	}
+}
+
+impl FromStr for Lane {
+	type Err = ParseError;
+
+	fn from_str(text: &str) -> Result<Self, ParseError> {
+		let form = ParseError::Form("global, or channel:, payment: or named: and 64 hex digits");
+		if text == "global" {
+			return Ok(Self::GLOBAL);
+		}
+		let (scope, key) = text.split_once(':').ok_or(form.clone())?;
+		let scope = match scope {
+			"channel" => Scope::Channel,
+			"payment" => Scope::Payment,
+			"named" => Scope::Named,
+			_ => return Err(form),
+		};
+		Ok(Self { scope, key: <[u8; 32]>::from_hex(key).map_err(|_| form)? })
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn text_reads_back_and_scopes_differ() {
+		let lanes = [
+			Lane::GLOBAL,
+			Lane::channel(ChannelId([1; 32])),
+			Lane::payment([1; 32]),
+			Lane::named("cashier"),
+		];
+		for (i, lane) in lanes.iter().enumerate() {
+			assert_eq!(lane.to_string().parse(), Ok(*lane));
+			assert_eq!(lanes.iter().position(|other| other == lane), Some(i));
+			assert_eq!(lanes.iter().position(|l| l.to_bytes() == lane.to_bytes()), Some(i));
+		}
+		assert!("channel:12".parse::<Lane>().is_err());
+		assert!("elsewhere".parse::<Lane>().is_err());
+	}
+}
