@@ -94,6 +94,16 @@ pub enum Op {
 		/// Where the number is remembered, so that a second append of the same thing finds it.
 		once: Option<Key>,
 	},
+	/// Take back an append: remove the record that `once` names the number of, and `once` itself. If
+	/// there is no record at `once`, do nothing.
+	DeleteOnce {
+		/// Table of the sequence and of the record.
+		table: Table,
+		/// What the key has before the number.
+		prefix: Vec<u8>,
+		/// Where the number is remembered.
+		once: Key,
+	},
 	/// Write a record whose key ends in the number of `slot`, unless that append did nothing.
 	PutAt {
 		/// The append whose number it takes.
@@ -161,6 +171,13 @@ impl Batch {
 	/// written together with the append, and is a [`NumberRecord`](crate::sequence::NumberRecord).
 	pub fn append_once(&mut self, table: Table, prefix: &[u8], value: Value, once: Key) -> Slot {
 		self.push_append(table, prefix, value, Some(once))
+	}
+
+	/// Takes an [`append_once`](Batch::append_once) back: removes the record that was appended and the
+	/// one at `once`, if they are there. The number is not given again.
+	pub fn delete_once(&mut self, table: Table, prefix: &[u8], once: Key) -> &mut Self {
+		self.ops.push(Op::DeleteOnce { table, prefix: prefix.to_vec(), once });
+		self
 	}
 
 	/// Writes `value` at the key `table`/`prefix` followed by the number of `slot`, unless that
@@ -250,6 +267,10 @@ impl Batch {
 			let (key, value) = match op {
 				Op::Put(key, value) => (Some(key), Some(value)),
 				Op::Delete(key) => (Some(key), None),
+				Op::DeleteOnce { prefix, once, .. } => {
+					StoreError::limit("prefix bytes", MAX_PREFIX_BYTES, prefix.len())?;
+					(Some(once), None)
+				},
 				Op::Append { prefix, value, once, .. } => {
 					StoreError::limit("prefix bytes", MAX_PREFIX_BYTES, prefix.len())?;
 					if let Some(key) = once {

@@ -157,6 +157,7 @@ impl Group<'_> {
 			}
 		}
 		let appended = self.give_numbers(batch)?;
+		let mut taken_back = self.find_numbers(batch)?.into_iter();
 		let version = Version(self.next_version);
 		self.next_version += 1;
 		if self.next_version >= self.set_aside {
@@ -173,6 +174,12 @@ impl Group<'_> {
 				},
 				Op::Delete(key) => {
 					self.overlay.insert(key.clone(), None);
+				},
+				Op::DeleteOnce { table, prefix, once } => {
+					if let Some(Some(number)) = taken_back.next() {
+						self.overlay.insert(Key::numbered(*table, prefix, number.get()), None);
+						self.overlay.insert(once.clone(), None);
+					}
 				},
 				Op::Append { table, prefix, value, once } => {
 					let given = appended.get(slot).copied();
@@ -254,6 +261,17 @@ impl Group<'_> {
 			appended.push(Appended::New(number));
 		}
 		Ok(appended)
+	}
+
+	/// The number that every taken-back append of `batch` was given, if there was one.
+	fn find_numbers(&mut self, batch: &Batch) -> Result<Vec<Option<NonZeroU64>>, StoreError> {
+		let mut numbers = Vec::new();
+		for op in batch.ops() {
+			if let Op::DeleteOnce { once, .. } = op {
+				numbers.push(self.number_at(once)?);
+			}
+		}
+		Ok(numbers)
 	}
 
 	fn last_number(&mut self, sequence: &Key) -> Result<u64, StoreError> {
