@@ -1,1 +1,47 @@
-//! Placeholder.
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Leyden for LDK: everything of the workspace that names an LDK type.
+//!
+//! # Monitor events
+//! [`MonitorBus`] goes between the `ChainMonitor` and the `ChannelManager`. What the monitors saw on chain
+//! is written down before the manager sees it, and brought again until a manager that has seen it is
+//! durable.
+//!
+//! # User events
+//! [`Journal`] is the event handler. It writes durable events down and answers LDK at once; consumers of the
+//! log handle them in their own time.
+//!
+//! # The manager on disk
+//! [`ManagerSnapshots`] is where both learn what is settled. Tell it yourself, give the background processor a
+//! [`ManagerStore`], or let the journal's [barrier](Journal::with_barrier) do it.
+//!
+//! # One database
+//! [`LeydenKvStore`] is a Leyden store as LDK's `KVStore`.
+//!
+//! # Not promised
+//! LDK's own persistence stays what it is: persist monitors and the manager as LDK says. What this crate
+//! found out about LDK on the way is in `docs/ldk-findings.md`.
+
+mod error;
+mod journal;
+mod kv_store;
+mod manager_store;
+mod monitor;
+mod snapshot;
+mod tlv;
+
+pub use journal::{
+	class_of, decode_event, kind_of, Identity, Journal, JournalNote, UnreadableEvent, EVENT_STREAM,
+	LEDGER_CONSUMER, MAX_UNSETTLED_EVENTS,
+};
+pub use kv_store::{LeydenKvStore, KEYS_PER_PAGE};
+pub use manager_store::ManagerStore;
+pub use monitor::{
+	BusNote, MonitorBus, MonitorEventKind, MonitorSet, Quarantine, UnackedMonitorEvent,
+	MANAGER_CONSUMER, MONITOR_STREAM,
+};
+pub use snapshot::{ManagerSnapshots, SettledBySnapshot, Snapshot};

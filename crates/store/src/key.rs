@@ -188,6 +188,15 @@ impl KeyRange {
 		}
 	}
 
+	/// Without the keys below `start`.
+	#[must_use]
+	pub fn from(mut self, start: &[u8]) -> Self {
+		if start > self.start.as_slice() {
+			self.start = start.to_vec();
+		}
+		self
+	}
+
 	/// Without the keys at and above `end`.
 	#[must_use]
 	pub fn below(mut self, end: &[u8]) -> Self {

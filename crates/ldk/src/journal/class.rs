@@ -1,0 +1,96 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Which of LDK's events may be written down and handled later.
+
+use leyden_id::{EventClass, EventKind};
+use lightning::events::Event;
+
+/// What LDK's documentation of the variant says about bringing the event again.
+///
+/// The match has no wildcard on purpose: an event that a newer LDK adds must be looked at before it is
+/// written down or answered at once.
+pub fn class_of(event: &Event) -> EventClass {
+	match event {
+		Event::PaymentClaimable { .. }
+		| Event::PaymentClaimed { .. }
+		| Event::PaymentSent { .. }
+		| Event::PaymentFailed { .. }
+		| Event::PaymentPathSuccessful { .. }
+		| Event::PaymentPathFailed { .. }
+		| Event::ProbeSuccessful { .. }
+		| Event::ProbeFailed { .. }
+		| Event::InvoiceReceived { .. }
+		| Event::HTLCIntercepted { .. }
+		| Event::SpendableOutputs { .. }
+		| Event::PaymentForwarded { .. }
+		| Event::ChannelPending { .. }
+		| Event::ChannelReady { .. }
+		| Event::ChannelClosed { .. }
+		| Event::SpliceNegotiated { .. }
+		| Event::SpliceNegotiationFailed { .. }
+		| Event::DiscardFunding { .. }
+		| Event::HTLCHandlingFailed { .. } => EventClass::Durable,
+		Event::FundingGenerationReady { .. }
+		| Event::OpenChannelRequest { .. }
+		| Event::OnionMessageIntercepted { .. }
+		| Event::OnionMessagePeerConnected { .. } => EventClass::ReplayedInProcess,
+		Event::BumpTransaction(_) | Event::FundingTransactionReadyForSigning { .. } => {
+			EventClass::Regenerated
+		},
+		Event::ConnectionNeeded { .. } => EventClass::Ephemeral,
+		Event::FundingTxBroadcastSafe { .. }
+		| Event::PersistStaticInvoice { .. }
+		| Event::StaticInvoiceRequested { .. } => EventClass::Unstated,
+	}
+}
+
+/// The variant's name.
+pub fn kind_of(event: &Event) -> EventKind {
+	EventKind::from_static(match event {
+		Event::FundingGenerationReady { .. } => "FundingGenerationReady",
+		Event::FundingTxBroadcastSafe { .. } => "FundingTxBroadcastSafe",
+		Event::PaymentClaimable { .. } => "PaymentClaimable",
+		Event::PaymentClaimed { .. } => "PaymentClaimed",
+		Event::ConnectionNeeded { .. } => "ConnectionNeeded",
+		Event::InvoiceReceived { .. } => "InvoiceReceived",
+		Event::PaymentSent { .. } => "PaymentSent",
+		Event::PaymentFailed { .. } => "PaymentFailed",
+		Event::PaymentPathSuccessful { .. } => "PaymentPathSuccessful",
+		Event::PaymentPathFailed { .. } => "PaymentPathFailed",
+		Event::ProbeSuccessful { .. } => "ProbeSuccessful",
+		Event::ProbeFailed { .. } => "ProbeFailed",
+		Event::HTLCIntercepted { .. } => "HTLCIntercepted",
+		Event::SpendableOutputs { .. } => "SpendableOutputs",
+		Event::PaymentForwarded { .. } => "PaymentForwarded",
+		Event::ChannelPending { .. } => "ChannelPending",
+		Event::ChannelReady { .. } => "ChannelReady",
+		Event::ChannelClosed { .. } => "ChannelClosed",
+		Event::SpliceNegotiated { .. } => "SpliceNegotiated",
+		Event::SpliceNegotiationFailed { .. } => "SpliceNegotiationFailed",
+		Event::DiscardFunding { .. } => "DiscardFunding",
+		Event::OpenChannelRequest { .. } => "OpenChannelRequest",
+		Event::HTLCHandlingFailed { .. } => "HTLCHandlingFailed",
+		Event::BumpTransaction(_) => "BumpTransaction",
+		Event::OnionMessageIntercepted { .. } => "OnionMessageIntercepted",
+		Event::OnionMessagePeerConnected { .. } => "OnionMessagePeerConnected",
+		Event::PersistStaticInvoice { .. } => "PersistStaticInvoice",
+		Event::StaticInvoiceRequested { .. } => "StaticInvoiceRequested",
+		Event::FundingTransactionReadyForSigning { .. } => "FundingTransactionReadyForSigning",
+	})
+}
+
+/// Whether only routing learns from it: paths and probes. Not journaled unless asked for; they go to the
+/// inline handler.
+pub(crate) fn is_scorer_food(event: &Event) -> bool {
+	matches!(
+		event,
+		Event::PaymentPathSuccessful { .. }
+			| Event::PaymentPathFailed { .. }
+			| Event::ProbeSuccessful { .. }
+			| Event::ProbeFailed { .. }
+	)
+}

@@ -1,0 +1,642 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Somebody who acks.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use leyden_id::Lane;
+use leyden_store::{Batch, Expectation, KeyRange, Plan, Store, StoreError, Timestamp};
+use parking_lot::Mutex;
+
+use crate::delivery::{Delivery, Lease};
+use crate::lanes::{Head, Lanes, MAX_REMEMBERED_PER_LANE};
+use crate::log::{check_name, EventLog};
+use crate::pending::{self, Bounds};
+use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, RetryV1};
+use crate::types::{ConsumerOptions, DeadLetter, Entry, LogIndex, Start, MAX_CONSUMER_CHARS};
+use crate::{lookup, LogError};
+
+/// Entries read ahead of the consumer.
+const PAGE: usize = 256;
+/// Entries looked at for one lane before other lanes have their turn.
+const LOOK_AT_A_TIME: usize = 4096;
+
+/// A named consumer of a log, with its own acks. Cheap to clone; clones share deliveries.
+///
+/// Deliveries of a lane come one after another, in the order of the log. A lane that is held up (its
+/// delivery is in somebody's hands, waits for a retry, or is a dead letter) holds up no other.
+#[derive(Clone)]
+pub struct Consumer {
+	inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+	pub(crate) log: EventLog,
+	pub(crate) name: String,
+	pub(crate) keys: ConsumerKeys,
+	pub(crate) options: ConsumerOptions,
+	pub(crate) bounds: Bounds,
+	state: Mutex<State>,
+	/// What became of deliveries, not yet looked at. A leaf lock: hooks on the committing thread push here.
+	settlements: Mutex<Vec<Settlement>>,
+	/// Acks since the last compaction.
+	pub(crate) acks: AtomicU64,
+	pub(crate) tidying: Mutex<Option<KeyRange>>,
+}
+
+pub(crate) struct Settlement {
+	pub(crate) lane: Lane,
+	pub(crate) index: LogIndex,
+	pub(crate) outcome: Outcome,
+}
+
+pub(crate) enum Outcome {
+	Acked,
+	/// Dropped without a word.
+	Released,
+	Retry {
+		attempts: u32,
+		not_before: Timestamp,
+	},
+	Parked {
+		moved_on: bool,
+	},
+}
+
+struct State {
+	/// Everything up to here was delivered, passed over, or is acked.
+	passed: u64,
+	/// Everything up to here was read.
+	read: u64,
+	ahead: VecDeque<(Entry, Option<DeadLetter>)>,
+	lanes: Lanes,
+	in_flight: usize,
+	/// Failed attempts of entries that are to be tried again. One per lane that waits.
+	attempts: HashMap<u64, RetryV1>,
+}
+
+/// How much a consumer holds in memory; bounded whatever the backlog.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ConsumerStats {
+	/// Deliveries in somebody's hands.
+	pub in_flight: usize,
+	/// Lanes that are held up or have something due.
+	pub held_lanes: usize,
+	/// Places that those lanes remember.
+	pub remembered: usize,
+	/// Entries read ahead.
+	pub read_ahead: usize,
+	/// Everything up to this index is acked.
+	pub watermark: u64,
+	/// The highest index there is.
+	pub head: u64,
+}
+
+impl Consumer {
+	pub(crate) fn open(
+		log: &EventLog, name: &str, options: ConsumerOptions,
+	) -> Result<Self, LogError> {
+		check_name(name, MAX_CONSUMER_CHARS)?;
+		let keys = log.shared.keys.consumer(name);
+		let store = log.store();
+		let watermark = match store.get(&keys.consumer).wait()? {
+			Some(record) => records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark,
+			None => create(log, &keys, options.start)?,
+		};
+		let bounds = Bounds::open(store, &keys, watermark)?;
+		let state = State {
+			passed: watermark,
+			read: watermark,
+			ahead: VecDeque::new(),
+			lanes: Lanes::default(),
+			in_flight: 0,
+			attempts: attempts(store, &keys)?,
+		};
+		let inner = Inner {
+			log: log.clone(),
+			name: name.to_owned(),
+			keys,
+			options,
+			bounds,
+			state: Mutex::new(state),
+			settlements: Mutex::default(),
+			acks: AtomicU64::new(0),
+			tidying: Mutex::new(None),
+		};
+		Ok(Self { inner: Arc::new(inner) })
+	}
+
+	/// Its name.
+	pub fn name(&self) -> &str {
+		&self.inner.name
+	}
+
+	/// The next delivery, if there is one now.
+	///
+	/// # Errors
+	/// The store's, among them [`Corrupt`](StoreError::Corrupt) for a damaged entry: it is not skipped.
+	pub fn next_event(&self) -> Result<Option<Delivery>, LogError> {
+		let mut state = self.inner.state.lock();
+		self.inner.take_note(&mut state);
+		if state.in_flight >= self.inner.options.max_in_flight {
+			return Ok(None);
+		}
+		let now = self.inner.log.shared.clock.now();
+		while let Some((lane, index)) = state.lanes.pop_due(now) {
+			if let Some(entry) = self.inner.due(index)? {
+				return Ok(Some(self.deliver(&mut state, entry)));
+			}
+			state.lanes.free(lane, None);
+		}
+		if let Some(entry) = self.inner.next_of_ready(&mut state)? {
+			return Ok(Some(self.deliver(&mut state, entry)));
+		}
+		match self.inner.next_ahead(&mut state, now)? {
+			Some(entry) => Ok(Some(self.deliver(&mut state, entry))),
+			None => Ok(None),
+		}
+	}
+
+	/// The next delivery; blocks this thread until there is one.
+	///
+	/// # Errors
+	/// As [`next_event`](Consumer::next_event).
+	pub fn wait_next_event(&self) -> Result<Delivery, LogError> {
+		loop {
+			let seen = self.inner.log.shared.signal.count();
+			if let Some(delivery) = self.next_event()? {
+				return Ok(delivery);
+			}
+			self.inner.log.shared.signal.wait(seen, self.until_retry());
+		}
+	}
+
+	/// The next delivery. `sleep` resolves after the given time; it is only used while a retry is due later.
+	///
+	/// # Errors
+	/// As [`next_event`](Consumer::next_event).
+	pub async fn next_event_async<F: Future<Output = ()>>(
+		&self, sleep: impl Fn(Duration) -> F,
+	) -> Result<Delivery, LogError> {
+		loop {
+			let seen = self.inner.log.shared.signal.count();
+			if let Some(delivery) = self.next_event()? {
+				return Ok(delivery);
+			}
+			let mut raised = pin!(self.inner.log.shared.signal.raised(seen));
+			let mut slept = pin!(self.until_retry().map(&sleep));
+			std::future::poll_fn(|context| {
+				if raised.as_mut().poll(context).is_ready() {
+					return Poll::Ready(());
+				}
+				match slept.as_mut().as_pin_mut() {
+					Some(slept) => slept.poll(context),
+					None => Poll::Pending,
+				}
+			})
+			.await;
+		}
+	}
+
+	/// When the next failed delivery is due again.
+	pub fn next_retry_at(&self) -> Option<Timestamp> {
+		let mut state = self.inner.state.lock();
+		self.inner.take_note(&mut state);
+		state.lanes.next_due()
+	}
+
+	/// Up to `limit` un-acked entries behind `after`, in order, whatever is delivered meanwhile; dead letters
+	/// are among them.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn unacked(&self, after: Option<LogIndex>, limit: usize) -> Result<Vec<Entry>, LogError> {
+		let mut after = after.map_or(0, LogIndex::get);
+		let mut entries = Vec::new();
+		while entries.len() < limit {
+			let page = self.inner.pending(after, limit - entries.len())?;
+			if page.at_end {
+				break;
+			}
+			after = page.scanned_to;
+			entries.extend(page.entries.into_iter().map(|(entry, _)| entry));
+		}
+		Ok(entries)
+	}
+
+	/// Whether this consumer has acked `index`.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn is_acked(&self, index: LogIndex) -> Result<bool, LogError> {
+		let Inner { log, keys, bounds, .. } = &*self.inner;
+		pending::is_acked(log.store(), keys, bounds, index)
+	}
+
+	/// What acks all of these, which need not have been delivered. Neighbours are one record.
+	///
+	/// For a consumer that does without deliveries, such as the monitor bus.
+	pub fn ack_plan_many(&self, indices: &[LogIndex]) -> Plan<()> {
+		let mut indices: Vec<u64> = indices.iter().map(|index| index.get()).collect();
+		indices.sort_unstable();
+		indices.dedup();
+		let highest = indices.last().copied().unwrap_or(0);
+		let count = indices.len() as u64;
+		let mut batch = Batch::new();
+		for run in indices.chunk_by(|a, b| a + 1 == *b) {
+			if let (Some(first), Some(last)) = (run.first(), run.last()) {
+				batch.put(self.inner.keys.ack(*first, *last), records::value(&AckV1));
+			}
+		}
+		let inner = Arc::clone(&self.inner);
+		batch.after_commit(move |_| inner.acked(highest, count));
+		Plan::of(batch)
+	}
+
+	/// Folds acks together and trims what is past its retention, now and not in its turn.
+	///
+	/// # Errors
+	/// The store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// Changes nothing that anybody sees, but what is trimmed is gone. A crash leaves it done or not.
+	pub fn tidy(&self) -> Result<(), LogError> {
+		self.inner.tidy_now()
+	}
+
+	/// Up to `limit` dead letters behind `after`, in order.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn dead_letters(
+		&self, after: Option<LogIndex>, limit: usize,
+	) -> Result<Vec<DeadLetter>, LogError> {
+		let first = after.map_or(0, LogIndex::get).saturating_add(1);
+		lookup::dead_letters(self.inner.log.store(), &self.inner.keys, first, limit)
+	}
+
+	/// Delivers a dead letter again, with its attempts forgotten.
+	///
+	/// # Errors
+	/// [`LogError::NoDeadLetter`]; the store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// When it returns the entry is due. A crash before that leaves it a dead letter.
+	pub fn requeue(&self, index: LogIndex) -> Result<(), LogError> {
+		let mut state = self.inner.state.lock();
+		let letter = self.inner.end_dead_letter(index, |_| ())?;
+		self.inner.take_note(&mut state);
+		state.attempts.remove(&index.get());
+		if !letter.moved_on || index.get() <= state.passed {
+			if state
+				.lanes
+				.get_mut(&letter.lane)
+				.is_some_and(|l| l.head == Head::Parked(index.get()))
+			{
+				state.lanes.free(letter.lane, Some(index.get()));
+			} else if index.get() <= state.passed {
+				state.lanes.recall(letter.lane, index.get());
+			}
+		}
+		self.inner.log.shared.signal.raise();
+		Ok(())
+	}
+
+	/// Acks a dead letter, so that nothing waits for it any more.
+	///
+	/// # Errors
+	/// As [`requeue`](Consumer::requeue).
+	///
+	/// # Failure Behavior and Persistence
+	/// When it returns the entry is acked. A crash before that leaves it a dead letter.
+	pub fn discard(&self, index: LogIndex) -> Result<(), LogError> {
+		let mut state = self.inner.state.lock();
+		let ack = self.inner.keys.ack(index.get(), index.get());
+		let inner = Arc::clone(&self.inner);
+		let letter = self.inner.end_dead_letter(index, |batch| {
+			batch.put(ack, records::value(&AckV1));
+			batch.after_commit(move |_| inner.acked(index.get(), 1));
+		})?;
+		self.inner.take_note(&mut state);
+		if state.lanes.get_mut(&letter.lane).is_some_and(|l| l.head == Head::Parked(index.get())) {
+			state.lanes.free(letter.lane, None);
+		}
+		self.inner.log.shared.signal.raise();
+		Ok(())
+	}
+
+	/// What it holds in memory, and how far it is.
+	pub fn stats(&self) -> ConsumerStats {
+		let mut state = self.inner.state.lock();
+		self.inner.take_note(&mut state);
+		ConsumerStats {
+			in_flight: state.in_flight,
+			held_lanes: state.lanes.len(),
+			remembered: state.lanes.remembered(),
+			read_ahead: state.ahead.len(),
+			watermark: self.inner.bounds.watermark.load(Ordering::SeqCst),
+			head: self.inner.log.shared.head.load(Ordering::SeqCst),
+		}
+	}
+
+	fn deliver(&self, state: &mut State, entry: Entry) -> Delivery {
+		let (lane, index) = (entry.lane(), entry.index());
+		state.lanes.hold(lane, Head::InFlight(index.get()));
+		state.in_flight += 1;
+		let failed = state.attempts.get(&index.get()).map_or(0, |retry| retry.attempts);
+		let lease = Lease::new(Arc::clone(&self.inner), lane, index);
+		Delivery::new(entry, failed.saturating_add(1), lease)
+	}
+
+	fn until_retry(&self) -> Option<Duration> {
+		let now = self.inner.log.shared.clock.now();
+		Some(self.next_retry_at()?.since(now))
+	}
+}
+
+impl fmt::Debug for Consumer {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		write!(f, "Consumer {} of {:?}", self.name(), self.inner.log)
+	}
+}
+
+impl Inner {
+	/// A delivery ended. Called on the committing thread, too: takes leaf locks only.
+	pub(crate) fn settle(&self, settlement: Settlement) {
+		if matches!(settlement.outcome, Outcome::Acked) {
+			self.acked(settlement.index.get(), 1);
+		}
+		if matches!(settlement.outcome, Outcome::Parked { .. }) {
+			self.bounds.last_dead.fetch_max(settlement.index.get(), Ordering::SeqCst);
+		}
+		self.settlements.lock().push(settlement);
+		self.log.shared.signal.raise();
+	}
+
+	fn acked(&self, highest: u64, count: u64) {
+		self.bounds.last_acked.fetch_max(highest, Ordering::SeqCst);
+		self.acks.fetch_add(count, Ordering::SeqCst);
+	}
+
+	fn pending(&self, after: u64, limit: usize) -> Result<pending::Pending, LogError> {
+		let shared = &self.log.shared;
+		pending::pending(&shared.store, &shared.keys, &self.keys, &self.bounds, after, limit)
+	}
+
+	/// Takes in what became of deliveries.
+	fn take_note(&self, state: &mut State) {
+		let settlements = std::mem::take(&mut *self.settlements.lock());
+		for Settlement { lane, index, outcome } in settlements {
+			let index = index.get();
+			state.in_flight = state.in_flight.saturating_sub(1);
+			match outcome {
+				Outcome::Acked => {
+					state.attempts.remove(&index);
+					state.lanes.free(lane, None);
+				},
+				Outcome::Released => {
+					let none = RetryV1 { attempts: 0, not_before: Timestamp::default() };
+					let retry = state.attempts.entry(index).or_insert(none);
+					retry.attempts = retry.attempts.saturating_add(1);
+					state.lanes.free(lane, Some(index));
+				},
+				Outcome::Retry { attempts, not_before } => {
+					state.attempts.insert(index, RetryV1 { attempts, not_before });
+					state.lanes.hold(lane, Head::Waiting(index, not_before));
+				},
+				Outcome::Parked { moved_on } => {
+					state.attempts.remove(&index);
+					if moved_on {
+						state.lanes.free(lane, None);
+					} else {
+						state.lanes.hold(lane, Head::Parked(index));
+					}
+				},
+			}
+		}
+	}
+
+	/// The entry at `index`, which the consumer has passed, if it is still to be delivered.
+	fn due(&self, index: u64) -> Result<Option<Entry>, LogError> {
+		let Some(index) = LogIndex::new(index) else { return Ok(None) };
+		let store = self.log.store();
+		if pending::is_acked(store, &self.keys, &self.bounds, index)? {
+			return Ok(None);
+		}
+		if index.get() <= self.bounds.last_dead.load(Ordering::SeqCst)
+			&& lookup::dead(store, &self.keys, index)?.is_some()
+		{
+			return Ok(None);
+		}
+		self.log.entry(index)
+	}
+
+	/// The next entry that a free lane has passed over.
+	fn next_of_ready(&self, state: &mut State) -> Result<Option<Entry>, LogError> {
+		// Each lane has one turn: one that has far to look lets the others go first.
+		let mut turns = state.lanes.len();
+		while let Some(lane) = state.lanes.pop_ready() {
+			if state.lanes.get_mut(&lane).is_none_or(|held| held.head != Head::Free) {
+				continue;
+			}
+			match self.next_of_lane(state, lane) {
+				Ok(Some(entry)) => return Ok(Some(entry)),
+				Ok(None) if state.lanes.holds(&lane) => state.lanes.push_ready(lane),
+				Ok(None) => {},
+				Err(error) => {
+					state.lanes.push_ready(lane);
+					return Err(error);
+				},
+			}
+			turns = turns.saturating_sub(1);
+			if turns == 0 {
+				break;
+			}
+		}
+		Ok(None)
+	}
+
+	fn next_of_lane(&self, state: &mut State, lane: Lane) -> Result<Option<Entry>, LogError> {
+		loop {
+			let Some(held) = state.lanes.get_mut(&lane) else { return Ok(None) };
+			if let Some(index) = held.passed.front().copied() {
+				let due = self.due(index)?;
+				held.passed.pop_front();
+				if due.is_some() {
+					return Ok(due);
+				}
+				continue;
+			}
+			let Some(from) = held.look_from else {
+				state.lanes.forget(&lane);
+				return Ok(None);
+			};
+			self.look_again(state, lane, from)?;
+			let found = state.lanes.get_mut(&lane).is_some_and(|held| !held.passed.is_empty());
+			if !found {
+				// Nothing in this stretch. If there is more, in its next turn.
+				let done = state.lanes.get_mut(&lane).is_none_or(|held| held.look_from.is_none());
+				if done {
+					state.lanes.forget(&lane);
+				}
+				return Ok(None);
+			}
+		}
+	}
+
+	/// Looks for entries of `lane` from `from` on, among those that the consumer has passed.
+	fn look_again(&self, state: &mut State, lane: Lane, from: u64) -> Result<(), LogError> {
+		let mut after = from.saturating_sub(1);
+		let (mut found, mut looked) = (VecDeque::new(), 0);
+		let mut look_from = None;
+		'pages: while looked < LOOK_AT_A_TIME {
+			let page = self.pending(after, PAGE)?;
+			if page.at_end {
+				after = u64::MAX;
+				break;
+			}
+			looked += PAGE;
+			for (entry, dead) in &page.entries {
+				let index = entry.index().get();
+				if index > state.passed {
+					after = u64::MAX;
+					break 'pages;
+				}
+				if entry.lane() == lane && dead.is_none() {
+					if found.len() >= MAX_REMEMBERED_PER_LANE {
+						look_from = Some(index);
+						break 'pages;
+					}
+					found.push_back(index);
+				}
+			}
+			after = page.scanned_to;
+		}
+		if let Some(held) = state.lanes.get_mut(&lane) {
+			held.passed = found;
+			let more = (after < state.passed).then(|| after.saturating_add(1));
+			held.look_from = look_from.or(more);
+		}
+		Ok(())
+	}
+
+	/// The next entry ahead whose lane is not held up.
+	fn next_ahead(&self, state: &mut State, now: Timestamp) -> Result<Option<Entry>, LogError> {
+		loop {
+			if state.ahead.is_empty() && !self.read_ahead(state)? {
+				return Ok(None);
+			}
+			let Some((entry, _)) = state.ahead.front() else { continue };
+			if state.lanes.is_full() && !state.lanes.holds(&entry.lane()) {
+				return Ok(None);
+			}
+			let Some((entry, dead)) = state.ahead.pop_front() else { continue };
+			let (lane, index) = (entry.lane(), entry.index().get());
+			state.passed = index;
+			if let Some(letter) = dead {
+				if !letter.moved_on && !state.lanes.holds(&lane) {
+					state.lanes.hold(lane, Head::Parked(index));
+				}
+				continue;
+			}
+			if state.lanes.holds(&lane) {
+				state.lanes.pass_over(lane, index);
+				continue;
+			}
+			match state.attempts.get(&index) {
+				Some(retry) if retry.not_before > now => {
+					state.lanes.hold(lane, Head::Waiting(index, retry.not_before));
+				},
+				_ => return Ok(Some(entry)),
+			}
+		}
+	}
+
+	/// Reads the next page; `false` if nothing is ahead.
+	fn read_ahead(&self, state: &mut State) -> Result<bool, LogError> {
+		let head = self.log.shared.head.load(Ordering::SeqCst);
+		while state.read < head {
+			let page = self.pending(state.read, PAGE)?;
+			if page.at_end {
+				break;
+			}
+			state.read = page.scanned_to;
+			state.ahead.extend(page.entries);
+			if !state.ahead.is_empty() {
+				return Ok(true);
+			}
+			state.passed = state.read;
+		}
+		Ok(false)
+	}
+
+	fn end_dead_letter(
+		&self, index: LogIndex, also: impl FnOnce(&mut Batch),
+	) -> Result<DeadLetter, LogError> {
+		let store = self.log.store();
+		let none = || LogError::NoDeadLetter { index };
+		let letter = lookup::dead_letters(store, &self.keys, index.get(), 1)?.into_iter().next();
+		let letter = letter.filter(|letter| letter.index == index).ok_or_else(none)?;
+		let mut batch = Batch::new();
+		batch.expect(self.keys.dead(index.get()), Expectation::Present);
+		batch.delete(self.keys.dead(index.get()));
+		batch.delete(self.keys.retry(index.get()));
+		also(&mut batch);
+		match Plan::of(batch).run(store) {
+			Ok(()) => Ok(letter),
+			Err(StoreError::Conflict { .. }) => Err(none()),
+			Err(error) => Err(error.into()),
+		}
+	}
+}
+
+/// Creates the consumer and answers its watermark; another handle may be faster.
+fn create(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result<u64, LogError> {
+	let store = log.store();
+	let trimmed = lookup::stream(store, &log.shared.keys)?.map_or(0, |stream| stream.trimmed);
+	let watermark = match start {
+		Start::Beginning => trimmed,
+		Start::End => lookup::head(store, &log.shared.keys)?.max(trimmed),
+		Start::After(index) => index.get().max(trimmed),
+	};
+	let mut batch = Batch::new();
+	batch.expect(keys.consumer.clone(), Expectation::Absent);
+	batch.put(keys.consumer.clone(), records::value(&ConsumerV1 { watermark }));
+	match store.commit(batch).wait() {
+		Ok(_) => Ok(watermark),
+		Err(StoreError::Conflict { .. }) => match store.get(&keys.consumer).wait()? {
+			Some(record) => Ok(records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark),
+			None => Ok(watermark),
+		},
+		Err(error) => Err(error.into()),
+	}
+}
+
+/// The retries that are due: at most one per lane that waits.
+fn attempts(
+	store: &Arc<dyn Store>, keys: &ConsumerKeys,
+) -> Result<HashMap<u64, RetryV1>, LogError> {
+	let mut attempts = HashMap::new();
+	let mut rest = Some(keys.retries());
+	while let Some(range) = rest.take() {
+		let page = store.scan(range, PAGE).wait()?;
+		for (key, record) in &page.records {
+			if let Some(index) = keys.index(key) {
+				attempts.insert(index, records::read(key, record)?);
+			}
+		}
+		rest = page.rest;
+	}
+	Ok(attempts)
+}

@@ -1,0 +1,237 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! An entry in somebody's hands.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leyden_id::{EventId, EventKind, Lane};
+use leyden_store::{Batch, Durability, Plan, Timestamp};
+
+use crate::consumer::{Inner, Outcome, Settlement};
+use crate::records::{self, AckV1, DeadV1, RetryV1};
+use crate::types::{Entry, LogIndex, OnExhausted};
+use crate::LogError;
+
+/// An entry that a consumer is to handle. It is the only one of its lane that is in anybody's hands.
+///
+/// Say how it ended: [`ack`](Delivery::ack), [`retry`](Delivery::retry) or
+/// [`dead_letter`](Delivery::dead_letter). Dropped without a word, it comes again, and so it does after a
+/// crash.
+#[must_use = "dropped un-acked, it comes again"]
+pub struct Delivery {
+	entry: Entry,
+	attempt: u32,
+	lease: Lease,
+}
+
+/// The right to settle a delivery. Dropped unused, the delivery comes again.
+pub(crate) struct Lease {
+	consumer: Arc<Inner>,
+	lane: Lane,
+	index: LogIndex,
+	settled: bool,
+}
+
+impl Lease {
+	pub(crate) fn new(consumer: Arc<Inner>, lane: Lane, index: LogIndex) -> Self {
+		Self { consumer, lane, index, settled: false }
+	}
+
+	fn settle(mut self, outcome: Outcome) {
+		self.settled = true;
+		self.consumer.settle(Settlement { lane: self.lane, index: self.index, outcome });
+	}
+}
+
+impl Drop for Lease {
+	fn drop(&mut self) {
+		if !self.settled {
+			let outcome = Outcome::Released;
+			self.consumer.settle(Settlement { lane: self.lane, index: self.index, outcome });
+		}
+	}
+}
+
+impl Delivery {
+	pub(crate) fn new(entry: Entry, attempt: u32, lease: Lease) -> Self {
+		Self { entry, attempt, lease }
+	}
+
+	/// The event's name: the same each time it comes.
+	pub fn id(&self) -> EventId {
+		self.entry.id()
+	}
+
+	/// Its place.
+	pub fn index(&self) -> LogIndex {
+		self.entry.index()
+	}
+
+	/// What sort of event it is.
+	pub fn kind(&self) -> &EventKind {
+		self.entry.kind()
+	}
+
+	/// What it stays in order with.
+	pub fn lane(&self) -> Lane {
+		self.entry.lane()
+	}
+
+	/// What was appended.
+	pub fn payload(&self) -> &[u8] {
+		self.entry.payload()
+	}
+
+	/// When it was appended.
+	pub fn appended_at(&self) -> Timestamp {
+		self.entry.appended_at()
+	}
+
+	/// Which attempt this is, from 1 on. Attempts that ended in a crash are not counted.
+	pub fn attempt(&self) -> u32 {
+		self.attempt
+	}
+
+	/// Handled.
+	///
+	/// # Errors
+	/// The store's. The delivery comes again.
+	///
+	/// # Failure Behavior and Persistence
+	/// When it returns the entry does not come again to this consumer. A crash before that may bring it
+	/// again: use [`ack_with`](Delivery::ack_with) if the effect must not happen twice.
+	pub fn ack(self) -> Result<(), LogError> {
+		let consumer = Arc::clone(&self.lease.consumer);
+		self.ack_plan().commit(consumer.log.store()).wait()?;
+		consumer.tidy()
+	}
+
+	/// Handled; and `plan`, in the same commit.
+	///
+	/// # Errors
+	/// The store's, [`Conflict`](leyden_store::StoreError::Conflict) if an expectation of `plan` does not
+	/// hold. Nothing is written then, and the delivery comes again.
+	///
+	/// # Failure Behavior and Persistence
+	/// Ack and plan are durable together or not at all, so what the plan writes is written once, however
+	/// often the delivery comes. The plan must be for the log's own store.
+	pub fn ack_with<T: 'static>(self, plan: Plan<T>) -> Result<T, LogError> {
+		let consumer = Arc::clone(&self.lease.consumer);
+		let (answer, ()) = plan.and(self.ack_plan()).commit(consumer.log.store()).wait()?;
+		consumer.tidy()?;
+		Ok(answer)
+	}
+
+	/// Handled, and it would do no harm if it came once more: the ack waits for the next flush.
+	///
+	/// # Errors
+	/// As [`ack`](Delivery::ack).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`ack`](Delivery::ack), but a crash soon after it returns may bring the entry again.
+	pub fn ack_lazy(self) -> Result<(), LogError> {
+		let consumer = Arc::clone(&self.lease.consumer);
+		let batch = lazily(self.ack_batch());
+		Plan::of(batch).run(consumer.log.store())?;
+		consumer.tidy()
+	}
+
+	/// What acks it, to be committed with other things. If the plan is dropped or fails, the delivery comes
+	/// again.
+	pub fn ack_plan(self) -> Plan<()> {
+		Plan::of(self.ack_batch())
+	}
+
+	/// Failed; to be tried again when the consumer's policy says, or given up if it says that.
+	///
+	/// # Errors
+	/// The store's. The delivery comes again.
+	///
+	/// # Failure Behavior and Persistence
+	/// When it returns the attempt is counted and the wait is durable. A crash before that forgets the
+	/// attempt.
+	pub fn retry(self) -> Result<(), LogError> {
+		let policy = self.lease.consumer.options.retry;
+		if policy.max_attempts.is_some_and(|max| self.attempt >= max) {
+			return self.dead_letter("all attempts used up");
+		}
+		let wait = policy.wait_after(self.attempt, &self.id());
+		self.retry_after(wait)
+	}
+
+	/// Failed; to be tried again after `wait`.
+	///
+	/// # Errors
+	/// As [`retry`](Delivery::retry).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`retry`](Delivery::retry).
+	pub fn retry_after(self, wait: Duration) -> Result<(), LogError> {
+		let Self { attempt, lease, .. } = self;
+		let consumer = Arc::clone(&lease.consumer);
+		let not_before = consumer.log.shared.clock.now().after(wait);
+		let record = RetryV1 { attempts: attempt, not_before };
+		let mut batch = Batch::new();
+		batch.put(consumer.keys.retry(lease.index.get()), records::value(&record));
+		batch.after_commit(move |_| lease.settle(Outcome::Retry { attempts: attempt, not_before }));
+		Ok(Plan::of(batch).run(consumer.log.store())?)
+	}
+
+	/// Given up: it waits in the dead letters until an operator requeues or discards it.
+	///
+	/// # Errors
+	/// As [`retry`](Delivery::retry).
+	///
+	/// # Failure Behavior and Persistence
+	/// When it returns the dead letter is durable. The entry stays un-acked, and is not trimmed.
+	pub fn dead_letter(self, reason: &str) -> Result<(), LogError> {
+		let Self { attempt, lease, .. } = self;
+		let consumer = Arc::clone(&lease.consumer);
+		let moved_on = consumer.options.on_exhausted == OnExhausted::MoveOn;
+		let record = DeadV1 {
+			attempts: attempt,
+			parked_at: consumer.log.shared.clock.now(),
+			lane: lease.lane,
+			moved_on,
+			reason: reason.chars().take(crate::MAX_REASON_CHARS).collect(),
+		};
+		let mut batch = Batch::new();
+		let index = lease.index.get();
+		batch.put(consumer.keys.dead(index), records::value(&record));
+		batch.delete(consumer.keys.retry(index));
+		batch.after_commit(move |_| lease.settle(Outcome::Parked { moved_on }));
+		Ok(Plan::of(batch).run(consumer.log.store())?)
+	}
+
+	fn ack_batch(self) -> Batch {
+		let Self { attempt, lease, .. } = self;
+		let keys = &lease.consumer.keys;
+		let index = lease.index.get();
+		let mut batch = Batch::new();
+		// A put that looks at nothing: any number of threads ack at once without getting in each other's
+		// way.
+		batch.put(keys.ack(index, index), records::value(&AckV1));
+		if attempt > 1 {
+			batch.delete(keys.retry(index));
+		}
+		batch.after_commit(move |_| lease.settle(Outcome::Acked));
+		batch
+	}
+}
+
+impl fmt::Debug for Delivery {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		write!(f, "Delivery {{ {:?}, attempt {} }}", self.entry, self.attempt)
+	}
+}
+
+fn lazily(mut batch: Batch) -> Batch {
+	batch.durability(Durability::Lazy);
+	batch
+}

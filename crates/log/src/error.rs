@@ -1,0 +1,109 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! What can go wrong with a log, apart from what can go wrong with its store.
+
+use std::fmt;
+
+use leyden_store::StoreError;
+
+use crate::{Cursor, LogEpoch, LogIndex};
+
+/// Why the log did not do what it was asked.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum LogError {
+	/// The store failed.
+	Store(StoreError),
+	/// The payload is over [`MAX_PAYLOAD_BYTES`](crate::MAX_PAYLOAD_BYTES). Nothing was appended.
+	PayloadTooLarge {
+		/// Its size in bytes.
+		bytes: usize,
+	},
+	/// The name is not one: 1 to so many of a-z, 0-9 and `_`.
+	BadName {
+		/// The name.
+		name: String,
+		/// Most characters.
+		max: usize,
+	},
+	/// The cursor is from another log, or from this one before it was made anew.
+	WrongEpoch {
+		/// The cursor's.
+		cursor: LogEpoch,
+		/// The log's.
+		log: LogEpoch,
+	},
+	/// Entries behind the cursor were trimmed. What was missed is gone; begin at [`Cursor::start`] of the
+	/// log to read what is left.
+	TooOld {
+		/// The cursor.
+		cursor: Cursor,
+		/// The oldest entry that may still be there.
+		oldest: LogIndex,
+	},
+	/// There is no dead letter at this index.
+	NoDeadLetter {
+		/// The index.
+		index: LogIndex,
+	},
+	/// Several ids begin like this.
+	AmbiguousId {
+		/// What was given.
+		prefix: String,
+	},
+}
+
+impl LogError {
+	/// Whether the same call may succeed later, with nothing repaired.
+	pub fn is_retriable(&self) -> bool {
+		matches!(self, Self::Store(error) if error.is_retriable())
+	}
+}
+
+impl From<StoreError> for LogError {
+	fn from(error: StoreError) -> Self {
+		Self::Store(error)
+	}
+}
+
+impl fmt::Display for LogError {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		match self {
+			Self::Store(error) => error.fmt(f),
+			Self::PayloadTooLarge { bytes } => {
+				write!(
+					f,
+					"a payload of {bytes} bytes is over the limit of {}",
+					crate::MAX_PAYLOAD_BYTES
+				)
+			},
+			Self::BadName { name, max } => {
+				write!(f, "{name:?} is no name: use 1 to {max} of a-z, 0-9 and _")
+			},
+			Self::WrongEpoch { cursor, log } => {
+				write!(f, "the cursor is from log {cursor}, this is log {log}: begin at its start")
+			},
+			Self::TooOld { cursor, oldest } => write!(
+				f,
+				"entries behind {cursor} were trimmed, the oldest left is {oldest}: what was missed is gone"
+			),
+			Self::NoDeadLetter { index } => write!(f, "there is no dead letter at {index}"),
+			Self::AmbiguousId { prefix } => {
+				write!(f, "several ids begin with {prefix}: give more digits")
+			},
+		}
+	}
+}
+
+impl std::error::Error for LogError {
+	fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+		match self {
+			Self::Store(error) => Some(error),
+			_ => None,
+		}
+	}
+}

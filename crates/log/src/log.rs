@@ -1,0 +1,252 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! The log: appending, reading, opening consumers.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use leyden_id::EventId;
+use leyden_store::{
+	Appended as StoreAppended, Batch, Clock, Committed, Expectation, Plan, Slot, Store,
+};
+
+use crate::consumer::Consumer;
+use crate::records::{self, EntryV1, StreamKeys, StreamV1, ENTRIES};
+use crate::signal::Signal;
+use crate::types::{
+	Appended, ConsumerOptions, Cursor, Entry, LogEpoch, LogIndex, LogOptions, NewEvent,
+	MAX_PAYLOAD_BYTES, MAX_STREAM_CHARS,
+};
+use crate::{lookup, LogError};
+
+/// A stream of entries that stay until every consumer has acked them. Cheap to clone.
+///
+/// See the [crate documentation](crate) for what is promised.
+#[derive(Clone)]
+pub struct EventLog {
+	pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+	pub(crate) store: Arc<dyn Store>,
+	pub(crate) clock: Arc<dyn Clock>,
+	pub(crate) keys: StreamKeys,
+	pub(crate) options: LogOptions,
+	pub(crate) epoch: LogEpoch,
+	/// The highest index that is durable.
+	pub(crate) head: AtomicU64,
+	pub(crate) signal: Signal,
+}
+
+impl EventLog {
+	/// Opens the stream `name`, created if there is none.
+	///
+	/// # Errors
+	/// [`LogError::BadName`]; the store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// A new stream is durable when this returns. A crash before that leaves none.
+	pub fn open(
+		store: Arc<dyn Store>, name: &str, clock: Arc<dyn Clock>, options: LogOptions,
+	) -> Result<Self, LogError> {
+		check_name(name, MAX_STREAM_CHARS)?;
+		let keys = StreamKeys::new(name);
+		let epoch = match lookup::stream(&store, &keys)? {
+			Some(stream) => stream.epoch,
+			None => create(&store, &keys)?,
+		};
+		let head = AtomicU64::new(lookup::head(&store, &keys)?);
+		let epoch = LogEpoch(epoch);
+		let signal = Signal::default();
+		let shared = Shared { store, clock, keys, options, epoch, head, signal };
+		Ok(Self { shared: Arc::new(shared) })
+	}
+
+	/// Which log this is.
+	pub fn epoch(&self) -> LogEpoch {
+		self.shared.epoch
+	}
+
+	/// The store it is in; what is committed there can be one commit with an append or an ack.
+	pub fn store(&self) -> &Arc<dyn Store> {
+		&self.shared.store
+	}
+
+	/// The stream's name.
+	pub fn name(&self) -> &str {
+		self.shared.keys.name()
+	}
+
+	/// What appends `event`, unless it is known.
+	///
+	/// A payload over [`MAX_PAYLOAD_BYTES`] is refused when the plan is committed.
+	pub fn append_plan(&self, event: NewEvent) -> Plan<Appended> {
+		let mut batch = Batch::new();
+		let slot = self.push(&mut batch, event);
+		self.wake_after(&mut batch);
+		Plan::new(batch, move |committed| appended(committed, slot))
+	}
+
+	/// Appends `event`, unless it is known.
+	///
+	/// # Errors
+	/// [`LogError::PayloadTooLarge`]; the store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// When it returns the entry is durable, and is delivered to every consumer until it acks. A crash
+	/// before that leaves the entry or nothing; append it again to find out, by its id it is one.
+	pub fn append(&self, event: NewEvent) -> Result<Appended, LogError> {
+		check_payload(&event)?;
+		Ok(self.append_plan(event).commit(self.store()).wait()?)
+	}
+
+	/// Appends all of these in one commit, in this order, each unless it is known.
+	///
+	/// # Errors
+	/// As [`append`](EventLog::append).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`append`](EventLog::append), for all of them or none.
+	pub fn append_batch(&self, events: Vec<NewEvent>) -> Result<Vec<Appended>, LogError> {
+		events.iter().try_for_each(check_payload)?;
+		let mut batch = Batch::new();
+		let slots: Vec<Slot> = events.into_iter().map(|e| self.push(&mut batch, e)).collect();
+		self.wake_after(&mut batch);
+		let plan = Plan::new(batch, move |committed| {
+			slots.into_iter().map(|slot| appended(committed, slot)).collect()
+		});
+		Ok(plan.commit(self.store()).wait()?)
+	}
+
+	/// The consumer of this name, created if there is none. Open one handle of a name at a time; a handle
+	/// can be shared by any number of threads.
+	///
+	/// # Errors
+	/// [`LogError::BadName`]; the store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// A new consumer is durable when this returns: from then on no entry is trimmed that it has not acked.
+	pub fn consumer(&self, name: &str, options: ConsumerOptions) -> Result<Consumer, LogError> {
+		Consumer::open(self, name, options)
+	}
+
+	/// The entry at `index`, un-acked or history.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn entry(&self, index: LogIndex) -> Result<Option<Entry>, LogError> {
+		lookup::entry(&self.shared.store, &self.shared.keys, index)
+	}
+
+	/// Where the event of this id is or was. The entry itself may have been trimmed.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn find(&self, id: &EventId) -> Result<Option<LogIndex>, LogError> {
+		lookup::find(&self.shared.store, &self.shared.keys, id)
+	}
+
+	/// A cursor before the oldest entry there is.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn start(&self) -> Result<Cursor, LogError> {
+		let stream = lookup::stream(&self.shared.store, &self.shared.keys)?;
+		Ok(Cursor { epoch: self.epoch(), after: stream.map_or(0, |stream| stream.trimmed) })
+	}
+
+	/// Up to `limit` entries behind `cursor`, acked or not, and the cursor behind them.
+	///
+	/// # Errors
+	/// [`LogError::WrongEpoch`], [`LogError::TooOld`]; the store's.
+	pub fn read(&self, cursor: Cursor, limit: usize) -> Result<(Vec<Entry>, Cursor), LogError> {
+		if cursor.epoch != self.epoch() {
+			return Err(LogError::WrongEpoch { cursor: cursor.epoch, log: self.epoch() });
+		}
+		let first = cursor.after.saturating_add(1);
+		let entries = lookup::entries(&self.shared.store, &self.shared.keys, first, limit)?;
+		// Looked at after the entries were read: what was trimmed meanwhile must not go unnoticed.
+		let trimmed =
+			lookup::stream(&self.shared.store, &self.shared.keys)?.map_or(0, |s| s.trimmed);
+		if let (true, Some(oldest)) = (cursor.after < trimmed, LogIndex::new(trimmed + 1)) {
+			return Err(LogError::TooOld { cursor, oldest });
+		}
+		let after = entries.last().map_or(cursor.after, |entry| entry.index.get());
+		Ok((entries, Cursor { after, ..cursor }))
+	}
+
+	fn push(&self, batch: &mut Batch, event: NewEvent) -> Slot {
+		let Shared { keys, clock, .. } = &*self.shared;
+		let NewEvent { id, kind, lane, payload } = event;
+		let once = keys.id(&id);
+		let entry = EntryV1 { id, kind, lane, appended_at: clock.now(), payload };
+		batch.append_once(ENTRIES, keys.prefix(), records::value(&entry), once)
+	}
+
+	/// Consumers hear of the entries once they are durable, whoever committed them.
+	fn wake_after(&self, batch: &mut Batch) {
+		let shared = Arc::clone(&self.shared);
+		batch.after_commit(move |committed| {
+			let new = committed.appends().iter().filter(|appended| appended.is_new());
+			if let Some(highest) = new.map(|appended| appended.number().get()).max() {
+				shared.head.fetch_max(highest, Ordering::SeqCst);
+				shared.signal.raise();
+			}
+		});
+	}
+}
+
+impl fmt::Debug for EventLog {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		write!(f, "EventLog {} ({})", self.name(), self.epoch())
+	}
+}
+
+pub(crate) fn check_name(name: &str, max: usize) -> Result<(), LogError> {
+	let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+	if name.is_empty() || name.len() > max || !name.chars().all(good) {
+		return Err(LogError::BadName { name: name.to_owned(), max });
+	}
+	Ok(())
+}
+
+fn check_payload(event: &NewEvent) -> Result<(), LogError> {
+	let bytes = event.payload.len();
+	if bytes > MAX_PAYLOAD_BYTES {
+		return Err(LogError::PayloadTooLarge { bytes });
+	}
+	Ok(())
+}
+
+/// Creates the stream; another handle may be faster.
+fn create(store: &Arc<dyn Store>, keys: &StreamKeys) -> Result<u64, LogError> {
+	// Seeded by the operating system, and different for every call.
+	let epoch = RandomState::new().build_hasher().finish();
+	let mut batch = Batch::new();
+	batch.expect(keys.stream(), Expectation::Absent);
+	batch.put(keys.stream(), records::value(&StreamV1 { epoch, trimmed: 0 }));
+	match store.commit(batch).wait() {
+		Ok(_) => Ok(epoch),
+		Err(leyden_store::StoreError::Conflict { .. }) => {
+			Ok(lookup::stream(store, keys)?.map_or(epoch, |stream| stream.epoch))
+		},
+		Err(error) => Err(error.into()),
+	}
+}
+
+fn appended(committed: &Committed, slot: Slot) -> Appended {
+	match committed.appended(slot) {
+		Some(StoreAppended::Known(number)) => Appended::AlreadyKnown(LogIndex(number)),
+		Some(StoreAppended::New(number)) => Appended::New(LogIndex(number)),
+		// A slot of this very batch has an answer. If a store broke that, the version is at least a
+		// number that was given once.
+		None => Appended::AlreadyKnown(LogIndex(std::num::NonZeroU64::MIN)),
+	}
+}

@@ -1,0 +1,149 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! What a consumer has not acked: the entries less the acks, read side by side in pages.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use leyden_store::{Store, StoreError};
+
+use crate::records::{ConsumerKeys, StreamKeys};
+use crate::types::{DeadLetter, Entry, LogIndex};
+use crate::{lookup, LogError};
+
+/// Acks read in one go.
+const ACK_PAGE: usize = 1024;
+/// How many acks that begin earlier are looked at for one that covers an index. Acks overlap only if an
+/// entry was acked twice, so the first one decides.
+const COVERING_ACKS: usize = 16;
+
+/// Un-acked entries, in order.
+pub(crate) struct Pending {
+	/// Each with its dead letter, if it has one.
+	pub(crate) entries: Vec<(Entry, Option<DeadLetter>)>,
+	/// Everything up to here was looked at.
+	pub(crate) scanned_to: u64,
+	/// Nothing is behind it.
+	pub(crate) at_end: bool,
+}
+
+/// How far acks and dead letters reach, so that nobody looks for them where there are none.
+pub(crate) struct Bounds {
+	/// Everything up to here is acked.
+	pub(crate) watermark: AtomicU64,
+	/// Nothing above is acked.
+	pub(crate) last_acked: AtomicU64,
+	/// Nothing above is a dead letter.
+	pub(crate) last_dead: AtomicU64,
+}
+
+impl Bounds {
+	pub(crate) fn open(
+		store: &Arc<dyn Store>, keys: &ConsumerKeys, watermark: u64,
+	) -> Result<Self, LogError> {
+		let mut last_acked = watermark;
+		for (_, last) in acks(store, keys, keys.acks().reversed(), COVERING_ACKS)? {
+			last_acked = last_acked.max(last);
+		}
+		let dead = store.scan(keys.dead_from(0).reversed(), 1).wait()?;
+		let last_dead = dead.records.first().and_then(|(key, _)| keys.index(key)).unwrap_or(0);
+		Ok(Self {
+			watermark: AtomicU64::new(watermark),
+			last_acked: AtomicU64::new(last_acked),
+			last_dead: AtomicU64::new(last_dead),
+		})
+	}
+}
+
+/// Up to `limit` un-acked entries behind `after`. May be fewer, and even none, before the end.
+pub(crate) fn pending(
+	store: &Arc<dyn Store>, stream: &StreamKeys, keys: &ConsumerKeys, bounds: &Bounds, after: u64,
+	limit: usize,
+) -> Result<Pending, LogError> {
+	let mut first = after.max(bounds.watermark.load(Ordering::SeqCst)).saturating_add(1);
+	let last_acked = bounds.last_acked.load(Ordering::SeqCst);
+	while first <= last_acked {
+		// Jump over what is acked in one piece, however long it is.
+		match covering(store, keys, first)? {
+			Some(last) => first = last.saturating_add(1),
+			None => break,
+		}
+	}
+	let entries = lookup::entries(store, stream, first, limit)?;
+	let Some(last) = entries.last().map(|entry| entry.index.get()) else {
+		return Ok(Pending { entries: Vec::new(), scanned_to: first - 1, at_end: true });
+	};
+	let mut covered_to = 0;
+	let mut acked = Vec::new();
+	if first <= last_acked {
+		let mut rest = Some(keys.acks_from(first).below(keys.ack(last, u64::MAX).bytes()));
+		while let Some(range) = rest.take() {
+			let page = store.scan(range, ACK_PAGE).wait()?;
+			for (key, _) in &page.records {
+				acked.push(interval(keys, key)?);
+			}
+			rest = page.rest;
+		}
+	}
+	let mut acked = acked.into_iter().peekable();
+	let dead = if first <= bounds.last_dead.load(Ordering::SeqCst) {
+		lookup::dead_letters(store, keys, first, entries.len())?
+	} else {
+		Vec::new()
+	};
+	let mut dead = dead.into_iter().peekable();
+	let mut left = Vec::new();
+	for entry in entries {
+		let index = entry.index;
+		while let Some((_, to)) = acked.next_if(|(from, _)| *from <= index.get()) {
+			covered_to = covered_to.max(to);
+		}
+		while dead.next_if(|letter| letter.index < index).is_some() {}
+		if index.get() > covered_to {
+			left.push((entry, dead.next_if(|letter| letter.index == index)));
+		}
+	}
+	Ok(Pending { entries: left, scanned_to: last.max(covered_to), at_end: false })
+}
+
+/// Whether the consumer has acked `index`.
+pub(crate) fn is_acked(
+	store: &Arc<dyn Store>, keys: &ConsumerKeys, bounds: &Bounds, index: LogIndex,
+) -> Result<bool, LogError> {
+	let index = index.get();
+	if index <= bounds.watermark.load(Ordering::SeqCst) {
+		return Ok(true);
+	}
+	if index > bounds.last_acked.load(Ordering::SeqCst) {
+		return Ok(false);
+	}
+	Ok(covering(store, keys, index)?.is_some())
+}
+
+/// The end of an ack that covers `index`.
+fn covering(
+	store: &Arc<dyn Store>, keys: &ConsumerKeys, index: u64,
+) -> Result<Option<u64>, LogError> {
+	let before = keys.acks_before(index.saturating_add(1));
+	let found = acks(store, keys, before, COVERING_ACKS)?;
+	Ok(found.into_iter().map(|(_, last)| last).filter(|last| *last >= index).max())
+}
+
+fn acks(
+	store: &Arc<dyn Store>, keys: &ConsumerKeys, range: leyden_store::KeyRange, limit: usize,
+) -> Result<Vec<(u64, u64)>, LogError> {
+	let page = store.scan(range, limit).wait()?;
+	page.records.iter().map(|(key, _)| interval(keys, key)).collect()
+}
+
+pub(crate) fn interval(
+	keys: &ConsumerKeys, key: &leyden_store::Key,
+) -> Result<(u64, u64), LogError> {
+	keys.acked(key)
+		.filter(|(first, last)| first <= last)
+		.ok_or_else(|| StoreError::corrupt(key, "it is no key of an ack").into())
+}

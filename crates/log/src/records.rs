@@ -1,0 +1,237 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! What the log keeps in its store: every table, key and record.
+//!
+//! ```text
+//! table          key                              record
+//! log_streams    stream                           0x0101 StreamV1
+//! log_consumers  stream 0 consumer                0x0102 ConsumerV1
+//! log_entries    stream 0 index                   0x0103 EntryV1
+//! log_ids        stream 0 event id                0x0001 the index
+//! log_acks       stream 0 consumer 0 first last   0x0104 AckV1: first..=last are acked
+//! log_retries    stream 0 consumer 0 index        0x0105 RetryV1
+//! log_dead       stream 0 consumer 0 index        0x0106 DeadV1
+//! log_tombs      stream 0 index                   0x0107 TombV1
+//! ```
+
+use leyden_id::{EventId, EventKind, Lane};
+use leyden_store::codec::{self, Stored};
+use leyden_store::{Key, KeyRange, Record, RecordType, StoreError, Table, Timestamp, Value};
+use serde::{Deserialize, Serialize};
+
+pub(crate) const STREAMS: Table = Table::new("log_streams");
+pub(crate) const CONSUMERS: Table = Table::new("log_consumers");
+pub(crate) const ENTRIES: Table = Table::new("log_entries");
+pub(crate) const IDS: Table = Table::new("log_ids");
+pub(crate) const ACKS: Table = Table::new("log_acks");
+pub(crate) const RETRIES: Table = Table::new("log_retries");
+pub(crate) const DEAD: Table = Table::new("log_dead");
+pub(crate) const TOMBS: Table = Table::new("log_tombs");
+
+/// A stream.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct StreamV1 {
+	/// Drawn when the stream was created.
+	pub(crate) epoch: u64,
+	/// Entries up to this index may have been trimmed.
+	pub(crate) trimmed: u64,
+}
+
+/// A consumer.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct ConsumerV1 {
+	/// Everything up to this index is acked.
+	pub(crate) watermark: u64,
+}
+
+/// An entry.
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct EntryV1 {
+	pub(crate) id: EventId,
+	pub(crate) kind: EventKind,
+	pub(crate) lane: Lane,
+	pub(crate) appended_at: Timestamp,
+	pub(crate) payload: Vec<u8>,
+}
+
+/// Some acked entries; the key says which.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct AckV1;
+
+/// A delivery that is to be tried again.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct RetryV1 {
+	pub(crate) attempts: u32,
+	pub(crate) not_before: Timestamp,
+}
+
+/// An entry that waits for an operator.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct DeadV1 {
+	pub(crate) attempts: u32,
+	pub(crate) parked_at: Timestamp,
+	pub(crate) lane: Lane,
+	/// Whether the lane goes on without it.
+	pub(crate) moved_on: bool,
+	pub(crate) reason: String,
+}
+
+/// What is left of an entry that was trimmed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct TombV1 {
+	pub(crate) id: EventId,
+	pub(crate) appended_at: Timestamp,
+}
+
+macro_rules! stored {
+	($($record:ty = $number:literal),* $(,)?) => {$(
+		impl Stored for $record {
+			const TYPE: RecordType = RecordType($number);
+			const SCHEMA: u16 = 1;
+		}
+	)*};
+}
+
+stored! {
+	StreamV1 = 0x0101,
+	ConsumerV1 = 0x0102,
+	EntryV1 = 0x0103,
+	AckV1 = 0x0104,
+	RetryV1 = 0x0105,
+	DeadV1 = 0x0106,
+	TombV1 = 0x0107,
+}
+
+/// The value that holds a record which is small by construction.
+pub(crate) fn value<T: Stored>(record: &T) -> Value {
+	// Only a size over 64 MiB fails, and payloads are checked before they get here. An empty body does
+	// not decode, so even then nothing is taken for what it is not.
+	codec::encode(record).unwrap_or_else(|_| Value::new(T::TYPE, T::SCHEMA, Vec::new()))
+}
+
+pub(crate) fn read<T: Stored>(key: &Key, record: &Record) -> Result<T, StoreError> {
+	codec::decode(key, record)
+}
+
+/// The keys of a stream.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamKeys {
+	name: String,
+	prefix: Vec<u8>,
+}
+
+impl StreamKeys {
+	pub(crate) fn new(name: &str) -> Self {
+		let prefix = [name.as_bytes(), &[0]].concat();
+		Self { name: name.to_owned(), prefix }
+	}
+
+	pub(crate) fn name(&self) -> &str {
+		&self.name
+	}
+
+	pub(crate) fn stream(&self) -> Key {
+		Key::new(STREAMS, self.name.as_bytes())
+	}
+
+	/// What entries and tombstones have before their index.
+	pub(crate) fn prefix(&self) -> &[u8] {
+		&self.prefix
+	}
+
+	pub(crate) fn entry(&self, index: u64) -> Key {
+		Key::numbered(ENTRIES, &self.prefix, index)
+	}
+
+	pub(crate) fn tomb(&self, index: u64) -> Key {
+		Key::numbered(TOMBS, &self.prefix, index)
+	}
+
+	pub(crate) fn id(&self, id: &EventId) -> Key {
+		Key::new(IDS, [self.prefix.as_slice(), id.as_bytes()].concat())
+	}
+
+	pub(crate) fn entries_from(&self, index: u64) -> KeyRange {
+		KeyRange::numbered_from(ENTRIES, &self.prefix, index)
+	}
+
+	pub(crate) fn consumers(&self) -> KeyRange {
+		KeyRange::prefix(CONSUMERS, &self.prefix)
+	}
+
+	pub(crate) fn consumer(&self, name: &str) -> ConsumerKeys {
+		ConsumerKeys::new(self, name)
+	}
+
+	/// The consumer whose record is at `key`.
+	pub(crate) fn consumer_name(&self, key: &Key) -> Option<String> {
+		let name = key.bytes().strip_prefix(self.prefix.as_slice())?;
+		String::from_utf8(name.to_vec()).ok()
+	}
+}
+
+/// The keys of a consumer.
+#[derive(Clone, Debug)]
+pub(crate) struct ConsumerKeys {
+	pub(crate) consumer: Key,
+	prefix: Vec<u8>,
+}
+
+impl ConsumerKeys {
+	fn new(stream: &StreamKeys, name: &str) -> Self {
+		let consumer = [stream.prefix.as_slice(), name.as_bytes()].concat();
+		let prefix = [consumer.as_slice(), &[0]].concat();
+		Self { consumer: Key::new(CONSUMERS, consumer), prefix }
+	}
+
+	pub(crate) fn ack(&self, first: u64, last: u64) -> Key {
+		let bytes = [self.prefix.as_slice(), &first.to_be_bytes(), &last.to_be_bytes()].concat();
+		Key::new(ACKS, bytes)
+	}
+
+	/// First and last index of the ack at `key`.
+	pub(crate) fn acked(&self, key: &Key) -> Option<(u64, u64)> {
+		let rest = key.bytes().strip_prefix(self.prefix.as_slice())?;
+		let (first, last) = rest.split_first_chunk::<8>()?;
+		Some((u64::from_be_bytes(*first), u64::from_be_bytes(last.try_into().ok()?)))
+	}
+
+	pub(crate) fn acks(&self) -> KeyRange {
+		KeyRange::prefix(ACKS, &self.prefix)
+	}
+
+	/// Acks that begin at `index` or later.
+	pub(crate) fn acks_from(&self, index: u64) -> KeyRange {
+		KeyRange::numbered_from(ACKS, &self.prefix, index)
+	}
+
+	/// Acks that begin before `index`, the last of them first.
+	pub(crate) fn acks_before(&self, index: u64) -> KeyRange {
+		let end = Key::numbered(ACKS, &self.prefix, index);
+		self.acks().below(end.bytes()).reversed()
+	}
+
+	pub(crate) fn retries(&self) -> KeyRange {
+		KeyRange::prefix(RETRIES, &self.prefix)
+	}
+
+	pub(crate) fn retry(&self, index: u64) -> Key {
+		Key::numbered(RETRIES, &self.prefix, index)
+	}
+
+	pub(crate) fn dead(&self, index: u64) -> Key {
+		Key::numbered(DEAD, &self.prefix, index)
+	}
+
+	pub(crate) fn dead_from(&self, index: u64) -> KeyRange {
+		KeyRange::numbered_from(DEAD, &self.prefix, index)
+	}
+
+	pub(crate) fn index(&self, key: &Key) -> Option<u64> {
+		key.number(&self.prefix)
+	}
+}
