@@ -27,7 +27,7 @@ pub struct Ticket<T>(Inner<T>);
 
 enum Inner<T> {
 	Ready(Option<Result<T, StoreError>>),
-	Shared(Arc<Shared<T>>),
+	Shared(Waiting<T>),
 	/// The answer of another ticket, seen through a function.
 	Mapped(Box<dyn Answer<T>>),
 }
@@ -41,8 +41,26 @@ trait Answer<T>: Send {
 struct Shared<T> {
 	state: Mutex<State<T>>,
 	changed: Condvar,
-	/// What a waiting thread does before it parks; see [`Ticket::pair_with_help`].
+}
+
+struct Waiting<T> {
+	shared: Arc<Shared<T>>,
+	/// Until it was asked to; see [`Ticket::pair_with_help`].
 	help: Option<Arc<dyn Help>>,
+}
+
+impl<T> Waiting<T> {
+	fn nudge(&mut self) {
+		if let Some(help) = self.help.take() {
+			help.nudge();
+		}
+	}
+}
+
+impl<T> Drop for Waiting<T> {
+	fn drop(&mut self) {
+		self.nudge();
+	}
 }
 
 struct State<T> {
@@ -51,9 +69,16 @@ struct State<T> {
 }
 
 /// Someone whose work a waiting thread can do.
+///
+/// A thread that waits for a ticket would otherwise wake another thread and sleep until that wakes it. So a
+/// store may leave a request where it is until somebody cares: whoever waits does the work, and whoever polls
+/// or drops the ticket has it done.
 pub trait Help: Send + Sync {
 	/// Does some of what is waiting to be done, if nobody else is at it.
 	fn help(&self);
+
+	/// Sees to it that what is waiting is done, by somebody else.
+	fn nudge(&self);
 }
 
 /// The store's end of a ticket.
@@ -70,8 +95,8 @@ impl<T> Ticket<T> {
 		Self::shared(None)
 	}
 
-	/// As [`pair`](Ticket::pair); a thread that waits for the ticket calls `help` first, so that it
-	/// need not wait for another thread to wake up.
+	/// As [`pair`](Ticket::pair), for a request that nobody works on yet. A thread that waits for the ticket
+	/// calls [`Help::help`] first; a task that polls it, and whoever drops it, calls [`Help::nudge`].
 	pub fn pair_with_help(help: Arc<dyn Help>) -> (Completer<T>, Self) {
 		Self::shared(Some(help))
 	}
@@ -84,16 +109,16 @@ impl<T> Ticket<T> {
 		match self.0 {
 			Inner::Ready(answer) => answer.unwrap_or_else(|| Err(taken())),
 			Inner::Mapped(answer) => answer.wait(),
-			Inner::Shared(shared) => {
-				if let Some(help) = &shared.help {
+			Inner::Shared(mut waiting) => {
+				if let Some(help) = waiting.help.take() {
 					help.help();
 				}
-				let mut state = shared.state.lock();
+				let mut state = waiting.shared.state.lock();
 				loop {
 					if let Some(answer) = state.answer.take() {
 						return answer;
 					}
-					shared.changed.wait(&mut state);
+					waiting.shared.changed.wait(&mut state);
 				}
 			},
 		}
@@ -112,8 +137,8 @@ impl<T> Ticket<T> {
 
 	fn shared(help: Option<Arc<dyn Help>>) -> (Completer<T>, Self) {
 		let state = Mutex::new(State { answer: None, waker: None });
-		let shared = Arc::new(Shared { state, changed: Condvar::new(), help });
-		(Completer(Some(Arc::clone(&shared))), Self(Inner::Shared(shared)))
+		let shared = Arc::new(Shared { state, changed: Condvar::new() });
+		(Completer(Some(Arc::clone(&shared))), Self(Inner::Shared(Waiting { shared, help })))
 	}
 }
 
@@ -126,8 +151,9 @@ impl<T> Future for Ticket<T> {
 		match &mut self.0 {
 			Inner::Ready(answer) => Poll::Ready(answer.take().unwrap_or_else(|| Err(taken()))),
 			Inner::Mapped(answer) => answer.poll(context),
-			Inner::Shared(shared) => {
-				let mut state = shared.state.lock();
+			Inner::Shared(waiting) => {
+				waiting.nudge();
+				let mut state = waiting.shared.state.lock();
 				match state.answer.take() {
 					Some(answer) => Poll::Ready(answer),
 					None => {
@@ -228,6 +254,7 @@ fn taken() -> StoreError {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use std::sync::atomic::{AtomicUsize, Ordering};
 	use std::task::Wake;
 
 	struct Noop;
@@ -259,6 +286,46 @@ mod tests {
 		let (completer, ticket) = Ticket::<()>::pair();
 		drop(completer);
 		assert!(matches!(ticket.wait(), Err(StoreError::Indeterminate { .. })));
+	}
+
+	#[derive(Default)]
+	struct Counter {
+		helped: AtomicUsize,
+		nudged: AtomicUsize,
+	}
+
+	impl Help for Counter {
+		fn help(&self) {
+			self.helped.fetch_add(1, Ordering::SeqCst);
+		}
+
+		fn nudge(&self) {
+			self.nudged.fetch_add(1, Ordering::SeqCst);
+		}
+	}
+
+	#[test]
+	fn whoever_cares_for_a_ticket_gets_its_work_done_once() {
+		let counts = Arc::new(Counter::default());
+		let pair = || Ticket::<()>::pair_with_help(Arc::<Counter>::clone(&counts) as Arc<dyn Help>);
+		let seen = || {
+			let of = |n: &AtomicUsize| n.load(Ordering::SeqCst);
+			(of(&counts.helped), of(&counts.nudged))
+		};
+		let (completer, ticket) = pair();
+		completer.complete(Ok(()));
+		assert!(ticket.wait().is_ok());
+		assert_eq!(seen(), (1, 0));
+
+		let (_completer, mut ticket) = pair();
+		assert!(poll(&mut ticket).is_pending());
+		assert!(poll(&mut ticket).is_pending());
+		drop(ticket);
+		assert_eq!(seen(), (1, 1));
+
+		let (_completer, ticket) = pair();
+		drop(ticket.then(|answer| answer));
+		assert_eq!(seen(), (1, 2));
 	}
 
 	#[test]
