@@ -1,1 +1,131 @@
-//! Placeholder.
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+#![doc = include_str!("../README.md")]
+
+mod builder;
+mod url;
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+pub use builder::LeydenBuilder;
+pub use leyden_backends as backends;
+pub use leyden_id as id;
+pub use leyden_ldk as ldk;
+pub use leyden_log as log;
+pub use leyden_store as store;
+pub use url::{StoreUrl, UrlError};
+
+/// The versions of the crates whose types are in Leyden's interface.
+pub use {bitcoin, lightning};
+
+use leyden_ldk::{
+	Journal, LeydenKvStore, ManagerSnapshots, MonitorBus, SettledBySnapshot, EVENT_STREAM,
+	MONITOR_STREAM,
+};
+use leyden_log::{Consumer, ConsumerOptions, EventLog, LogError, LogOptions, Start};
+use leyden_store::{Clock, Store};
+
+/// An open store with the logs that a node needs: monitor events, and user events.
+///
+/// Cheap to clone; all clones are one writer.
+#[derive(Clone)]
+pub struct Leyden {
+	store: Arc<dyn Store>,
+	monitor_log: EventLog,
+	event_log: EventLog,
+}
+
+impl Leyden {
+	/// Says where, and opens it.
+	pub fn builder() -> LeydenBuilder {
+		LeydenBuilder::new()
+	}
+
+	/// On a store that is open already.
+	///
+	/// # Errors
+	/// The log's.
+	///
+	/// # Failure Behavior and Persistence
+	/// The first time, the two logs are created. A crash in between leaves none, one or both; the next
+	/// opening creates the rest.
+	pub fn on(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Result<Self, LogError> {
+		let open = |stream| {
+			EventLog::open(Arc::clone(&store), stream, Arc::clone(&clock), LogOptions::default())
+		};
+		Ok(Self { monitor_log: open(MONITOR_STREAM)?, event_log: open(EVENT_STREAM)?, store })
+	}
+
+	/// The store, for records of your own that are to be one commit with an ack.
+	pub fn store(&self) -> &Arc<dyn Store> {
+		&self.store
+	}
+
+	/// The store as LDK's `KVStore`, for a node that keeps everything in one database.
+	pub fn kv_store(&self) -> LeydenKvStore {
+		LeydenKvStore::new(Arc::clone(&self.store))
+	}
+
+	/// The log of user events.
+	pub fn events(&self) -> &EventLog {
+		&self.event_log
+	}
+
+	/// The log of monitor events.
+	pub fn monitor_events(&self) -> &EventLog {
+		&self.monitor_log
+	}
+
+	/// A bus around `chain_monitor`, to be given to the `ChannelManager` in its place.
+	///
+	/// # Errors
+	/// The log's.
+	pub fn monitor_bus<W: Deref>(&self, chain_monitor: W) -> Result<MonitorBus<W>, LogError> {
+		MonitorBus::new(chain_monitor, self.monitor_log.clone())
+	}
+
+	/// An event handler that writes events down, with `inline` for those that LDK wants answered at once.
+	///
+	/// # Errors
+	/// The log's.
+	pub fn journal<H>(&self, inline: H) -> Result<Journal<H>, LogError> {
+		Journal::new(self.event_log.clone(), inline).settled_by_snapshots()
+	}
+
+	/// What must be told of every durable manager, for this bus and this journal.
+	pub fn snapshots<W, H>(
+		&self, bus: &Arc<MonitorBus<W>>, journal: &Journal<H>,
+	) -> ManagerSnapshots
+	where
+		W: Send + Sync + 'static,
+	{
+		let bus: Arc<dyn SettledBySnapshot> = Arc::<MonitorBus<W>>::clone(bus);
+		ManagerSnapshots::new(
+			Arc::clone(&self.store),
+			[bus].into_iter().chain(journal.settled_by()),
+		)
+	}
+
+	/// A consumer of user events, by name. The same name after a restart goes on where it was.
+	///
+	/// # Errors
+	/// The log's.
+	///
+	/// # Failure Behavior and Persistence
+	/// A new consumer is durable when this returns; `start` counts for a new one only.
+	pub fn consumer(&self, name: &str, start: Start) -> Result<Consumer, LogError> {
+		self.event_log.consumer(name, ConsumerOptions { start, ..ConsumerOptions::default() })
+	}
+}
+
+impl fmt::Debug for Leyden {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		write!(f, "Leyden on {}", self.store.guarantees().name)
+	}
+}

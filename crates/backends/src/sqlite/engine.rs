@@ -1,0 +1,456 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! The database: what is in it, how it is opened, how a group is written.
+//!
+//! ```text
+//! spaces   id INTEGER PRIMARY KEY, ns TEXT, tbl TEXT        a table of a namespace, by number
+//! records  space INTEGER, key BLOB, frame BLOB              PRIMARY KEY (space, key), WITHOUT ROWID
+//! ```
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use leyden_store::batch::Hook;
+use leyden_store::committer::{Committer, RawRead, RawWrite};
+use leyden_store::page::PageBuilder;
+use leyden_store::{
+	frame, Batch, Committed, Durability, Epoch, Key, KeyRange, Namespace, Page, Record, StoreError,
+	Table,
+};
+use rusqlite::{params, Connection, Error, OpenFlags, OptionalExtension};
+
+use super::errors::{not_written, opening, while_writing};
+
+/// SQLite's `application_id` of our databases: "Lydn".
+pub const APPLICATION_ID: i32 = 0x4c79_646e;
+/// SQLite's `user_version` of the layout that this version writes, and the newest that it reads.
+pub const FORMAT: i32 = 1;
+
+/// How long opening waits for a program that looks at the database (`leyden list`) to be done.
+const OPENING_WAITS: Duration = Duration::from_secs(2);
+
+const SCHEMA: &str = "
+	CREATE TABLE spaces (
+		id INTEGER PRIMARY KEY, ns TEXT NOT NULL, tbl TEXT NOT NULL, UNIQUE (ns, tbl)
+	);
+	CREATE TABLE records (
+		space INTEGER NOT NULL, key BLOB NOT NULL, frame BLOB NOT NULL, PRIMARY KEY (space, key)
+	) WITHOUT ROWID;
+";
+
+pub(super) struct Engine {
+	connection: Connection,
+	place: String,
+	namespace: Namespace,
+	/// `None` if it only reads.
+	committer: Option<Committer>,
+	spaces: HashMap<Table, i64>,
+	poisoned: Option<String>,
+	/// Whether `synchronous` is `FULL` now.
+	syncing: bool,
+	#[cfg(feature = "fault-injection")]
+	pub(super) fail_next_flush: bool,
+}
+
+/// How a group ended.
+pub(super) struct Done {
+	pub(super) answers: Vec<(Result<Committed, StoreError>, Vec<Hook>)>,
+	pub(super) wrote: bool,
+	pub(super) flushed: bool,
+}
+
+impl Engine {
+	pub(super) fn open(path: &Path, namespace: Namespace) -> Result<(Self, Epoch), StoreError> {
+		let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+			| OpenFlags::SQLITE_OPEN_CREATE
+			| OpenFlags::SQLITE_OPEN_NO_MUTEX;
+		let connection = Connection::open_with_flags(path, flags).map_err(|e| opening(path, e))?;
+		let mut engine = Self::new(connection, path, namespace);
+		let epoch = engine.begin().map_err(|error| match error {
+			// Not even its first page could be read.
+			Failed::Sqlite(error) => opening(path, error),
+			Failed::Store(error) => error,
+		})?;
+		Ok((engine, epoch))
+	}
+
+	pub(super) fn open_read_only(path: &Path, namespace: Namespace) -> Result<Self, StoreError> {
+		let place = path.display().to_string();
+		if !path.is_file() {
+			let reason = if path.is_dir() { "it is a directory" } else { "there is no such file" };
+			return Err(StoreError::NotAStore { place, reason: reason.to_owned() });
+		}
+		let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+		let connection = Connection::open_with_flags(path, flags).map_err(|e| opening(path, e))?;
+		let engine = Self::new(connection, path, namespace);
+		let ours = engine.is_ours().map_err(|error| match error {
+			Failed::Sqlite(error) => opening(path, error),
+			Failed::Store(error) => error,
+		})?;
+		if !ours {
+			return Err(StoreError::NotAStore { place, reason: "it is empty".to_owned() });
+		}
+		Ok(engine)
+	}
+
+	pub(super) fn namespaces(&self) -> Result<Vec<Namespace>, StoreError> {
+		let failed = |error| not_written("listing namespaces", &self.place, error);
+		let mut query = self
+			.connection
+			.prepare("SELECT DISTINCT ns FROM spaces ORDER BY ns")
+			.map_err(failed)?;
+		let names = query.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
+		names.map(|name| Namespace::new(&name.map_err(failed)?)).collect()
+	}
+
+	pub(super) fn get(&mut self, key: &Key) -> Result<Option<Record>, StoreError> {
+		self.alive()?;
+		let frame = self.read(key)?;
+		frame.map(|frame| frame::decode(key, &frame)).transpose()
+	}
+
+	pub(super) fn scan(&mut self, range: KeyRange, limit: usize) -> Result<Page, StoreError> {
+		self.alive()?;
+		let mut page = PageBuilder::new(range.clone(), limit);
+		let space = self.space(range.table());
+		let failed = |error| not_written("scanning", &self.place, error);
+		let Some(space) = space.map_err(failed)? else { return Ok(page.build()) };
+		let sql = match (range.end().is_some(), range.is_reversed()) {
+			(true, false) => SCAN_UP_TO,
+			(true, true) => SCAN_DOWN_FROM,
+			(false, false) => SCAN_UP,
+			(false, true) => SCAN_DOWN,
+		};
+		let mut query = self.connection.prepare_cached(sql).map_err(failed)?;
+		let mut rows = match range.end() {
+			Some(end) => query.query(params![space, range.start(), end]),
+			None => query.query(params![space, range.start()]),
+		}
+		.map_err(failed)?;
+		while !page.is_full() {
+			let Some(row) = rows.next().map_err(failed)? else { break };
+			let key: Vec<u8> = row.get(0).map_err(failed)?;
+			let key = Key::new(range.table(), key);
+			let record = {
+				let frame = row.get_ref(1).map_err(failed)?;
+				let bytes = frame.as_blob().map_err(|e| failed(e.into()))?;
+				frame::decode(&key, bytes)?
+			};
+			page.push(key, record);
+		}
+		Ok(page.build())
+	}
+
+	/// Commits all of these in one transaction, each or not by its own expectations.
+	pub(super) fn commit(&mut self, mut batches: Vec<Batch>) -> Done {
+		let hooks: Vec<_> = batches.iter_mut().map(Batch::take_hooks).collect();
+		let (answers, wrote, flushed) = match self.try_commit(&batches) {
+			Ok(done) => done,
+			Err(error) => {
+				if error.ends_handle() {
+					self.poisoned.get_or_insert_with(|| error.to_string());
+				}
+				(batches.iter().map(|_| Err(error.clone())).collect(), false, false)
+			},
+		};
+		Done { answers: answers.into_iter().zip(hooks).collect(), wrote, flushed }
+	}
+
+	#[allow(clippy::type_complexity)]
+	fn try_commit(
+		&mut self, batches: &[Batch],
+	) -> Result<(Vec<Result<Committed, StoreError>>, bool, bool), StoreError> {
+		self.alive()?;
+		let Some(committer) = self.committer.take() else {
+			return Err(StoreError::ReadOnly { place: self.place.clone() });
+		};
+		let done = self.write_group(&committer, batches);
+		let committer = self.committer.insert(committer);
+		let (answers, outcome, flushed) = done?;
+		let wrote = outcome.is_some();
+		if let Some(outcome) = outcome {
+			committer.took_effect(outcome);
+		}
+		Ok((answers, wrote, flushed))
+	}
+
+	#[allow(clippy::type_complexity)]
+	fn write_group(
+		&mut self, committer: &Committer, batches: &[Batch],
+	) -> Result<
+		(Vec<Result<Committed, StoreError>>, Option<leyden_store::committer::Outcome>, bool),
+		StoreError,
+	> {
+		let sync = batches.iter().any(|batch| batch.required_durability() == Durability::Sync);
+		self.set_syncing(sync)?;
+		self.execute("BEGIN IMMEDIATE")
+			.map_err(|error| not_written("beginning a transaction", &self.place, error))?;
+		let spaces = self.spaces.len();
+		let written = (|| {
+			let mut group = committer.group(self)?;
+			let answers: Vec<_> = batches.iter().map(|batch| group.apply(batch)).collect();
+			if answers.iter().all(Result::is_err) {
+				return Ok((answers, None));
+			}
+			let (writes, outcome) = group.finish()?;
+			self.write(writes)?;
+			Ok((answers, Some(outcome)))
+		})();
+		match written {
+			Ok((answers, None)) => {
+				self.roll_back(spaces)?;
+				Ok((answers, None, false))
+			},
+			Ok((answers, outcome)) => {
+				if let Err(error) = self.flush() {
+					let error = while_writing(&self.place, error);
+					// Taken back as far as it can be. Whether the medium has it is another question.
+					self.roll_back(spaces)?;
+					return Err(error);
+				}
+				Ok((answers, outcome, sync))
+			},
+			Err(error) => {
+				self.roll_back(spaces)?;
+				Err(error)
+			},
+		}
+	}
+
+	fn write(&mut self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
+		for (key, frame) in writes {
+			let written = self.write_one(&key, frame);
+			written.map_err(|error| while_writing(&self.place, error))?;
+		}
+		Ok(())
+	}
+
+	fn write_one(&mut self, key: &Key, frame: Option<Vec<u8>>) -> Result<(), Error> {
+		match frame {
+			Some(frame) => {
+				let space = self.space_for_writing(key.table())?;
+				let mut put = self.connection.prepare_cached(PUT)?;
+				put.execute(params![space, key.bytes(), frame])?;
+			},
+			None => {
+				if let Some(space) = self.space(key.table())? {
+					let mut delete = self.connection.prepare_cached(DELETE)?;
+					delete.execute(params![space, key.bytes()])?;
+				}
+			},
+		}
+		Ok(())
+	}
+
+	fn flush(&mut self) -> Result<(), Error> {
+		#[cfg(feature = "fault-injection")]
+		if std::mem::take(&mut self.fail_next_flush) {
+			let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+			return Err(Error::SqliteFailure(failure, Some("injected".to_owned())));
+		}
+		self.execute("COMMIT")
+	}
+
+	/// Takes the transaction back. A transaction that cannot be taken back ends the handle.
+	fn roll_back(&mut self, spaces: usize) -> Result<(), StoreError> {
+		if self.spaces.len() > spaces {
+			// Numbers that this transaction gave are void.
+			self.spaces.clear();
+		}
+		if self.connection.is_autocommit() {
+			// SQLite did it by itself.
+			return Ok(());
+		}
+		self.execute("ROLLBACK").map_err(|error| {
+			let source = std::sync::Arc::new(error);
+			StoreError::Indeterminate { doing: "taking a transaction back", source }
+		})
+	}
+
+	fn set_syncing(&mut self, sync: bool) -> Result<(), StoreError> {
+		if self.syncing != sync {
+			let level = if sync { "FULL" } else { "NORMAL" };
+			let set = self.connection.pragma_update(None, "synchronous", level);
+			set.map_err(|error| not_written("setting synchronous", &self.place, error))?;
+			self.syncing = sync;
+		}
+		Ok(())
+	}
+
+	fn alive(&self) -> Result<(), StoreError> {
+		match &self.poisoned {
+			Some(because) => Err(StoreError::Poisoned { because: because.clone() }),
+			None => Ok(()),
+		}
+	}
+
+	fn space(&mut self, table: Table) -> Result<Option<i64>, Error> {
+		if let Some(space) = self.spaces.get(&table) {
+			return Ok(Some(*space));
+		}
+		let mut query = self.connection.prepare_cached(SPACE)?;
+		let found = query
+			.query_row(params![self.namespace.name(), table.name()], |row| row.get(0))
+			.optional()?;
+		if let Some(space) = found {
+			self.spaces.insert(table, space);
+		}
+		Ok(found)
+	}
+
+	fn space_for_writing(&mut self, table: Table) -> Result<i64, Error> {
+		if let Some(space) = self.space(table)? {
+			return Ok(space);
+		}
+		let name = params![self.namespace.name(), table.name()];
+		self.connection.execute("INSERT INTO spaces (ns, tbl) VALUES (?1, ?2)", name)?;
+		let space = self.connection.last_insert_rowid();
+		self.spaces.insert(table, space);
+		Ok(space)
+	}
+
+	fn execute(&self, sql: &'static str) -> Result<(), Error> {
+		self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
+	}
+
+	fn new(connection: Connection, path: &Path, namespace: Namespace) -> Self {
+		Self {
+			connection,
+			place: path.display().to_string(),
+			namespace,
+			committer: None,
+			spaces: HashMap::new(),
+			poisoned: None,
+			syncing: false,
+			#[cfg(feature = "fault-injection")]
+			fail_next_flush: false,
+		}
+	}
+
+	/// Makes sure that the database is ours, or makes it so, and raises the epoch.
+	fn begin(&mut self) -> Result<Epoch, Failed> {
+		self.connection.busy_timeout(OPENING_WAITS)?;
+		// Before the database is looked at: so that no shared-memory file is made, and so that nobody else
+		// gets in between.
+		self.pragma("locking_mode", "EXCLUSIVE")?;
+		let ours = self.is_ours()?;
+		self.pragma("journal_mode", "WAL")?;
+		self.connection.busy_timeout(Duration::ZERO)?;
+		self.set_syncing(true)?;
+		self.execute("BEGIN IMMEDIATE")?;
+		let epoch = self.create_and_raise(ours);
+		match epoch {
+			Ok(epoch) => {
+				self.execute("COMMIT")?;
+				Ok(epoch)
+			},
+			Err(error) => {
+				self.roll_back(0)?;
+				Err(error)
+			},
+		}
+	}
+
+	fn create_and_raise(&mut self, ours: bool) -> Result<Epoch, Failed> {
+		if !ours {
+			self.connection.execute_batch(SCHEMA)?;
+			self.connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+			self.connection.pragma_update(None, "user_version", FORMAT)?;
+		}
+		let (committer, writes) = Committer::open(self)?;
+		self.write(writes)?;
+		Ok(self.committer.insert(committer).epoch())
+	}
+
+	/// Whether it is a store; `false` if it is nothing yet.
+	fn is_ours(&self) -> Result<bool, Failed> {
+		let number =
+			|name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+		let (id, version) = (number("application_id")?, number("user_version")?);
+		let tables =
+			self.connection
+				.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0))?;
+		if id == 0 && version == 0 && tables == 0 {
+			return Ok(false);
+		}
+		let place = self.place.clone();
+		if id != APPLICATION_ID {
+			let reason = "it is a SQLite database of something else".to_owned();
+			return Err(Failed::Store(StoreError::NotAStore { place, reason }));
+		}
+		if version != FORMAT {
+			let number = |n: i32| u32::try_from(n).unwrap_or_default();
+			let (found, known) = (number(version), number(FORMAT));
+			return Err(Failed::Store(StoreError::Newer { what: place, found, known }));
+		}
+		Ok(true)
+	}
+
+	fn pragma(&self, name: &str, value: &str) -> Result<(), Error> {
+		self.connection.pragma_update_and_check(None, name, value, |_| Ok(()))
+	}
+
+	#[cfg(feature = "fault-injection")]
+	pub(super) fn tamper(&mut self, sql: &str) -> Result<(), StoreError> {
+		let done = self.connection.execute_batch(sql);
+		done.map_err(|error| not_written("tampering", &self.place, error))
+	}
+
+	#[cfg(feature = "fault-injection")]
+	pub(super) fn damage(
+		&mut self, key: &Key, change: &mut dyn FnMut(&mut Vec<u8>),
+	) -> Result<bool, StoreError> {
+		let Some(mut frame) = self.read(key)? else { return Ok(false) };
+		change(&mut frame);
+		let written = self.write_one(key, Some(frame));
+		written.map_err(|error| not_written("damaging", &self.place, error))?;
+		Ok(true)
+	}
+}
+
+impl RawRead for Engine {
+	fn read(&mut self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+		let mut read = || {
+			let Some(space) = self.space(key.table())? else { return Ok(None) };
+			let mut get = self.connection.prepare_cached(GET)?;
+			get.query_row(params![space, key.bytes()], |row| row.get(0)).optional()
+		};
+		read().map_err(|error| not_written("reading", &self.place, error))
+	}
+}
+
+const GET: &str = "SELECT frame FROM records WHERE space = ?1 AND key = ?2";
+const PUT: &str = "INSERT INTO records (space, key, frame) VALUES (?1, ?2, ?3)
+	ON CONFLICT (space, key) DO UPDATE SET frame = excluded.frame";
+const DELETE: &str = "DELETE FROM records WHERE space = ?1 AND key = ?2";
+const SPACE: &str = "SELECT id FROM spaces WHERE ns = ?1 AND tbl = ?2";
+const SCAN_UP: &str = "SELECT key, frame FROM records WHERE space = ?1 AND key >= ?2 ORDER BY key";
+const SCAN_UP_TO: &str =
+	"SELECT key, frame FROM records WHERE space = ?1 AND key >= ?2 AND key < ?3 ORDER BY key";
+const SCAN_DOWN: &str =
+	"SELECT key, frame FROM records WHERE space = ?1 AND key >= ?2 ORDER BY key DESC";
+const SCAN_DOWN_FROM: &str =
+	"SELECT key, frame FROM records WHERE space = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC";
+
+/// Why a database could not be opened.
+enum Failed {
+	Sqlite(Error),
+	Store(StoreError),
+}
+
+impl From<Error> for Failed {
+	fn from(error: Error) -> Self {
+		Self::Sqlite(error)
+	}
+}
+
+impl From<StoreError> for Failed {
+	fn from(error: StoreError) -> Self {
+		Self::Store(error)
+	}
+}

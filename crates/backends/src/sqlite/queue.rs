@@ -1,0 +1,205 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Group commit: requests wait in a queue, and whoever has the engine takes all of them at once.
+//!
+//! A thread that waits for its ticket takes the engine itself if it is free, so that one thread alone pays
+//! for no other to wake up. Requests that nobody waits for (a task polls the ticket, or it was dropped) are
+//! done by the commit thread, and so is what piles up while somebody else has the engine: each helper does
+//! one group and leaves the rest to the thread.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use leyden_store::ticket::{Completer, Help};
+use leyden_store::{Batch, Committed, Key, KeyRange, Page, Record, Ticket};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::engine::Engine;
+
+/// Requests that may wait. Whoever submits one more first does some of the work.
+pub const MAX_WAITING: usize = 16_384;
+
+/// Requests in one group.
+const MAX_GROUP: usize = 1024;
+/// Operations in one group, so that one transaction does not grow without end.
+const MAX_GROUP_OPS: usize = 20_000;
+
+/// What was done so far.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Stats {
+	/// Batches that were committed.
+	pub batches: u64,
+	/// Transactions that they were committed in.
+	pub groups: u64,
+	/// Transactions that ended with a flush; the others were lazy.
+	pub flushes: u64,
+}
+
+pub(super) enum Job {
+	Commit(Batch, Completer<Committed>),
+	Get(Key, Completer<Option<Record>>),
+	Scan(KeyRange, usize, Completer<Page>),
+}
+
+pub(super) struct Shared {
+	queue: Mutex<Queue>,
+	/// There is work for the thread, or it is to end.
+	work: Condvar,
+	/// Taken before the queue's lock. `None` once the store is closed.
+	engine: Mutex<Option<Engine>>,
+	batches: AtomicU64,
+	groups: AtomicU64,
+	flushes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+	jobs: VecDeque<Job>,
+	/// Somebody wants the thread to do what is waiting.
+	nudged: bool,
+	closed: bool,
+}
+
+impl Shared {
+	pub(super) fn new(engine: Engine) -> Self {
+		Self {
+			queue: Mutex::default(),
+			work: Condvar::new(),
+			engine: Mutex::new(Some(engine)),
+			batches: AtomicU64::new(0),
+			groups: AtomicU64::new(0),
+			flushes: AtomicU64::new(0),
+		}
+	}
+
+	pub(super) fn stats(&self) -> Stats {
+		let read = |n: &AtomicU64| n.load(Ordering::Relaxed);
+		let (batches, groups, flushes) = (&self.batches, &self.groups, &self.flushes);
+		Stats { batches: read(batches), groups: read(groups), flushes: read(flushes) }
+	}
+
+	/// Puts a request into the queue; their order is the order of these calls.
+	pub(super) fn submit<T: 'static>(
+		self: &Arc<Self>, job: impl FnOnce(Completer<T>) -> Job,
+	) -> Ticket<T> {
+		let (completer, ticket) = Ticket::pair_with_help(Arc::clone(self) as Arc<dyn Help>);
+		let mut queue = self.queue.lock();
+		while queue.jobs.len() >= MAX_WAITING {
+			drop(queue);
+			self.group(self.engine.lock());
+			queue = self.queue.lock();
+		}
+		queue.jobs.push_back(job(completer));
+		ticket
+	}
+
+	/// The commit thread.
+	pub(super) fn work(&self) {
+		loop {
+			let mut queue = self.queue.lock();
+			while !queue.nudged && !queue.closed {
+				self.work.wait(&mut queue);
+			}
+			let last = queue.closed;
+			queue.nudged = false;
+			drop(queue);
+			while self.has_work() {
+				self.group(self.engine.lock());
+			}
+			if last {
+				return;
+			}
+		}
+	}
+
+	/// Ends the thread once the queue is empty.
+	pub(super) fn close(&self) {
+		self.queue.lock().closed = true;
+		self.work.notify_one();
+	}
+
+	/// Closes the database. Tickets may outlive the store.
+	pub(super) fn release(&self) {
+		self.engine.lock().take();
+	}
+
+	#[cfg(feature = "fault-injection")]
+	pub(super) fn with_engine<T>(&self, f: impl FnOnce(&mut Engine) -> T) -> Option<T> {
+		self.engine.lock().as_mut().map(f)
+	}
+
+	fn has_work(&self) -> bool {
+		!self.queue.lock().jobs.is_empty()
+	}
+
+	/// Does what is waiting, up to one group.
+	fn group(&self, mut engine: MutexGuard<'_, Option<Engine>>) {
+		let mut commits: Vec<(Batch, Completer<Committed>)> = Vec::new();
+		let mut reads = Vec::new();
+		{
+			let mut queue = self.queue.lock();
+			let mut ops = 0;
+			while commits.len() + reads.len() < MAX_GROUP && ops < MAX_GROUP_OPS {
+				match queue.jobs.pop_front() {
+					Some(Job::Commit(batch, completer)) => {
+						ops += batch.ops().len();
+						commits.push((batch, completer));
+					},
+					Some(read) => reads.push(read),
+					None => break,
+				}
+			}
+		}
+		let Some(engine) = engine.as_mut() else {
+			// Dropped with the lists: whoever waits hears that it is not known, and here it is known not to
+			// have happened, but a store that is closed has no callers left.
+			return;
+		};
+		// Reads first: they see what is durable, and nothing that these commits are about to write.
+		for read in reads {
+			match read {
+				Job::Get(key, completer) => completer.complete(engine.get(&key)),
+				Job::Scan(range, limit, completer) => {
+					completer.complete(engine.scan(range, limit));
+				},
+				Job::Commit(..) => {},
+			}
+		}
+		if commits.is_empty() {
+			return;
+		}
+		let (batches, completers): (Vec<_>, Vec<_>) = commits.into_iter().unzip();
+		let done = engine.commit(batches);
+		self.batches.fetch_add(done.answers.len() as u64, Ordering::Relaxed);
+		self.groups.fetch_add(u64::from(done.wrote), Ordering::Relaxed);
+		self.flushes.fetch_add(u64::from(done.flushed), Ordering::Relaxed);
+		for (completer, (answer, hooks)) in completers.into_iter().zip(done.answers) {
+			if let Ok(committed) = &answer {
+				hooks.into_iter().for_each(|hook| hook(committed));
+			}
+			completer.complete(answer);
+		}
+	}
+}
+
+impl Help for Shared {
+	fn help(&self) {
+		if let Some(engine) = self.engine.try_lock() {
+			self.group(engine);
+		}
+		// Whoever had the engine when we tried may have looked at the queue before we were in it.
+		if self.has_work() {
+			self.nudge();
+		}
+	}
+
+	fn nudge(&self) {
+		self.queue.lock().nudged = true;
+		self.work.notify_one();
+	}
+}

@@ -1,0 +1,113 @@
+//! The law of who may import whom (docs/architecture.md), checked against what cargo says.
+//!
+//! It keeps the protocol crates free of each other, of LDK, of runtimes and of engines, so that one of them
+//! can be used without the rest, and it keeps every dependency buildable on the oldest compiler we promise.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// What each of our crates may import, besides the standard library. Dev-dependencies are free.
+const LAW: &[(&str, &[&str])] = &[
+	("leyden-id", &["bitcoin", "serde"]),
+	("leyden-store", &["bincode", "crc32c", "parking_lot", "serde"]),
+	("leyden-log", &["getrandom", "leyden-id", "leyden-store", "parking_lot", "serde"]),
+	("leyden-backends", &["leyden-store", "parking_lot", "rusqlite"]),
+	(
+		"leyden-ldk",
+		&[
+			"bitcoin",
+			"leyden-id",
+			"leyden-log",
+			"leyden-store",
+			"lightning",
+			"lightning-types",
+			"parking_lot",
+			"serde",
+		],
+	),
+	(
+		"leyden",
+		&[
+			"bitcoin",
+			"leyden-backends",
+			"leyden-id",
+			"leyden-ldk",
+			"leyden-log",
+			"leyden-store",
+			"lightning",
+		],
+	),
+];
+
+/// The only crates that may import anything: they are not depended on by what ships.
+const FREE: &[&str] = &["leyden-bench", "leyden-cli", "leyden-fuzz-logic", "leyden-testkit"];
+
+fn metadata(arguments: &[&str]) -> Value {
+	let mut command = Command::new(env!("CARGO"));
+	command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+	command.args(["metadata", "--format-version", "1", "--offline", "--locked"]).args(arguments);
+	let output = command.output().unwrap();
+	assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+	serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Name and normal dependencies of every member.
+fn members() -> Vec<(String, BTreeSet<String>)> {
+	let packages = metadata(&["--no-deps"]);
+	let text = |value: &Value| value.as_str().unwrap().to_owned();
+	let dependencies = |package: &Value| {
+		let all = package["dependencies"].as_array().unwrap().iter();
+		all.filter(|d| d["kind"] != "dev").map(|d| text(&d["name"])).collect()
+	};
+	let packages = packages["packages"].as_array().unwrap().iter();
+	packages.map(|package| (text(&package["name"]), dependencies(package))).collect()
+}
+
+#[test]
+fn every_crate_imports_only_what_it_may() {
+	for (name, dependencies) in members() {
+		if FREE.contains(&name.as_str()) {
+			continue;
+		}
+		let (_, allowed) = LAW
+			.iter()
+			.find(|(crate_name, _)| *crate_name == name)
+			.unwrap_or_else(|| panic!("{name} is not in the law: add it, with what it may import"));
+		for dependency in dependencies {
+			assert!(allowed.contains(&dependency.as_str()), "{name} may not import {dependency}");
+		}
+	}
+}
+
+#[test]
+fn protocol_crates_do_not_know_each_other_nor_ldk() {
+	const PROTOCOLS: &[&str] =
+		&["leyden-log", "leyden-splice", "leyden-outbox", "leyden-request", "leyden-payout"];
+	const NEVER: &[&str] = &["lightning", "tokio", "leyden-backends", "leyden-ldk", "leyden"];
+	for (name, dependencies) in members() {
+		if !PROTOCOLS.contains(&name.as_str()) {
+			continue;
+		}
+		for dependency in dependencies {
+			let forbidden = PROTOCOLS.contains(&dependency.as_str());
+			let forbidden = forbidden || NEVER.contains(&dependency.as_str());
+			assert!(!forbidden, "{name} imports {dependency}");
+		}
+	}
+}
+
+/// No other toolchain is needed to find out: every crate says itself what it needs.
+#[test]
+fn every_dependency_builds_on_our_rust_version() {
+	let all = metadata(&[]);
+	let number = |text: &str| -> Vec<u32> { text.split('.').map(|n| n.parse().unwrap()).collect() };
+	let ours = number("1.85.0");
+	for package in all["packages"].as_array().unwrap() {
+		let Some(theirs) = package["rust_version"].as_str() else { continue };
+		let mut theirs = number(theirs);
+		theirs.resize(3, 0);
+		assert!(theirs <= ours, "{} {} needs {theirs:?}", package["name"], package["version"]);
+	}
+}

@@ -1,0 +1,249 @@
+//! Leyden between LDK and the node: the guard with which the cases end well.
+//!
+//! This is also the wiring that an LDK node does, in one place: a bus around the chain monitor, a journal
+//! for the events, snapshots told of every durable manager, the barrier, and a consumer that hands user
+//! events to the node once they are in the log.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use leyden_ldk::{
+	decode_event, Journal, ManagerSnapshots, MonitorBus, SettledBySnapshot, Snapshot, EVENT_STREAM,
+	MONITOR_STREAM,
+};
+use leyden_log::{Consumer, ConsumerOptions, EventLog, LogOptions, Start};
+use leyden_store::{
+	Batch, Clock, Committed, Guarantees, Key, KeyRange, ManualClock, Page, Record, Store,
+	StoreError, Ticket,
+};
+use lightning::chain::Listen;
+use lightning::events::{Event, EventHandler, ReplayEvent};
+use lightning::io;
+
+use crate::guard::{Guard, GuardFactory, NodeHandle};
+use crate::parts::{NetChainMonitor, NetWatch};
+
+/// The consumer that stands for the node's user.
+pub const USER_CONSUMER: &str = "user";
+
+/// The bus of a node of the net.
+pub type NetBus = MonitorBus<Arc<NetChainMonitor>>;
+
+/// Opens the store for a life; the first is 1.
+pub type OpenStore = Arc<dyn Fn(u32) -> Arc<dyn Store> + Send + Sync>;
+
+/// How the guard is wired.
+#[derive(Clone, Copy, Debug)]
+pub struct Wiring {
+	/// Persist the manager before a payment's end counts as handled. Without it, case K fails.
+	pub barrier: bool,
+}
+
+impl Default for Wiring {
+	fn default() -> Self {
+		Self { barrier: true }
+	}
+}
+
+/// See the [module documentation](self).
+pub struct LeydenGuard {
+	store: Arc<dyn Store>,
+	monitor_log: EventLog,
+	wiring: Wiring,
+	node: Arc<OnceLock<NodeHandle>>,
+	parts: OnceLock<Parts>,
+	user: Consumer,
+	event_log: EventLog,
+	/// Events that the journal leaves to the node, until the guard hands them on.
+	inline: Arc<Mutex<Vec<Event>>>,
+	begun: Mutex<HashMap<u64, Snapshot>>,
+	next_mark: AtomicU64,
+}
+
+type Inline = Box<dyn Fn(Event) -> Result<(), ReplayEvent> + Send + Sync>;
+
+/// What needs the chain monitor.
+struct Parts {
+	bus: Arc<NetBus>,
+	journal: Journal<Inline>,
+	snapshots: ManagerSnapshots,
+}
+
+impl LeydenGuard {
+	/// A guard for each life, on the store that `open` opens for it.
+	pub fn factory(wiring: Wiring, open: OpenStore) -> GuardFactory {
+		Arc::new(move |life| Arc::new(Self::new(open(life), wiring)))
+	}
+
+	/// A guard for one life.
+	///
+	/// # Panics
+	/// If the logs cannot be opened.
+	pub fn new(store: Arc<dyn Store>, wiring: Wiring) -> Self {
+		let node = Arc::new(OnceLock::new());
+		let store: Arc<dyn Store> = Arc::new(Mortal { inner: store, node: Arc::clone(&node) });
+		let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+		let open = |stream| {
+			EventLog::open(Arc::clone(&store), stream, Arc::clone(&clock), LogOptions::default())
+				.expect("the log")
+		};
+		let (monitor_log, event_log) = (open(MONITOR_STREAM), open(EVENT_STREAM));
+		let options = ConsumerOptions { start: Start::Beginning, ..ConsumerOptions::default() };
+		let user = event_log.consumer(USER_CONSUMER, options).expect("the consumer");
+		Self {
+			store,
+			monitor_log,
+			wiring,
+			node,
+			parts: OnceLock::new(),
+			user,
+			event_log,
+			inline: Arc::default(),
+			begun: Mutex::default(),
+			next_mark: AtomicU64::new(0),
+		}
+	}
+
+	/// The bus.
+	pub fn bus(&self) -> &Arc<NetBus> {
+		&self.parts().bus
+	}
+
+	/// The log of user events.
+	pub fn events(&self) -> &EventLog {
+		&self.event_log
+	}
+
+	/// The log of monitor events.
+	pub fn monitor_events(&self) -> &EventLog {
+		&self.monitor_log
+	}
+
+	fn parts(&self) -> &Parts {
+		self.parts.get().expect("the node was wired")
+	}
+
+	/// Makes the parts that need the chain monitor, the first time it is seen.
+	fn wire(&self, inner: Arc<NetChainMonitor>) -> &Parts {
+		self.parts.get_or_init(|| {
+			let bus = MonitorBus::new(inner, self.monitor_log.clone()).expect("the bus");
+			let bus = Arc::new(bus);
+			let stash = Arc::clone(&self.inline);
+			let inline: Inline = Box::new(move |event| {
+				stash.lock().unwrap().push(event);
+				Ok(())
+			});
+			let journal = Journal::new(self.event_log.clone(), inline);
+			let mut journal = journal.settled_by_snapshots().expect("the ledger");
+			if self.wiring.barrier {
+				let (node, unsettled) = (Arc::clone(&self.node), Arc::clone(&bus));
+				journal = journal.with_barrier(
+					move || match node.get() {
+						Some(node) if node.persist_manager() => Ok(()),
+						_ => Err(io::ErrorKind::Other.into()),
+					},
+					move |hash| unsettled.is_unsettled(hash),
+				);
+			}
+			let waiting: Arc<dyn SettledBySnapshot> = Arc::<NetBus>::clone(&bus);
+			let waiting = [waiting].into_iter().chain(journal.settled_by());
+			let snapshots = ManagerSnapshots::new(Arc::clone(&self.store), waiting);
+			Parts { bus, journal, snapshots }
+		})
+	}
+
+	/// Hands what is in the log to the user, who acks what it has handled.
+	fn deliver(&self, handle: &mut dyn FnMut(Event) -> Result<(), ReplayEvent>) {
+		while let Ok(Some(delivery)) = self.user.next_event() {
+			let event = decode_event(delivery.payload()).expect("an event of this version");
+			if handle(event).is_err() || delivery.ack().is_err() {
+				// A dead node. The delivery comes again in the next life.
+				return;
+			}
+		}
+	}
+}
+
+impl Guard for LeydenGuard {
+	fn watch(&self, inner: Arc<NetChainMonitor>) -> NetWatch {
+		Arc::<NetBus>::clone(&self.wire(inner).bus)
+	}
+
+	fn listen(&self, inner: Arc<NetChainMonitor>) -> Arc<dyn Listen + Send + Sync> {
+		Arc::<NetBus>::clone(&self.wire(inner).bus)
+	}
+
+	fn started(&self, node: &NodeHandle) {
+		let _ = self.node.set(node.clone());
+		self.deliver(&mut |event| node.handle(event));
+	}
+
+	fn handle_event(
+		&self, event: Event, handle: &mut dyn FnMut(Event) -> Result<(), ReplayEvent>,
+	) -> Result<(), ReplayEvent> {
+		self.parts().journal.handle_event(event)?;
+		let inline = std::mem::take(&mut *self.inline.lock().unwrap());
+		inline.into_iter().try_for_each(&mut *handle)?;
+		self.deliver(handle);
+		Ok(())
+	}
+
+	fn before_manager_encode(&self) -> u64 {
+		let mark = self.next_mark.fetch_add(1, Ordering::SeqCst);
+		let snapshot = self.parts().snapshots.begin();
+		self.begun.lock().unwrap().insert(mark, snapshot);
+		mark
+	}
+
+	fn manager_persisted(&self, mark: u64) {
+		let begun = self.begun.lock().unwrap().remove(&mark);
+		if let Some(snapshot) = begun {
+			// If the acks fail, a later snapshot acks.
+			let _ = snapshot.persisted().wait();
+		}
+	}
+}
+
+/// A store that dies with its node: a dead process commits nothing.
+struct Mortal {
+	inner: Arc<dyn Store>,
+	node: Arc<OnceLock<NodeHandle>>,
+}
+
+impl Mortal {
+	fn is_dead(&self) -> bool {
+		self.node.get().is_some_and(|node| !node.is_alive())
+	}
+}
+
+fn dead<T>() -> Ticket<T> {
+	Ticket::ready(Err(StoreError::Poisoned { because: "the node died".to_owned() }))
+}
+
+impl Store for Mortal {
+	fn commit(&self, batch: Batch) -> Ticket<Committed> {
+		if self.is_dead() {
+			return dead();
+		}
+		self.inner.commit(batch)
+	}
+
+	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
+		if self.is_dead() {
+			return dead();
+		}
+		self.inner.get(key)
+	}
+
+	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
+		if self.is_dead() {
+			return dead();
+		}
+		self.inner.scan(range, limit)
+	}
+
+	fn guarantees(&self) -> Guarantees {
+		self.inner.guarantees()
+	}
+}

@@ -1,0 +1,220 @@
+//! One life of one node: from its disk's bytes to the moment it is dropped.
+
+mod core;
+mod start;
+
+use std::sync::{Arc, Mutex};
+
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::Transaction;
+use lightning::events::{Event, EventsProvider, ReplayEvent};
+use lightning::ln::channel_state::ChannelDetails;
+use lightning::ln::channelmanager::RecentPaymentDetails;
+use lightning::ln::msgs::{BaseMessageHandler, MessageSendEvent};
+use lightning::util::config::UserConfig;
+use lightning::util::ser::Writeable;
+
+use crate::disk::NodeDisk;
+use crate::guard::{Guard, NodeHandle};
+use crate::parts::{NetBumper, NetChainMonitor, NetManager, NetWallet};
+use crate::wallet::Wallet;
+
+pub(crate) use self::core::NodeCore;
+pub(crate) use start::wallet_key;
+pub use start::NodeStart;
+
+/// How a node is set up. The default has anchor channels, a classic chain monitor and 10 BTC.
+#[derive(Clone)]
+pub struct NodeConfig {
+	/// LDK's own settings.
+	pub user_config: UserConfig,
+	/// Whether the chain monitor's operations wait for the manager's next persist.
+	pub deferred: bool,
+	/// Whether outputs that channels leave behind are sent to the wallet.
+	pub sweep: bool,
+	/// Whether LDK's log is kept; see [`Node::log`].
+	pub keep_log: bool,
+	/// Paid to its wallet by the chain, in ten coins.
+	pub funds_sats: u64,
+}
+
+impl Default for NodeConfig {
+	fn default() -> Self {
+		Self::anchors()
+	}
+}
+
+impl NodeConfig {
+	/// Channels whose commitments leave the fee to anchors.
+	pub fn anchors() -> Self {
+		let mut user_config = UserConfig::default();
+		let handshake = &mut user_config.channel_handshake_config;
+		handshake.negotiate_anchors_zero_fee_htlc_tx = true;
+		handshake.announced_channel_max_inbound_htlc_value_in_flight_percentage = 100;
+		handshake.unannounced_channel_max_inbound_htlc_value_in_flight_percentage = 100;
+		user_config.accept_forwards_to_priv_channels = true;
+		user_config.reject_inbound_splices = false;
+		NodeConfig {
+			user_config,
+			deferred: false,
+			sweep: true,
+			keep_log: false,
+			funds_sats: 1_000_000_000,
+		}
+	}
+
+	/// Channels that pay their fees themselves (`static_remote_key`).
+	pub fn legacy() -> Self {
+		let mut config = Self::anchors();
+		let handshake = &mut config.user_config.channel_handshake_config;
+		handshake.negotiate_anchors_zero_fee_htlc_tx = false;
+		config
+	}
+
+	/// The same with a deferred chain monitor.
+	pub fn deferred(mut self) -> Self {
+		self.deferred = true;
+		self
+	}
+}
+
+/// An event that the user was told of. What the user knows survives the node.
+#[derive(Clone, Debug)]
+pub struct Told {
+	/// The node's life in which it was told; the first is 1.
+	pub life: u32,
+	/// What was told.
+	pub event: Event,
+}
+
+impl Told {
+	/// The event's name, such as `PaymentSent`.
+	pub fn name(&self) -> String {
+		event_name(&self.event)
+	}
+}
+
+/// What a user remembers, over all lives.
+pub type Ledger = Arc<Mutex<Vec<Told>>>;
+
+/// The name of an event's variant, such as `PaymentSent`.
+pub fn event_name(event: &Event) -> String {
+	let debug = format!("{event:?}");
+	debug.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+/// A running node. Dropping it is a crash: only its disk is left.
+pub struct Node {
+	pub(crate) core: Arc<NodeCore>,
+}
+
+impl Node {
+	/// The node's public key.
+	pub fn id(&self) -> PublicKey {
+		self.core.manager.get_our_node_id()
+	}
+
+	/// Which life this is; the first is 1.
+	pub fn life(&self) -> u32 {
+		self.core.life
+	}
+
+	/// What guards hold of it.
+	pub fn handle(&self) -> NodeHandle {
+		NodeHandle(Arc::downgrade(&self.core))
+	}
+
+	/// LDK's manager.
+	pub fn manager(&self) -> &Arc<NetManager> {
+		&self.core.manager
+	}
+
+	/// LDK's chain monitor, without what a guard put around it.
+	pub fn chain_monitor(&self) -> &Arc<NetChainMonitor> {
+		&self.core.chain_monitor
+	}
+
+	/// The disk.
+	pub fn disk(&self) -> &Arc<NodeDisk> {
+		&self.core.disk
+	}
+
+	/// The wallet.
+	pub fn wallet(&self) -> &Arc<Wallet> {
+		&self.core.wallet
+	}
+
+	/// The wallet as LDK's coin selection takes it, for splices.
+	pub fn coin_selection(&self) -> &Arc<NetWallet> {
+		&self.core.coin_selection
+	}
+
+	/// The guard of this life.
+	pub fn guard(&self) -> &Arc<dyn Guard> {
+		&self.core.guard
+	}
+
+	/// Everything broadcast in this life, oldest first, repeats included.
+	pub fn broadcasts(&self) -> Vec<Transaction> {
+		self.core.broadcaster.sent()
+	}
+
+	/// Broadcasts a transaction of the test's own.
+	pub fn broadcast(&self, tx: Transaction) {
+		self.core.broadcaster.broadcast(tx);
+	}
+
+	/// The last lines that LDK logged; empty unless [`NodeConfig::keep_log`].
+	pub fn log(&self) -> Vec<String> {
+		self.core.logger.lines()
+	}
+
+	/// The channels which the manager considers open.
+	pub fn channels(&self) -> Vec<ChannelDetails> {
+		self.core.manager.list_channels()
+	}
+
+	/// Outbound payments as the manager knows them.
+	pub fn payments(&self) -> Vec<RecentPaymentDetails> {
+		self.core.manager.list_recent_payments()
+	}
+
+	/// See [`NodeHandle::persist_manager`].
+	pub fn persist_manager(&self) -> bool {
+		self.core.persist_manager()
+	}
+
+	/// The manager's bytes as of now.
+	pub fn encode_manager(&self) -> Vec<u8> {
+		self.core.manager.encode()
+	}
+
+	/// Hands the events of the manager and of the chain monitor to the guard's handler. This also makes
+	/// the manager take what the monitors have for it.
+	pub fn process_events(&self) {
+		self.core.process_events();
+	}
+
+	/// Makes the manager take what the monitors have for it, as a peer handler that looks for messages
+	/// does, *without* handling any user event. Messages to peers are returned.
+	pub fn drain(&self) -> Vec<MessageSendEvent> {
+		let mut messages = self.core.manager.get_and_clear_pending_msg_events();
+		messages.extend(self.core.chain_monitor.get_and_clear_pending_msg_events());
+		messages
+	}
+
+	/// Feeds the chain monitor, through the guard, up to `height`.
+	pub fn feed_monitors(&self, height: u32) {
+		self.core.feed_monitors(height);
+	}
+
+	/// Feeds the manager up to `height`.
+	pub fn feed_manager(&self, height: u32) {
+		self.core.feed_manager(height);
+	}
+
+	/// Up to which height the monitors were fed.
+	pub fn monitors_height(&self) -> u32 {
+		self.core.monitors_height()
+	}
+}

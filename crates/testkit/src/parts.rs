@@ -1,0 +1,167 @@
+//! The small parts that LDK is put together from, and the names of the large ones.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use bitcoin::secp256k1::{PublicKey, Secp256k1, Signing, Verification};
+use bitcoin::Transaction;
+use lightning::blinded_path::payment::{BlindedPaymentPath, ReceiveTlvs};
+use lightning::chain::chaininterface::{
+	BroadcasterInterface, ConfirmationTarget, FeeEstimator, TransactionType,
+};
+use lightning::chain::chainmonitor::ChainMonitor;
+use lightning::chain::{Filter, Watch};
+use lightning::events::bump_transaction::sync::BumpTransactionEventHandlerSync;
+use lightning::ln::channel_state::ChannelDetails;
+use lightning::ln::channelmanager::ChannelManager;
+use lightning::onion_message::messenger::NullMessageRouter;
+use lightning::routing::router::{InFlightHtlcs, Route, RouteParameters, Router};
+use lightning::sign::{InMemorySigner, KeysManager, ReceiveAuthKey};
+use lightning::util::logger::{Logger, Record};
+use lightning::util::wallet_utils::WalletSync;
+
+use crate::chain::SimChain;
+use crate::disk::NodeDisk;
+use crate::wallet::Wallet;
+
+/// The chain monitor of every node.
+pub type NetChainMonitor = ChainMonitor<
+	InMemorySigner,
+	Arc<dyn Filter + Send + Sync>,
+	Arc<Broadcaster>,
+	Arc<FixedFees>,
+	Arc<NetLogger>,
+	Arc<NodeDisk>,
+	Arc<KeysManager>,
+>;
+
+/// What the manager takes for its chain monitor: the bare one, or whatever a guard made of it.
+pub type NetWatch = Arc<dyn Watch<InMemorySigner> + Send + Sync>;
+
+/// The channel manager of every node.
+pub type NetManager = ChannelManager<
+	NetWatch,
+	Arc<Broadcaster>,
+	Arc<KeysManager>,
+	Arc<KeysManager>,
+	Arc<KeysManager>,
+	Arc<FixedFees>,
+	Arc<NoRouter>,
+	Arc<NullMessageRouter>,
+	Arc<NetLogger>,
+>;
+
+/// A node's wallet as LDK's coin selection takes it.
+pub type NetWallet = WalletSync<Arc<Wallet>, Arc<NetLogger>>;
+
+/// What pays the fees of anchor channels.
+pub type NetBumper = BumpTransactionEventHandlerSync<
+	Arc<Broadcaster>,
+	Arc<NetWallet>,
+	Arc<KeysManager>,
+	Arc<NetLogger>,
+>;
+
+/// The lowest fee rate LDK accepts, always.
+pub struct FixedFees;
+
+/// Satoshis per 1000 weight units, for everything.
+pub const FEE_SAT_PER_KW: u32 = 253;
+
+impl FeeEstimator for FixedFees {
+	fn get_est_sat_per_1000_weight(&self, _: ConfirmationTarget) -> u32 {
+		FEE_SAT_PER_KW
+	}
+}
+
+/// Puts what a node broadcasts into the mempool, unless the node is dead, and remembers it.
+pub struct Broadcaster {
+	chain: SimChain,
+	disk: Arc<NodeDisk>,
+	sent: Mutex<Vec<Transaction>>,
+}
+
+impl Broadcaster {
+	/// The broadcaster of the node on `disk`.
+	pub fn new(chain: SimChain, disk: Arc<NodeDisk>) -> Self {
+		Broadcaster { chain, disk, sent: Mutex::new(Vec::new()) }
+	}
+
+	/// Broadcasts one transaction.
+	pub fn broadcast(&self, tx: Transaction) {
+		if self.disk.is_dead() {
+			return;
+		}
+		self.sent.lock().unwrap().push(tx.clone());
+		self.chain.submit(tx);
+	}
+
+	/// Everything broadcast in this life, oldest first, repeats included.
+	pub fn sent(&self) -> Vec<Transaction> {
+		self.sent.lock().unwrap().clone()
+	}
+}
+
+impl BroadcasterInterface for Broadcaster {
+	fn broadcast_transactions(&self, txs: &[(&Transaction, TransactionType)]) {
+		for (tx, _) in txs {
+			self.broadcast((*tx).clone());
+		}
+	}
+}
+
+/// How many lines a node's log keeps.
+pub const LOG_LINES: usize = 2_000;
+
+/// Keeps the last lines that LDK logged, for the message of a failing test.
+#[derive(Default)]
+pub struct NetLogger {
+	lines: Option<Mutex<VecDeque<String>>>,
+}
+
+impl NetLogger {
+	/// A logger that keeps nothing, which is much faster.
+	pub fn silent() -> Self {
+		Self::default()
+	}
+
+	/// A logger that keeps the last [`LOG_LINES`].
+	pub fn keeping() -> Self {
+		NetLogger { lines: Some(Mutex::default()) }
+	}
+
+	/// What was kept, oldest first.
+	pub fn lines(&self) -> Vec<String> {
+		let lines = self.lines.as_ref();
+		lines.map_or_else(Vec::new, |lines| lines.lock().unwrap().iter().cloned().collect())
+	}
+}
+
+impl Logger for NetLogger {
+	fn log(&self, record: Record) {
+		let Some(lines) = &self.lines else { return };
+		let mut lines = lines.lock().unwrap();
+		if lines.len() == LOG_LINES {
+			lines.pop_front();
+		}
+		lines.push_back(format!("{} {}: {}", record.level, record.module_path, record.args));
+	}
+}
+
+/// Finds nothing: routes are given by the net, so that LDK never retries over another one.
+pub struct NoRouter;
+
+impl Router for NoRouter {
+	fn find_route(
+		&self, _: &PublicKey, _: &RouteParameters, _: Option<&[&ChannelDetails]>, _: InFlightHtlcs,
+	) -> Result<Route, &'static str> {
+		Err("routes are given by the net")
+	}
+
+	fn create_blinded_payment_paths<T: Signing + Verification>(
+		&self, _: PublicKey, _: ReceiveAuthKey, _: Vec<ChannelDetails>, _: ReceiveTlvs,
+		_: Option<u64>, _: &Secp256k1<T>,
+	) -> Result<Vec<BlindedPaymentPath>, ()> {
+		Err(())
+	}
+}
