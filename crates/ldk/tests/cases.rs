@@ -22,7 +22,11 @@ fn with_leyden(case: Case, wiring: Wiring, anchors: bool) -> Outcome {
 fn recovers(case: Case) {
 	for anchors in [false, true] {
 		let outcome = with_leyden(case, Wiring::default(), anchors);
-		assert_eq!(outcome.verdict(), Verdict::Recovered, "{case:?} anchors={anchors}: {outcome:?}");
+		assert_eq!(
+			outcome.verdict(),
+			Verdict::Recovered,
+			"{case:?} anchors={anchors}: {outcome:?}"
+		);
 		assert_eq!(outcome.panics(), 0, "{outcome:?}");
 	}
 }

@@ -8,6 +8,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use bitcoin::block::Header;
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::Block;
 use leyden_ldk::{
 	decode_event, Journal, ManagerSnapshots, MonitorBus, SettledBySnapshot, Snapshot, EVENT_STREAM,
 	MONITOR_STREAM,
@@ -17,9 +20,13 @@ use leyden_store::{
 	Batch, Clock, Committed, Guarantees, Key, KeyRange, ManualClock, Page, Record, Store,
 	StoreError, Ticket,
 };
-use lightning::chain::Listen;
+use lightning::chain::channelmonitor::{ChannelMonitor, ChannelMonitorUpdate, MonitorEvent};
+use lightning::chain::transaction::{OutPoint, TransactionData};
+use lightning::chain::{BlockLocator, ChannelMonitorUpdateStatus, Listen, Watch};
 use lightning::events::{Event, EventHandler, ReplayEvent};
 use lightning::io;
+use lightning::ln::types::ChannelId;
+use lightning::sign::InMemorySigner;
 
 use crate::guard::{Guard, GuardFactory, NodeHandle};
 use crate::parts::{NetChainMonitor, NetWatch};
@@ -167,11 +174,11 @@ impl LeydenGuard {
 
 impl Guard for LeydenGuard {
 	fn watch(&self, inner: Arc<NetChainMonitor>) -> NetWatch {
-		Arc::<NetBus>::clone(&self.wire(inner).bus)
+		Arc::new(MortalBus { bus: Arc::clone(&self.wire(inner).bus), node: Arc::clone(&self.node) })
 	}
 
 	fn listen(&self, inner: Arc<NetChainMonitor>) -> Arc<dyn Listen + Send + Sync> {
-		Arc::<NetBus>::clone(&self.wire(inner).bus)
+		Arc::new(MortalBus { bus: Arc::clone(&self.wire(inner).bus), node: Arc::clone(&self.node) })
 	}
 
 	fn started(&self, node: &NodeHandle) {
@@ -205,6 +212,59 @@ impl Guard for LeydenGuard {
 	}
 }
 
+fn is_dead(node: &OnceLock<NodeHandle>) -> bool {
+	node.get().is_some_and(|node| !node.is_alive())
+}
+
+/// The bus of a node that may be dead while its code still runs to the end of a step. A living bus that
+/// cannot log stops the node; a dead one must do nothing at all.
+struct MortalBus {
+	bus: Arc<NetBus>,
+	node: Arc<OnceLock<NodeHandle>>,
+}
+
+impl Watch<InMemorySigner> for MortalBus {
+	fn watch_channel(
+		&self, channel_id: ChannelId, monitor: ChannelMonitor<InMemorySigner>,
+	) -> Result<ChannelMonitorUpdateStatus, ()> {
+		let status = self.bus.watch_channel(channel_id, monitor);
+		if is_dead(&self.node) {
+			return Ok(ChannelMonitorUpdateStatus::InProgress);
+		}
+		status
+	}
+
+	fn update_channel(
+		&self, channel_id: ChannelId, update: &ChannelMonitorUpdate,
+	) -> ChannelMonitorUpdateStatus {
+		let status = self.bus.update_channel(channel_id, update);
+		if is_dead(&self.node) {
+			return ChannelMonitorUpdateStatus::InProgress;
+		}
+		status
+	}
+
+	fn release_pending_monitor_events(
+		&self,
+	) -> Vec<(OutPoint, ChannelId, Vec<MonitorEvent>, PublicKey)> {
+		self.bus.release_pending_monitor_events()
+	}
+}
+
+impl Listen for MortalBus {
+	fn filtered_block_connected(&self, header: &Header, txdata: &TransactionData, height: u32) {
+		self.bus.filtered_block_connected(header, txdata, height);
+	}
+
+	fn block_connected(&self, block: &Block, height: u32) {
+		self.bus.block_connected(block, height);
+	}
+
+	fn blocks_disconnected(&self, fork_point_block: BlockLocator) {
+		self.bus.blocks_disconnected(fork_point_block);
+	}
+}
+
 /// A store that dies with its node: a dead process commits nothing.
 struct Mortal {
 	inner: Arc<dyn Store>,
@@ -213,7 +273,7 @@ struct Mortal {
 
 impl Mortal {
 	fn is_dead(&self) -> bool {
-		self.node.get().is_some_and(|node| !node.is_alive())
+		is_dead(&self.node)
 	}
 }
 

@@ -41,6 +41,7 @@
 pub mod cases;
 pub mod chain;
 pub mod disk;
+pub mod faulty_store;
 pub mod guard;
 pub mod leyden_guard;
 pub mod net;
@@ -51,6 +52,7 @@ pub mod wallet;
 
 pub use chain::SimChain;
 pub use disk::{DiskSnapshot, DiskWrite, Fate, MemKv, NodeDisk, WriteKind};
+pub use faulty_store::{crash_everywhere, Doom, FaultyStore, LossyMedium, Side};
 pub use guard::{Bare, Guard, GuardFactory, NodeHandle};
 pub use leyden_guard::{LeydenGuard, Wiring};
 pub use net::{Feed, Idx, LdkNet, Sent};

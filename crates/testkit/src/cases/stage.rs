@@ -162,6 +162,10 @@ impl<'a> Stage<'a> {
 		let on_disk = |net: &LdkNet, n| net.disk(n).monitors().remove(&name);
 		let before = on_disk(&self.net, self.victim);
 		for _ in 0..MONITOR_WRITE_BLOCKS {
+			if !self.net.is_running(self.victim) {
+				// It died earlier than the case wants it to.
+				return;
+			}
 			self.net.mine(1);
 			self.see_all();
 			if on_disk(&self.net, self.victim) != before {
@@ -190,8 +194,16 @@ impl<'a> Stage<'a> {
 	/// what has become of it.
 	pub(super) fn aftermath(mut self, tries: u32) -> Outcome {
 		let mut calm = 0;
-		for left in (0..tries).rev() {
+		let mut left = tries;
+		while left > 0 {
 			let lived = self.live();
+			left -= 1;
+			if lived.panicked.is_none() && !self.net.is_running(self.victim) {
+				// Its disk died, which is no fault of this life: it gets another one.
+				left += 1;
+				self.end_life(lived);
+				continue;
+			}
 			calm += u32::from(lived.panicked.is_none());
 			if calm == 2 || left == 0 {
 				self.say(&lived.to_string());
@@ -218,7 +230,8 @@ impl<'a> Stage<'a> {
 		let lived = catch(|| {
 			net.restart(victim);
 			net.node(victim).drain();
-			assert!(net.persist_manager(victim));
+			let written = net.persist_manager(victim);
+			assert!(written || !net.is_running(victim));
 			net.channels(victim).len()
 		});
 		let report = self.judge(lived);
@@ -235,10 +248,13 @@ impl<'a> Stage<'a> {
 			net.set_auto_persist(victim, case.is_deferred());
 			net.resume(victim);
 			for peer in peers_with_channel(net, victim) {
-				net.connect(victim, peer);
+				if net.is_running(victim) {
+					net.connect(victim, peer);
+				}
 			}
 			net.mine(AFTER_BLOCKS);
-			assert!(net.persist_manager(victim));
+			let written = net.persist_manager(victim);
+			assert!(written || !net.is_running(victim));
 			net.channels(victim).len()
 		});
 		self.judge(lived)
