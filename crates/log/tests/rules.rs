@@ -1,0 +1,422 @@
+//! The log's rules, one by one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{deliverable, drain, event, id, Process};
+use leyden_log::{
+	Appended, ConsumerOptions, LogError, LogIndex, LogOptions, OnExhausted, Retention, RetryPolicy,
+	Start, MAX_PAYLOAD_BYTES, MAX_REMEMBERED_PER_LANE,
+};
+use leyden_store::{
+	Batch, Expectation, Key, MemoryMedium, Namespace, Plan, RecordType, StoreError, Table, Value,
+};
+
+const MINE: Table = Table::new("mine");
+
+fn index(n: u64) -> LogIndex {
+	LogIndex::new(n).unwrap()
+}
+
+#[test]
+fn the_same_event_is_one_entry() {
+	let medium = MemoryMedium::new();
+	let process = Process::on(&medium);
+	assert_eq!(process.log.append(event(7, 1)).unwrap(), Appended::New(index(1)));
+	assert_eq!(process.log.append(event(7, 1)).unwrap(), Appended::AlreadyKnown(index(1)));
+	let batch = vec![event(8, 1), event(7, 1), event(8, 2), event(9, 1)];
+	let answers = process.log.append_batch(batch).unwrap();
+	let expected = [
+		Appended::New(index(2)),
+		Appended::AlreadyKnown(index(1)),
+		Appended::AlreadyKnown(index(2)),
+		Appended::New(index(3)),
+	];
+	assert_eq!(answers, expected);
+	drop(process);
+	let process = Process::on(&medium);
+	drain(&process.consumer("a"));
+	assert_eq!(process.log.append(event(9, 1)).unwrap(), Appended::AlreadyKnown(index(3)));
+	assert_eq!(process.log.find(&id(8)).unwrap(), Some(index(2)));
+	assert_eq!(process.log.find(&id(80)).unwrap(), None);
+}
+
+#[test]
+fn every_consumer_has_its_own_acks_over_restarts() {
+	let medium = MemoryMedium::new();
+	let process = Process::on(&medium);
+	(1..=5).for_each(|n| {
+		process.append(n, n as u8);
+	});
+	let (a, b) = (process.consumer("a"), process.consumer("b"));
+	assert_eq!(drain(&a), [1, 2, 3, 4, 5]);
+	b.next_event().unwrap().unwrap().ack().unwrap();
+	drop((a, b, process));
+	let process = Process::on(&medium);
+	process.append(6, 1);
+	assert_eq!(drain(&process.consumer("a")), [6]);
+	assert_eq!(drain(&process.consumer("b")), [2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_new_consumer_begins_where_it_says() {
+	let process = Process::new();
+	(1..=4).for_each(|n| {
+		process.append(n, n as u8);
+	});
+	let open = |name: &str, start| {
+		let options = ConsumerOptions { start, ..ConsumerOptions::default() };
+		process.log.consumer(name, options).unwrap()
+	};
+	assert_eq!(drain(&open("a", Start::Beginning)), [1, 2, 3, 4]);
+	assert_eq!(drain(&open("b", Start::After(index(2)))), [3, 4]);
+	let end = open("c", Start::End);
+	assert_eq!(drain(&end), []);
+	process.append(5, 1);
+	assert_eq!(drain(&end), [5]);
+}
+
+#[test]
+fn a_delivery_that_is_dropped_comes_again() {
+	let process = Process::new();
+	process.append(1, 1);
+	let consumer = process.consumer("a");
+	for attempt in 1..4 {
+		let delivery = consumer.next_event().unwrap().unwrap();
+		assert_eq!((delivery.index().get(), delivery.attempt()), (1, attempt));
+		assert!(consumer.next_event().unwrap().is_none(), "one at a time");
+	}
+	let plan = consumer.next_event().unwrap().unwrap().ack_plan();
+	assert!(consumer.next_event().unwrap().is_none());
+	drop(plan);
+	let plan = consumer.next_event().unwrap().unwrap().ack_plan();
+	plan.run(&process.store).unwrap();
+	assert!(consumer.next_event().unwrap().is_none());
+	assert!(consumer.is_acked(index(1)).unwrap());
+}
+
+#[test]
+fn a_lane_is_in_order_and_holds_up_no_other() {
+	let process = Process::new();
+	for (n, lane) in [(1, 1), (2, 2), (3, 1), (4, 2), (5, 3)] {
+		process.append(n, lane);
+	}
+	let consumer = process.consumer("a");
+	let first = consumer.next_event().unwrap().unwrap();
+	assert_eq!(first.index().get(), 1);
+	// Lane 1 is in our hands: the others come, in order.
+	assert_eq!(drain(&consumer), [2, 4, 5]);
+	first.ack().unwrap();
+	assert_eq!(drain(&consumer), [3]);
+}
+
+#[test]
+fn a_stuck_lane_with_a_long_backlog_holds_up_no_other_and_takes_no_memory() {
+	const STUCK: u64 = 20_000;
+	let process = Process::new();
+	for chunk in 0..STUCK / 1000 {
+		let first = chunk * 1000;
+		let mut events: Vec<_> = (first..first + 1000).map(|n| event(n, 1)).collect();
+		events.push(event(1_000_000 + chunk, 2));
+		process.log.append_batch(events).unwrap();
+	}
+	let consumer = process.consumer("a");
+	let stuck = consumer.next_event().unwrap().unwrap();
+	let others = drain(&consumer);
+	assert_eq!(others.len() as u64, STUCK / 1000);
+	let stats = consumer.stats();
+	assert!(stats.remembered <= MAX_REMEMBERED_PER_LANE, "{stats:?}");
+	assert!(stats.read_ahead <= 256 && stats.held_lanes == 1, "{stats:?}");
+	stuck.ack().unwrap();
+	let rest = drain(&consumer);
+	assert_eq!(rest.len() as u64, STUCK - 1);
+	assert!(rest.windows(2).all(|pair| pair[0] < pair[1]), "in order");
+	assert_eq!(consumer.stats().held_lanes, 0);
+}
+
+#[test]
+fn new_entries_of_a_stuck_lane_wait_behind_what_it_passed_over() {
+	let process = Process::new();
+	let consumer = process.consumer("a");
+	process.append(1, 1);
+	let held = consumer.next_event().unwrap().unwrap();
+	for n in 2..200 {
+		process.append(n, 1);
+		assert!(consumer.next_event().unwrap().is_none());
+	}
+	held.ack().unwrap();
+	let rest = drain(&consumer);
+	assert_eq!(rest, (2..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_failed_delivery_waits_and_is_counted_over_restarts() {
+	let medium = MemoryMedium::new();
+	let process = Process::on(&medium);
+	process.append(1, 1);
+	process.append(2, 2);
+	let consumer = process.consumer("a");
+	let wait = Duration::from_secs(10);
+	consumer.next_event().unwrap().unwrap().retry_after(wait).unwrap();
+	assert_eq!(deliverable(&consumer), [2]);
+	let due = consumer.next_retry_at().unwrap();
+	process.clock.advance(wait - Duration::from_millis(1));
+	assert_eq!(deliverable(&consumer), [2]);
+	process.clock.advance(Duration::from_millis(1));
+	let again = consumer.next_event().unwrap().unwrap();
+	assert_eq!((again.index().get(), again.attempt()), (1, 2));
+	again.retry_after(wait).unwrap();
+	drop((consumer, process));
+
+	let process = Process::on(&medium);
+	let consumer = process.consumer("a");
+	assert_eq!(deliverable(&consumer), [2], "it waits after a restart as well");
+	process.clock.advance(due.since(leyden_store::Timestamp(0)) + wait);
+	let again = consumer.next_event().unwrap().unwrap();
+	assert_eq!((again.index().get(), again.attempt()), (1, 3));
+}
+
+#[test]
+fn waits_grow_are_capped_and_differ_by_event() {
+	let policy = RetryPolicy {
+		first_wait: Duration::from_secs(1),
+		max_wait: Duration::from_secs(60),
+		max_attempts: None,
+	};
+	let wait = |attempts, event| policy.wait_after(attempts, &id(event)).as_secs_f64();
+	for attempts in 1..100 {
+		let full = (2f64.powi(attempts as i32 - 1)).min(60.0);
+		assert!(wait(attempts, 1) <= full && wait(attempts, 1) > full * 0.75);
+	}
+	assert!((1..50).any(|n| wait(3, 1) != wait(3, n << 32)));
+}
+
+fn poisoned(on_exhausted: OnExhausted) -> (Process, leyden_log::Consumer) {
+	let process = Process::new();
+	for (n, lane) in [(1, 1), (2, 1), (3, 2)] {
+		process.append(n, lane);
+	}
+	let retry = RetryPolicy { max_attempts: Some(3), ..RetryPolicy::default() };
+	let options = ConsumerOptions { retry, on_exhausted, ..ConsumerOptions::default() };
+	let consumer = process.log.consumer("a", options).unwrap();
+	for _ in 0..3 {
+		let poison = consumer.next_event().unwrap().unwrap();
+		assert_eq!(poison.index().get(), 1);
+		poison.retry().unwrap();
+		process.clock.advance(Duration::from_secs(600));
+	}
+	let letters = consumer.dead_letters(None, 10).unwrap();
+	assert_eq!(letters.len(), 1);
+	assert_eq!((letters[0].index.get(), letters[0].attempts), (1, 3));
+	assert!(!consumer.is_acked(index(1)).unwrap(), "given up is not handled");
+	(process, consumer)
+}
+
+#[test]
+fn a_poison_entry_holds_its_lane_until_an_operator_decides() {
+	let (process, consumer) = poisoned(OnExhausted::HoldLane);
+	assert_eq!(drain(&consumer), [3]);
+	consumer.requeue(index(1)).unwrap();
+	assert!(matches!(consumer.requeue(index(1)), Err(LogError::NoDeadLetter { .. })));
+	let again = consumer.next_event().unwrap().unwrap();
+	assert_eq!((again.index().get(), again.attempt()), (1, 1));
+	again.dead_letter("still no good").unwrap();
+	assert_eq!(drain(&consumer), []);
+	consumer.discard(index(1)).unwrap();
+	assert_eq!(drain(&consumer), [2]);
+	assert!(consumer.dead_letters(None, 10).unwrap().is_empty());
+	drop(process);
+}
+
+#[test]
+fn a_lane_moves_on_without_its_poison_entry_if_the_policy_says_so() {
+	let (process, consumer) = poisoned(OnExhausted::MoveOn);
+	let mut rest = drain(&consumer);
+	rest.sort_unstable();
+	assert_eq!(rest, [2, 3]);
+	consumer.requeue(index(1)).unwrap();
+	assert_eq!(drain(&consumer), [1]);
+	drop(process);
+}
+
+#[test]
+fn dead_letters_survive_a_restart_and_hold_their_lane_again() {
+	let medium = MemoryMedium::new();
+	let process = Process::on(&medium);
+	for (n, lane) in [(1, 1), (2, 1), (3, 2)] {
+		process.append(n, lane);
+	}
+	let consumer = process.consumer("a");
+	consumer.next_event().unwrap().unwrap().dead_letter("no good").unwrap();
+	drop((consumer, process));
+	let process = Process::on(&medium);
+	let consumer = process.consumer("a");
+	assert_eq!(drain(&consumer), [3]);
+	let letter = &consumer.dead_letters(None, 10).unwrap()[0];
+	assert_eq!((letter.reason.as_str(), letter.moved_on), ("no good", false));
+	consumer.discard(index(1)).unwrap();
+	assert_eq!(drain(&consumer), [2]);
+}
+
+#[test]
+fn an_ack_and_your_record_are_one_commit() {
+	let process = Process::new();
+	process.append(1, 1);
+	let consumer = process.consumer("a");
+	let key = Key::new(MINE, *b"balance");
+	let credit = || {
+		let mut batch = Batch::new();
+		batch.expect(key.clone(), Expectation::Absent);
+		batch.put(key.clone(), Value::new(RecordType(0x8000), 1, *b"100"));
+		Plan::of(batch)
+	};
+	consumer.next_event().unwrap().unwrap().ack_with(credit()).unwrap();
+	assert!(process.store.get(&key).wait().unwrap().is_some());
+	assert!(consumer.is_acked(index(1)).unwrap());
+
+	process.append(2, 1);
+	let refused = consumer.next_event().unwrap().unwrap().ack_with(credit());
+	assert!(matches!(refused, Err(LogError::Store(StoreError::Conflict { .. }))));
+	assert!(!consumer.is_acked(index(2)).unwrap(), "neither or both");
+	assert_eq!(consumer.next_event().unwrap().unwrap().index().get(), 2);
+}
+
+#[test]
+fn acks_in_bulk_and_twice_are_acks() {
+	let medium = MemoryMedium::new();
+	let process = Process::on(&medium);
+	(1..=9).for_each(|n| {
+		process.append(n, n as u8);
+	});
+	let consumer = process.consumer("a");
+	let ack = |indices: &[u64]| {
+		let indices: Vec<_> = indices.iter().map(|n| index(*n)).collect();
+		consumer.ack_plan_many(&indices).run(&process.store).unwrap();
+	};
+	ack(&[7, 2, 3, 3]);
+	ack(&[3]);
+	let unacked = |consumer: &leyden_log::Consumer| {
+		let entries = consumer.unacked(None, 100).unwrap();
+		entries.iter().map(|entry| entry.index().get()).collect::<Vec<_>>()
+	};
+	assert_eq!(unacked(&consumer), [1, 4, 5, 6, 8, 9]);
+	consumer.tidy().unwrap();
+	assert_eq!(unacked(&consumer), [1, 4, 5, 6, 8, 9]);
+	ack(&[1, 4, 5]);
+	consumer.tidy().unwrap();
+	assert_eq!(consumer.stats().watermark, 5);
+	assert_eq!(unacked(&consumer), [6, 8, 9]);
+	assert_eq!(drain(&consumer), [6, 8, 9]);
+	assert_eq!(unacked(&Process::on(&medium).consumer("a")), [] as [u64; 0]);
+}
+
+#[test]
+fn history_goes_by_count_and_age_and_its_ids_later() {
+	let day = Duration::from_secs(24 * 60 * 60);
+	let options = LogOptions {
+		history: Retention { min_count: 3, min_age: day },
+		tombstones: Retention { min_count: 5, min_age: day * 2 },
+	};
+	let medium = MemoryMedium::new();
+	let process = Process::with(&medium, options);
+	let (a, b) = (process.consumer("a"), process.consumer("b"));
+	(1..=10).for_each(|n| {
+		process.append(n, n as u8);
+	});
+	let there = || {
+		let mut there = Vec::new();
+		(1..=10).for_each(|n| there.extend(process.log.entry(index(n)).unwrap().map(|_| n)));
+		there
+	};
+	drain(&a);
+	process.clock.advance(day);
+	a.tidy().unwrap();
+	assert_eq!(there().len(), 10, "b has not acked");
+	let start = process.log.start().unwrap();
+	while let Some(delivery) = b.next_event().unwrap() {
+		delivery.ack().unwrap();
+		if b.stats().in_flight == 0 && there().len() == 10 && delivery_done(&b, 9) {
+			break;
+		}
+	}
+	b.tidy().unwrap();
+	// Entry 10 is un-acked, and 8 to 10 are the last three.
+	assert_eq!(there(), [8, 9, 10]);
+	assert_eq!(process.log.append(event(1, 1)).unwrap(), Appended::AlreadyKnown(index(1)));
+	assert!(matches!(process.log.read(start, 10), Err(LogError::TooOld { .. })));
+	let (read, next) = process.log.read(process.log.start().unwrap(), 10).unwrap();
+	assert_eq!(read.len(), 3);
+	assert_eq!(next.after(), Some(index(10)));
+
+	process.clock.advance(day);
+	drain(&b);
+	b.tidy().unwrap();
+	assert_eq!(process.log.append(event(1, 1)).unwrap(), Appended::New(index(11)));
+	assert_eq!(process.log.append(event(6, 1)).unwrap(), Appended::AlreadyKnown(index(6)));
+}
+
+fn delivery_done(consumer: &leyden_log::Consumer, n: u64) -> bool {
+	consumer.is_acked(index(n)).unwrap()
+}
+
+#[test]
+fn a_cursor_of_another_log_is_refused() {
+	let (one, two) = (Process::new(), Process::new());
+	one.append(1, 1);
+	let cursor = one.log.start().unwrap();
+	assert_eq!(cursor.to_string().parse(), Ok(cursor));
+	assert!("12".parse::<leyden_log::Cursor>().is_err());
+	assert!(matches!(two.log.read(cursor, 10), Err(LogError::WrongEpoch { .. })));
+	let (entries, cursor) = one.log.read(cursor, 10).unwrap();
+	assert_eq!(entries.len(), 1);
+	assert!(one.log.read(cursor, 10).unwrap().0.is_empty());
+}
+
+#[test]
+fn a_damaged_entry_is_loud_and_nothing_is_skipped() {
+	let medium = MemoryMedium::new();
+	let process = Process::on(&medium);
+	(1..=3).for_each(|n| {
+		process.append(n, n as u8);
+	});
+	let key = Key::numbered(Table::new("log_entries"), b"events\0", 2);
+	medium.damage(&Namespace::default(), &key, |frame| *frame.last_mut().unwrap() ^= 1);
+	let consumer = process.consumer("a");
+	for _ in 0..2 {
+		let error = consumer.next_event().unwrap_err();
+		assert!(!error.is_retriable());
+		let text = error.to_string();
+		assert!(text.contains("log_entries") && text.contains("restore"), "{text}");
+	}
+	assert!(consumer.unacked(None, 10).is_err());
+}
+
+#[test]
+fn what_is_too_large_or_has_no_name_is_refused() {
+	let process = Process::new();
+	let mut large = event(1, 1);
+	large.payload = vec![0; MAX_PAYLOAD_BYTES + 1];
+	assert!(matches!(process.log.append(large), Err(LogError::PayloadTooLarge { .. })));
+	for name in ["", "UPPER", "a/b", &"x".repeat(33)] {
+		let refused = process.log.consumer(name, ConsumerOptions::default());
+		assert!(matches!(refused, Err(LogError::BadName { .. })), "{name}");
+	}
+}
+
+#[test]
+fn debug_shows_no_payload() {
+	let process = Process::new();
+	let mut secret = event(1, 1);
+	secret.payload = b"preimage".to_vec();
+	assert!(!format!("{secret:?}").contains("preimage"));
+	let plan = format!("{:?}", process.log.append_plan(secret.clone()));
+	assert!(!plan.contains("112, 114"), "{plan}");
+	process.log.append(secret).unwrap();
+	let consumer = process.consumer("a");
+	let delivery = consumer.next_event().unwrap().unwrap();
+	let shown = format!("{delivery:?} {:?}", process.log.entry(index(1)).unwrap());
+	assert!(!shown.contains("112, 114"), "{shown}");
+}
