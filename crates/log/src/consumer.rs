@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -50,6 +50,8 @@ pub(crate) struct Inner {
 	state: Mutex<State>,
 	/// What became of deliveries, not yet looked at. A leaf lock: hooks on the committing thread push here.
 	settlements: Mutex<Vec<Settlement>>,
+	/// Entries were acked that may have been read ahead.
+	acked_in_bulk: AtomicBool,
 	/// Acks since the last compaction.
 	pub(crate) acks: AtomicU64,
 	pub(crate) tidying: Mutex<Option<KeyRange>>,
@@ -84,6 +86,14 @@ struct State {
 	in_flight: usize,
 	/// Failed attempts of entries that are to be tried again. One per lane that waits.
 	attempts: HashMap<u64, RetryV1>,
+}
+
+impl State {
+	/// What was read ahead is no longer what the log holds: read it again.
+	fn forget_ahead(&mut self) {
+		self.ahead.clear();
+		self.read = self.passed;
+	}
 }
 
 /// How much a consumer holds in memory; bounded whatever the backlog.
@@ -131,6 +141,7 @@ impl Consumer {
 			bounds,
 			state: Mutex::new(state),
 			settlements: Mutex::default(),
+			acked_in_bulk: AtomicBool::new(false),
 			acks: AtomicU64::new(0),
 			tidying: Mutex::new(None),
 		};
@@ -260,7 +271,10 @@ impl Consumer {
 			}
 		}
 		let inner = Arc::clone(&self.inner);
-		batch.after_commit(move |_| inner.acked(highest, count));
+		batch.after_commit(move |_| {
+			inner.acked(highest, count);
+			inner.acked_in_bulk.store(true, Ordering::SeqCst);
+		});
 		Plan::of(batch)
 	}
 
@@ -297,6 +311,7 @@ impl Consumer {
 		let mut state = self.inner.state.lock();
 		let letter = self.inner.end_dead_letter(index, |_| ())?;
 		self.inner.take_note(&mut state);
+		state.forget_ahead();
 		state.attempts.remove(&index.get());
 		if !letter.moved_on || index.get() <= state.passed {
 			if state
@@ -396,6 +411,9 @@ impl Inner {
 
 	/// Takes in what became of deliveries.
 	fn take_note(&self, state: &mut State) {
+		if self.acked_in_bulk.swap(false, Ordering::SeqCst) {
+			state.forget_ahead();
+		}
 		let settlements = std::mem::take(&mut *self.settlements.lock());
 		for Settlement { lane, index, outcome } in settlements {
 			let index = index.get();

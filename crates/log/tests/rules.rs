@@ -314,6 +314,32 @@ fn acks_in_bulk_and_twice_are_acks() {
 }
 
 #[test]
+fn what_was_read_ahead_is_looked_at_again_when_it_changes() {
+	let medium = MemoryMedium::new();
+	let process = Process::on(&medium);
+	(1..=4).for_each(|n| {
+		process.append(n, n as u8);
+	});
+	let moves_on =
+		ConsumerOptions { on_exhausted: OnExhausted::MoveOn, ..ConsumerOptions::default() };
+	let consumer = process.log.consumer("a", moves_on).unwrap();
+	let all: Vec<_> = (1..=2).map(|_| consumer.next_event().unwrap().unwrap()).collect();
+	for delivery in all {
+		delivery.dead_letter("no good").unwrap();
+	}
+	drop((consumer, process));
+	// All four are read ahead, two of them as dead letters.
+	let process = Process::on(&medium);
+	let consumer = process.log.consumer("a", moves_on).unwrap();
+	let third = consumer.next_event().unwrap().unwrap();
+	assert_eq!(third.index().get(), 3);
+	consumer.ack_plan_many(&[index(4)]).run(&process.store).unwrap();
+	consumer.requeue(index(1)).unwrap();
+	assert_eq!(drain(&consumer), [1], "2 is still a dead letter, 3 is in our hands, 4 is acked");
+	third.ack().unwrap();
+}
+
+#[test]
 fn history_goes_by_count_and_age_and_its_ids_later() {
 	let day = Duration::from_secs(24 * 60 * 60);
 	let options = LogOptions {
