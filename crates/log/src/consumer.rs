@@ -76,6 +76,16 @@ pub(crate) enum Outcome {
 	},
 }
 
+/// What is to be done with an entry that was passed.
+enum Due {
+	/// Deliver it.
+	Now(Box<Entry>),
+	/// It is a dead letter, and holds its lane up.
+	Parked,
+	/// Nothing: it was acked, or is a dead letter that its lane goes on without.
+	Done,
+}
+
 struct State {
 	/// Everything up to here was delivered, passed over, or is acked.
 	passed: u64,
@@ -164,13 +174,8 @@ impl Consumer {
 			return Ok(None);
 		}
 		let now = self.inner.log.shared.clock.now();
-		while let Some((lane, index)) = state.lanes.pop_due(now) {
-			if let Some(entry) = self.inner.due(index)? {
-				return Ok(Some(self.deliver(&mut state, entry)));
-			}
-			state.lanes.free(lane, None);
-		}
-		if let Some(entry) = self.inner.next_of_ready(&mut state)? {
+		state.lanes.end_waits(now);
+		if let Some(entry) = self.inner.next_of_ready(&mut state, now)? {
 			return Ok(Some(self.deliver(&mut state, entry)));
 		}
 		match self.inner.next_ahead(&mut state, now)? {
@@ -344,6 +349,7 @@ impl Consumer {
 			batch.after_commit(move |_| inner.acked(index.get(), 1));
 		})?;
 		self.inner.take_note(&mut state);
+		state.forget_ahead();
 		if state.lanes.get_mut(&letter.lane).is_some_and(|l| l.head == Head::Parked(index.get())) {
 			state.lanes.free(letter.lane, None);
 		}
@@ -431,44 +437,44 @@ impl Inner {
 				},
 				Outcome::Retry { attempts, not_before } => {
 					state.attempts.insert(index, RetryV1 { attempts, not_before });
-					state.lanes.hold(lane, Head::Waiting(index, not_before));
+					state.lanes.hold_in_turn(lane, index, Head::Waiting(index, not_before));
 				},
 				Outcome::Parked { moved_on } => {
 					state.attempts.remove(&index);
 					if moved_on {
 						state.lanes.free(lane, None);
 					} else {
-						state.lanes.hold(lane, Head::Parked(index));
+						state.lanes.hold_in_turn(lane, index, Head::Parked(index));
 					}
 				},
 			}
 		}
 	}
 
-	/// The entry at `index`, which the consumer has passed, if it is still to be delivered.
-	fn due(&self, index: u64) -> Result<Option<Entry>, LogError> {
-		let Some(index) = LogIndex::new(index) else { return Ok(None) };
+	/// What is to be done with the entry at `index`, which the consumer has passed.
+	fn due(&self, index: u64) -> Result<Due, LogError> {
+		let Some(index) = LogIndex::new(index) else { return Ok(Due::Done) };
 		let store = self.log.store();
 		if pending::is_acked(store, &self.keys, &self.bounds, index)? {
-			return Ok(None);
+			return Ok(Due::Done);
 		}
-		if index.get() <= self.bounds.last_dead.load(Ordering::SeqCst)
-			&& lookup::dead(store, &self.keys, index)?.is_some()
-		{
-			return Ok(None);
+		if index.get() <= self.bounds.last_dead.load(Ordering::SeqCst) {
+			if let Some(letter) = lookup::dead(store, &self.keys, index)? {
+				return Ok(if letter.moved_on { Due::Done } else { Due::Parked });
+			}
 		}
-		self.log.entry(index)
+		Ok(self.log.entry(index)?.map_or(Due::Done, |entry| Due::Now(Box::new(entry))))
 	}
 
 	/// The next entry that a free lane has passed over.
-	fn next_of_ready(&self, state: &mut State) -> Result<Option<Entry>, LogError> {
+	fn next_of_ready(&self, state: &mut State, now: Timestamp) -> Result<Option<Entry>, LogError> {
 		// Each lane has one turn: one that has far to look lets the others go first.
 		let mut turns = state.lanes.len();
 		while let Some(lane) = state.lanes.pop_ready() {
 			if state.lanes.get_mut(&lane).is_none_or(|held| held.head != Head::Free) {
 				continue;
 			}
-			match self.next_of_lane(state, lane) {
+			match self.next_of_lane(state, lane, now) {
 				Ok(Some(entry)) => return Ok(Some(entry)),
 				Ok(None) if state.lanes.holds(&lane) => state.lanes.push_ready(lane),
 				Ok(None) => {},
@@ -485,16 +491,26 @@ impl Inner {
 		Ok(None)
 	}
 
-	fn next_of_lane(&self, state: &mut State, lane: Lane) -> Result<Option<Entry>, LogError> {
+	fn next_of_lane(
+		&self, state: &mut State, lane: Lane, now: Timestamp,
+	) -> Result<Option<Entry>, LogError> {
 		loop {
 			let Some(held) = state.lanes.get_mut(&lane) else { return Ok(None) };
 			if let Some(index) = held.passed.front().copied() {
 				let due = self.due(index)?;
 				held.passed.pop_front();
-				if due.is_some() {
-					return Ok(due);
+				match (due, state.attempts.get(&index)) {
+					(Due::Now(_), Some(retry)) if retry.not_before > now => {
+						state.lanes.hold(lane, Head::Waiting(index, retry.not_before));
+						return Ok(None);
+					},
+					(Due::Now(entry), _) => return Ok(Some(*entry)),
+					(Due::Parked, _) => {
+						state.lanes.hold(lane, Head::Parked(index));
+						return Ok(None);
+					},
+					(Due::Done, _) => continue,
 				}
-				continue;
 			}
 			let Some(from) = held.look_from else {
 				state.lanes.forget(&lane);

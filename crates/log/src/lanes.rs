@@ -101,7 +101,18 @@ impl Lanes {
 		}
 	}
 
-	/// Nothing holds `lane` up any more. `again` is to be delivered before everything it passed over.
+	/// As [`hold`](Lanes::hold) for what was in flight at `index`; but what an operator has requeued meanwhile
+	/// and lies before it comes first, and then this is looked at again.
+	pub(crate) fn hold_in_turn(&mut self, lane: Lane, index: u64, head: Head) {
+		let earlier = self.lanes.get(&lane).and_then(|state| state.passed.front());
+		if earlier.is_some_and(|earlier| *earlier < index) {
+			self.free(lane, Some(index));
+		} else {
+			self.hold(lane, head);
+		}
+	}
+
+	/// Nothing holds `lane` up any more. `again` is to be delivered, in its place among what it passed over.
 	pub(crate) fn free(&mut self, lane: Lane, again: Option<u64>) {
 		if !self.holds(&lane) && again.is_none() {
 			return;
@@ -109,7 +120,9 @@ impl Lanes {
 		self.hold(lane, Head::Free);
 		let Some(state) = self.lanes.get_mut(&lane) else { return };
 		if let Some(index) = again {
-			state.passed.push_front(index);
+			// Usually the first; behind what an operator has requeued meanwhile.
+			let at = state.passed.partition_point(|passed| *passed < index);
+			state.passed.insert(at, index);
 		}
 		if state.passed.is_empty() && state.look_from.is_none() {
 			self.lanes.remove(&lane);
@@ -120,12 +133,19 @@ impl Lanes {
 
 	/// `index`, which lies behind the consumer, is due again; in its place among what the lane passed over.
 	pub(crate) fn recall(&mut self, lane: Lane, index: u64) {
-		match self.lanes.get_mut(&lane) {
-			Some(state) if state.head != Head::Free => {
-				let at = state.passed.partition_point(|passed| *passed < index);
-				state.passed.insert(at, index);
+		match self.lanes.get_mut(&lane).map(|state| state.head) {
+			Some(Head::InFlight(_)) => {
+				if let Some(state) = self.lanes.get_mut(&lane) {
+					let at = state.passed.partition_point(|passed| *passed < index);
+					state.passed.insert(at, index);
+				}
 			},
-			_ => self.free(lane, Some(index)),
+			// What holds it up comes after it, and is looked at again then.
+			Some(Head::Waiting(later, _) | Head::Parked(later)) => {
+				self.free(lane, Some(later));
+				self.free(lane, Some(index));
+			},
+			Some(Head::Free) | None => self.free(lane, Some(index)),
 		}
 	}
 
@@ -143,16 +163,16 @@ impl Lanes {
 		self.lanes.remove(lane);
 	}
 
-	/// A lane whose wait is over at `now`, and the place to deliver.
-	pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<(Lane, u64)> {
-		let (until, lane) = self.waiting.first().copied()?;
-		if until > now {
-			return None;
-		}
-		self.waiting.remove(&(until, lane));
-		match self.lanes.get(&lane).map(|state| state.head) {
-			Some(Head::Waiting(index, _)) => Some((lane, index)),
-			_ => None,
+	/// Frees the lanes whose wait is over at `now`.
+	pub(crate) fn end_waits(&mut self, now: Timestamp) {
+		while let Some((until, lane)) = self.waiting.first().copied() {
+			if until > now {
+				return;
+			}
+			self.waiting.pop_first();
+			if let Some(Head::Waiting(index, _)) = self.lanes.get(&lane).map(|state| state.head) {
+				self.free(lane, Some(index));
+			}
 		}
 	}
 
