@@ -1,1 +1,156 @@
-fn main() {}
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! The program `leyden`: shows what a store holds, and what Leyden is for.
+
+mod demo;
+mod node;
+mod output;
+mod report;
+mod view;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use leyden_testkit::cases::Case;
+
+use output::{Failure, Output};
+
+/// Lightning events that stay until you say "handled".
+#[derive(Parser)]
+#[command(name = "leyden", version, about, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Arguments {
+	#[command(subcommand)]
+	command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  leyden demo                                   every crash, LDK alone and with Leyden
+  leyden demo --case G1 --kill                  one crash, with a process that is really killed
+  leyden demo --case G3 --dir demo              keep the databases ...
+  leyden list --store demo/G3.leyden            ... and look at them
+  leyden inspect 1 --stream monitor --store demo/G3.leyden";
+
+#[derive(Subcommand)]
+enum Command {
+	/// Crash real LDK nodes at the worst moment, with LDK alone and with Leyden, and show what happens.
+	Demo(DemoArguments),
+	/// Show the streams of a store and what is in them.
+	List(ListArguments),
+	/// Show everything about one entry.
+	Inspect(InspectArguments),
+	/// Print a completion script for a shell.
+	Completions {
+		/// Which shell.
+		shell: clap_complete::Shell,
+	},
+	/// A node of the demo in a process of its own; started by `demo --kill`.
+	#[command(hide = true)]
+	DemoNode {
+		/// The case.
+		#[arg(value_parser = case)]
+		case: Case,
+		/// Where its databases are.
+		dir: PathBuf,
+		/// With Leyden.
+		#[arg(long)]
+		leyden: bool,
+		/// Its earlier life was killed, and left what is in the databases.
+		#[arg(long)]
+		resume: bool,
+	},
+}
+
+#[derive(clap::Args)]
+struct DemoArguments {
+	/// Which case; may be given several times. All that matter without.
+	#[arg(long = "case", value_name = "CASE", value_parser = case)]
+	cases: Vec<Case>,
+	/// Keep the databases in this directory, for `leyden list` and `leyden inspect`.
+	#[arg(long, value_name = "DIR")]
+	dir: Option<PathBuf>,
+	/// Run the node as a process of its own, and really kill it (SIGKILL).
+	#[arg(long)]
+	kill: bool,
+	/// Print one JSON document.
+	#[arg(long)]
+	json: bool,
+}
+
+#[derive(clap::Args)]
+struct StoreArguments {
+	/// The store: a path, or a URL such as sqlite:PATH.
+	#[arg(long, value_name = "STORE")]
+	store: String,
+	/// The namespace in it.
+	#[arg(long, value_name = "NAME", default_value = "default")]
+	namespace: String,
+	/// Print one JSON document.
+	#[arg(long)]
+	json: bool,
+}
+
+#[derive(clap::Args)]
+struct ListArguments {
+	#[command(flatten)]
+	store: StoreArguments,
+	/// Only this stream.
+	#[arg(long, value_name = "NAME")]
+	stream: Option<String>,
+	/// Only entries that some consumer has not acked; with --consumer, that this one has not.
+	#[arg(long)]
+	unacked: bool,
+	/// Show the state for this consumer.
+	#[arg(long, value_name = "NAME")]
+	consumer: Option<String>,
+	/// At most this many entries per stream.
+	#[arg(long, value_name = "N", default_value_t = 50)]
+	limit: usize,
+}
+
+#[derive(clap::Args)]
+struct InspectArguments {
+	/// The entry: its id, the first digits of it, or its index.
+	id: String,
+	#[command(flatten)]
+	store: StoreArguments,
+	/// The stream it is in. Needed for an index if there are several streams.
+	#[arg(long, value_name = "NAME")]
+	stream: Option<String>,
+}
+
+fn main() -> ExitCode {
+	let mut output = Output::new();
+	let done = match Arguments::parse().command {
+		Command::Demo(arguments) => demo::run(&arguments, &mut output),
+		Command::List(arguments) => view::list(&arguments, &mut output),
+		Command::Inspect(arguments) => view::inspect(&arguments, &mut output),
+		Command::Completions { shell } => {
+			let mut script = Vec::new();
+			clap_complete::generate(shell, &mut Arguments::command(), "leyden", &mut script);
+			output.bytes(&script)
+		},
+		Command::DemoNode { case, dir, leyden, resume } => {
+			node::child(case, &dir, leyden, resume, &mut output)
+		},
+	};
+	match done {
+		Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
+		Err(Failure::Broken) => ExitCode::from(2),
+		Err(Failure::Error(error)) => {
+			output.error(&error);
+			ExitCode::FAILURE
+		},
+	}
+}
+
+fn case(name: &str) -> Result<Case, String> {
+	name.parse().map_err(|_| {
+		let known: Vec<_> = Case::ALL.iter().map(|case| case.name()).collect();
+		format!("there is no such case; there are {}", known.join(", "))
+	})
+}

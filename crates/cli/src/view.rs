@@ -1,0 +1,318 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! `leyden list` and `leyden inspect`: what a store holds. It is opened to be read only.
+
+use std::sync::Arc;
+
+use leyden::backends::sqlite::SqliteStore;
+use leyden::ldk::{decode_event, EVENT_STREAM};
+use leyden::lightning::events::Event;
+use leyden::log::{Entry, LogIndex, LogReader, StreamInfo};
+use leyden::store::{Namespace, Store};
+use leyden::StoreUrl;
+use serde_json::{json, Value};
+
+use crate::output::{table, tell, Failure, Output};
+use crate::{InspectArguments, ListArguments, StoreArguments};
+
+/// Digits of an id that are shown in a list; `inspect` takes them.
+const SHORT: usize = 12;
+const PAGE: usize = 500;
+
+pub fn list(arguments: &ListArguments, output: &mut Output) -> Result<(), Failure> {
+	let reader = open(&arguments.store)?;
+	let mut streams = reader.streams().map_err(tell)?;
+	if let Some(name) = &arguments.stream {
+		streams.retain(|stream| stream.name == *name);
+		if streams.is_empty() {
+			return Err(Failure::Error(format!("there is no stream {name} in this store")));
+		}
+	}
+	let mut documents = Vec::new();
+	let mut blocks = Vec::new();
+	for stream in &streams {
+		let rows = rows(&reader, stream, arguments)?;
+		documents.push(json!({
+			"stream": stream.name,
+			"epoch": stream.epoch.to_string(),
+			"head": stream.head,
+			"trimmed": stream.trimmed,
+			"consumers": stream.consumers.iter().map(|c| json!({
+				"name": c.name, "watermark": c.watermark,
+			})).collect::<Vec<_>>(),
+			"entries": rows.iter().map(Row::to_json).collect::<Vec<_>>(),
+		}));
+		blocks.push((summary(stream), rows));
+	}
+	if arguments.store.json {
+		return output.json(&json!({ "v": 1, "streams": documents }));
+	}
+	if blocks.is_empty() {
+		return output.line("There are no streams in this namespace.");
+	}
+	for (number, (summary, rows)) in blocks.iter().enumerate() {
+		if number > 0 {
+			output.line("")?;
+		}
+		output.line(summary)?;
+		let header = ["INDEX", "ID", "KIND", "LANE", "APPENDED", "STATE"].map(str::to_owned);
+		let mut lines = vec![header.to_vec()];
+		lines.extend(rows.iter().map(Row::cells));
+		if rows.is_empty() {
+			output.line("  nothing to show")?;
+			continue;
+		}
+		for line in table(&lines) {
+			output.line(&format!("  {line}"))?;
+		}
+		if rows.len() == arguments.limit {
+			output.line(&format!("  (the first {}; --limit shows more)", rows.len()))?;
+		}
+	}
+	Ok(())
+}
+
+pub fn inspect(arguments: &InspectArguments, output: &mut Output) -> Result<(), Failure> {
+	let reader = open(&arguments.store)?;
+	let streams = reader.streams().map_err(tell)?;
+	let wanted =
+		|stream: &&StreamInfo| arguments.stream.as_ref().is_none_or(|name| *name == stream.name);
+	let mut found = Vec::new();
+	for stream in streams.iter().filter(wanted) {
+		// Few digits and nothing else are an index.
+		let index = arguments.id.parse().ok().filter(|_| arguments.id.len() < 8);
+		let index = match index.and_then(LogIndex::new) {
+			Some(index) => Some(index),
+			None => reader.find_by_prefix(&stream.name, &arguments.id).map_err(tell)?.map(|f| f.1),
+		};
+		if let Some(index) = index {
+			if let Some(entry) = reader.entry(&stream.name, index).map_err(tell)? {
+				found.push((stream, entry));
+			}
+		}
+	}
+	let [(stream, entry)] = found.as_slice() else {
+		let what = &arguments.id;
+		return Err(Failure::Error(if found.is_empty() {
+			format!("there is no entry {what}; leyden list shows what there is")
+		} else {
+			format!("{what} is in several streams; say which with --stream")
+		}));
+	};
+	let row = Row::of(&reader, stream, entry)?;
+	let facts = facts(stream, entry);
+	if arguments.store.json {
+		let mut document = row.to_json();
+		if let Value::Object(fields) = &mut document {
+			fields.insert("v".to_owned(), json!(1));
+			fields.insert("stream".to_owned(), json!(stream.name));
+			fields.insert("payload_bytes".to_owned(), json!(entry.payload().len()));
+			let facts = facts.iter().map(|(name, value)| ((*name).to_owned(), json!(value)));
+			fields.insert("event".to_owned(), Value::Object(facts.collect()));
+		}
+		return output.json(&document);
+	}
+	let mut lines = vec![
+		vec!["stream".to_owned(), stream.name.clone()],
+		vec!["index".to_owned(), entry.index().to_string()],
+		vec!["id".to_owned(), entry.id().to_string()],
+		vec!["kind".to_owned(), entry.kind().to_string()],
+		vec!["lane".to_owned(), entry.lane().to_string()],
+		vec!["appended".to_owned(), format!("{} ms since 1970", entry.appended_at().0)],
+		vec!["payload".to_owned(), format!("{} bytes", entry.payload().len())],
+	];
+	lines.extend(facts.into_iter().map(|(name, value)| vec![name.to_owned(), value]));
+	for (consumer, state) in &row.states {
+		lines.push(vec![format!("consumer {consumer}"), state.clone()]);
+	}
+	table(&lines).iter().try_for_each(|line| output.line(line))
+}
+
+struct Row {
+	index: u64,
+	id: String,
+	kind: String,
+	lane: String,
+	appended: u64,
+	/// By consumer.
+	states: Vec<(String, String)>,
+}
+
+impl Row {
+	fn of(reader: &LogReader, stream: &StreamInfo, entry: &Entry) -> Result<Self, Failure> {
+		let mut states = Vec::new();
+		for consumer in &stream.consumers {
+			states.push((consumer.name.clone(), state(reader, stream, &consumer.name, entry)?));
+		}
+		Ok(Self {
+			index: entry.index().get(),
+			id: entry.id().to_string(),
+			kind: entry.kind().to_string(),
+			lane: entry.lane().to_string(),
+			appended: entry.appended_at().0,
+			states,
+		})
+	}
+
+	fn is_unacked(&self, consumer: Option<&String>) -> bool {
+		let mut states = self.states.iter();
+		states.any(|(name, state)| consumer.is_none_or(|c| c == name) && state != "acked")
+	}
+
+	fn cells(&self) -> Vec<String> {
+		let states: Vec<_> =
+			self.states.iter().map(|(name, state)| format!("{name}: {state}")).collect();
+		vec![
+			self.index.to_string(),
+			self.id.chars().take(SHORT).collect(),
+			self.kind.clone(),
+			self.lane.chars().take(SHORT + 8).collect(),
+			self.appended.to_string(),
+			states.join(", "),
+		]
+	}
+
+	fn to_json(&self) -> Value {
+		let states = self.states.iter().map(|(name, state)| (name.clone(), json!(state)));
+		json!({
+			"index": self.index,
+			"id": self.id,
+			"kind": self.kind,
+			"lane": self.lane,
+			"appended_at_ms": self.appended,
+			"states": Value::Object(states.collect()),
+		})
+	}
+}
+
+fn rows(
+	reader: &LogReader, stream: &StreamInfo, arguments: &ListArguments,
+) -> Result<Vec<Row>, Failure> {
+	let (mut rows, mut after) = (Vec::new(), None);
+	loop {
+		let page = reader.entries(&stream.name, after, PAGE).map_err(tell)?;
+		let Some(last) = page.last() else { return Ok(rows) };
+		after = Some(last.index());
+		for entry in &page {
+			if rows.len() >= arguments.limit {
+				return Ok(rows);
+			}
+			let mut row = Row::of(reader, stream, entry)?;
+			if arguments.unacked && !row.is_unacked(arguments.consumer.as_ref()) {
+				continue;
+			}
+			if let Some(consumer) = &arguments.consumer {
+				row.states.retain(|(name, _)| name == consumer);
+			}
+			rows.push(row);
+		}
+	}
+}
+
+fn state(
+	reader: &LogReader, stream: &StreamInfo, consumer: &str, entry: &Entry,
+) -> Result<String, Failure> {
+	let index = entry.index();
+	if reader.is_acked(&stream.name, consumer, index).map_err(tell)? {
+		return Ok("acked".to_owned());
+	}
+	let before = LogIndex::new(index.get() - 1);
+	let letters = reader.dead_letters(&stream.name, consumer, before, 1).map_err(tell)?;
+	if let Some(letter) = letters.first().filter(|letter| letter.index == index) {
+		return Ok(format!("dead letter after {} attempts: {}", letter.attempts, letter.reason));
+	}
+	match reader.failed_attempts(&stream.name, consumer, index).map_err(tell)? {
+		0 => Ok("un-acked".to_owned()),
+		failed => Ok(format!("un-acked, failed {failed} times")),
+	}
+}
+
+fn summary(stream: &StreamInfo) -> String {
+	let consumers: Vec<_> = stream
+		.consumers
+		.iter()
+		.map(|consumer| format!("{} (all acked up to {})", consumer.name, consumer.watermark))
+		.collect();
+	let head = stream.head;
+	let trimmed = if stream.trimmed > 0 {
+		format!(", trimmed up to {}", stream.trimmed)
+	} else {
+		String::new()
+	};
+	format!(
+		"stream {}: up to index {head}{trimmed}; consumers: {}",
+		stream.name,
+		consumers.join(", ")
+	)
+}
+
+/// What an event says that is no secret: never a preimage, a payment secret or a key.
+fn facts(stream: &StreamInfo, entry: &Entry) -> Vec<(&'static str, String)> {
+	if stream.name != EVENT_STREAM {
+		return Vec::new();
+	}
+	let event = match decode_event(entry.payload()) {
+		Ok(event) => event,
+		Err(error) => return vec![("event", error.to_string())],
+	};
+	match event {
+		Event::PaymentSent { payment_hash, amount_msat, fee_paid_msat, .. } => vec![
+			("payment_hash", payment_hash.to_string()),
+			("amount_msat", option(amount_msat)),
+			("fee_paid_msat", option(fee_paid_msat)),
+		],
+		Event::PaymentFailed { payment_id, reason, .. } => vec![
+			("payment_id", payment_id.to_string()),
+			("reason", reason.map_or("unknown".to_owned(), |reason| format!("{reason:?}"))),
+		],
+		Event::PaymentClaimable { payment_hash, amount_msat, .. }
+		| Event::PaymentClaimed { payment_hash, amount_msat, .. } => vec![
+			("payment_hash", payment_hash.to_string()),
+			("amount_msat", amount_msat.to_string()),
+		],
+		Event::ChannelClosed { channel_id, reason, .. } => {
+			vec![("channel_id", channel_id.to_string()), ("reason", reason.to_string())]
+		},
+		Event::ChannelReady { channel_id, .. } | Event::ChannelPending { channel_id, .. } => {
+			vec![("channel_id", channel_id.to_string())]
+		},
+		_ => Vec::new(),
+	}
+}
+
+fn option(amount: Option<u64>) -> String {
+	amount.map_or("unknown".to_owned(), |amount| amount.to_string())
+}
+
+fn open(arguments: &StoreArguments) -> Result<LogReader, Failure> {
+	let namespace = Namespace::new(&arguments.namespace).map_err(tell)?;
+	// A plain path is a SQLite database; only what looks like a URL is read as one.
+	let url = match arguments.store.split_once(':') {
+		Some((scheme, _)) if scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_lowercase()) => {
+			arguments.store.parse().map_err(tell)?
+		},
+		_ => StoreUrl::Sqlite(arguments.store.clone().into()),
+	};
+	let StoreUrl::Sqlite(path) = url else {
+		return Err(Failure::Error("a store in memory ends with its process".to_owned()));
+	};
+	let store = SqliteStore::open_read_only(&path, namespace).map_err(tell)?;
+	let reader = LogReader::new(Arc::new(store) as Arc<dyn Store>);
+	if reader.streams().map_err(tell)?.is_empty() {
+		let names = SqliteStore::namespaces(&path).map_err(tell)?;
+		if !names.iter().any(|name| name.name() == arguments.namespace) {
+			let names: Vec<_> = names.iter().map(Namespace::name).collect();
+			return Err(Failure::Error(format!(
+				"there is no namespace {} in {}; there are: {}",
+				arguments.namespace,
+				path.display(),
+				names.join(", ")
+			)));
+		}
+	}
+	Ok(reader)
+}
