@@ -12,7 +12,7 @@ use leyden_testkit::cases::Case;
 use serde_json::json;
 
 use crate::node::{in_process, killed, Place};
-use crate::output::{table, tell, Failure, Output};
+use crate::output::{tell, wrapped, Failure, Output};
 use crate::report::Report;
 use crate::DemoArguments;
 
@@ -102,7 +102,8 @@ fn print(
 			with.in_words(),
 		]);
 	}
-	for line in table(&rows) {
+	// What fits into a terminal of 100 columns.
+	for line in wrapped(&rows, &[4, 34, 28, 26]) {
 		output.line(&line)?;
 	}
 	let mut panics = reports.iter().filter_map(|(alone, _)| alone.panic.as_ref());

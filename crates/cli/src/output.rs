@@ -86,6 +86,36 @@ pub fn clean(text: &str) -> String {
 	text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
+/// Lines up columns, none wider than its width; longer cells go on in further lines.
+pub fn wrapped(rows: &[Vec<String>], widths: &[usize]) -> Vec<String> {
+	let mut lines = Vec::new();
+	for row in rows {
+		let cells = row.iter().zip(widths).map(|(cell, width)| wrap(cell, *width));
+		let cells: Vec<Vec<String>> = cells.collect();
+		let height = cells.iter().map(Vec::len).max().unwrap_or(0);
+		for n in 0..height {
+			lines.push(cells.iter().map(|cell| cell.get(n).cloned().unwrap_or_default()).collect());
+		}
+	}
+	table(&lines)
+}
+
+fn wrap(cell: &str, width: usize) -> Vec<String> {
+	let mut lines = vec![String::new()];
+	for word in cell.split(' ') {
+		let Some(line) = lines.last_mut() else { continue };
+		if line.is_empty() {
+			line.push_str(word);
+		} else if line.chars().count() + 1 + word.chars().count() <= width {
+			line.push(' ');
+			line.push_str(word);
+		} else {
+			lines.push(word.to_owned());
+		}
+	}
+	lines
+}
+
 /// Lines up columns; the last one is as long as it is.
 pub fn table(rows: &[Vec<String>]) -> Vec<String> {
 	let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

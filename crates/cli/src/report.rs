@@ -118,7 +118,7 @@ impl Report {
 fn times(n: u64) -> String {
 	match n {
 		1 => "once".to_owned(),
-		2 => "twice, under one id".to_owned(),
-		n => format!("{n} times, under one id"),
+		2 => "twice".to_owned(),
+		n => format!("{n} times"),
 	}
 }

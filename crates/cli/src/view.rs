@@ -22,6 +22,8 @@ use crate::{InspectArguments, ListArguments, StoreArguments};
 /// Digits of an id that are shown in a list; `inspect` takes them.
 const SHORT: usize = 12;
 const PAGE: usize = 500;
+/// Un-acked entries that are counted for the summary.
+const COUNTED: usize = 1000;
 
 pub fn list(arguments: &ListArguments, output: &mut Output) -> Result<(), Failure> {
 	let reader = open(&arguments.store)?;
@@ -46,7 +48,7 @@ pub fn list(arguments: &ListArguments, output: &mut Output) -> Result<(), Failur
 			})).collect::<Vec<_>>(),
 			"entries": rows.iter().map(Row::to_json).collect::<Vec<_>>(),
 		}));
-		blocks.push((summary(stream), rows));
+		blocks.push((summary(&reader, stream)?, rows));
 	}
 	if arguments.store.json {
 		return output.json(&json!({ "v": 1, "streams": documents }));
@@ -231,23 +233,25 @@ fn state(
 	}
 }
 
-fn summary(stream: &StreamInfo) -> String {
-	let consumers: Vec<_> = stream
-		.consumers
-		.iter()
-		.map(|consumer| format!("{} (all acked up to {})", consumer.name, consumer.watermark))
-		.collect();
+fn summary(reader: &LogReader, stream: &StreamInfo) -> Result<String, Failure> {
+	let mut consumers = Vec::new();
+	for consumer in &stream.consumers {
+		let unacked = reader.unacked(&stream.name, &consumer.name, None, COUNTED + 1);
+		let unacked = match unacked.map_err(tell)?.len() {
+			0 => "all acked".to_owned(),
+			n if n > COUNTED => format!("more than {COUNTED} un-acked"),
+			n => format!("{n} un-acked"),
+		};
+		consumers.push(format!("{} ({unacked})", consumer.name));
+	}
 	let head = stream.head;
 	let trimmed = if stream.trimmed > 0 {
 		format!(", trimmed up to {}", stream.trimmed)
 	} else {
 		String::new()
 	};
-	format!(
-		"stream {}: up to index {head}{trimmed}; consumers: {}",
-		stream.name,
-		consumers.join(", ")
-	)
+	let consumers = consumers.join(", ");
+	Ok(format!("stream {}: up to index {head}{trimmed}; consumers: {consumers}", stream.name))
 }
 
 /// What an event says that is no secret: never a preimage, a payment secret or a key.

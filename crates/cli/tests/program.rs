@@ -1,0 +1,123 @@
+//! The program, as its users run it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use leyden::backends::sqlite::SqliteStore;
+use leyden::store::Namespace;
+use serde_json::Value;
+
+fn leyden(arguments: &[&str]) -> Output {
+	Command::new(env!("CARGO_BIN_EXE_leyden")).args(arguments).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+	assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+	String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What a failing call says; it says nothing on standard output.
+fn complaint(arguments: &[&str]) -> String {
+	let output = leyden(arguments);
+	assert_eq!(output.status.code(), Some(1), "{output:?}");
+	assert!(output.stdout.is_empty());
+	let text = String::from_utf8(output.stderr).unwrap();
+	assert!(text.starts_with("leyden: ") && !text.contains("panicked"), "{text}");
+	text
+}
+
+fn path(path: &Path) -> &str {
+	path.to_str().unwrap()
+}
+
+#[test]
+fn the_demo_shows_what_leyden_is_for() {
+	let shown = text(&leyden(&["demo", "--case", "g1", "--case", "K"]));
+	assert!(!shown.contains('\u{1b}') && !shown.contains('\r'), "piped, it is plain text");
+	for part in ["crash loop", "PaymentFailed after", "recovers: PaymentSent", "channelmanager.rs"]
+	{
+		assert!(shown.contains(part), "{part} is missing in\n{shown}");
+	}
+}
+
+#[test]
+fn the_demo_as_json_is_one_document() {
+	let shown = text(&leyden(&["demo", "--case", "P", "--json"]));
+	let document: Value = serde_json::from_str(&shown).unwrap();
+	assert_eq!(document["v"], 1);
+	assert_eq!(document["broken"], 0);
+	let case = &document["cases"][0];
+	assert_eq!(case["case"], "P");
+	assert_eq!(case["ldk_alone"]["verdict"], "stuck");
+	assert_eq!(case["with_leyden"]["verdict"], "recovered");
+	assert_eq!(case["with_leyden"]["told"], 1);
+}
+
+#[test]
+fn a_node_that_is_really_killed_and_its_databases() {
+	let dir = tempfile::tempdir().unwrap();
+	let kept = dir.path().join("kept");
+	let shown = text(&leyden(&["demo", "--case", "G3", "--kill", "--dir", path(&kept)]));
+	assert!(shown.contains("SIGKILL") && shown.contains("leyden list --store"), "{shown}");
+	assert!(shown.contains("recovers: PaymentSent"), "{shown}");
+
+	let store = kept.join("G3.leyden");
+	let listed = text(&leyden(&["list", "--store", path(&store)]));
+	for part in ["stream monitor", "stream events", "HtlcClaim", "PaymentSent", "acked"] {
+		assert!(listed.contains(part), "{part} is missing in\n{listed}");
+	}
+	let listed = text(&leyden(&["list", "--store", path(&store), "--json"]));
+	let listed: Value = serde_json::from_str(&listed).unwrap();
+	let entry = &listed["streams"][1]["entries"][1];
+	assert_eq!(entry["kind"], "HtlcClaim");
+
+	let id = entry["id"].as_str().unwrap();
+	for id in [id, &id[..10]] {
+		let inspected = text(&leyden(&["inspect", id, "--store", path(&store)]));
+		assert!(inspected.contains("HtlcClaim") && inspected.contains("consumer manager"));
+	}
+	let by_index = ["inspect", "1", "--stream", "events", "--store", path(&store), "--json"];
+	let inspected: Value = serde_json::from_str(&text(&leyden(&by_index))).unwrap();
+	assert_eq!(inspected["kind"], "ChannelPending");
+	assert!(complaint(&["inspect", "1", "--store", path(&store)]).contains("--stream"));
+	assert!(complaint(&["inspect", "ffffffffff", "--store", path(&store)]).contains("leyden list"));
+
+	// Nothing is overwritten.
+	let again = complaint(&["demo", "--case", "G3", "--dir", path(&kept)]);
+	assert!(again.contains("earlier demo"), "{again}");
+}
+
+#[test]
+fn what_cannot_be_opened_is_told_with_what_where_and_why() {
+	let dir = tempfile::tempdir().unwrap();
+	let list = |store: &str| complaint(&["list", "--store", store]);
+	assert!(list(path(&dir.path().join("missing"))).contains("no such file"));
+	assert!(list(path(dir.path())).contains("directory"));
+	let note = dir.path().join("note.txt");
+	std::fs::write(&note, "this is a note and no database, and long enough to be one").unwrap();
+	assert!(list(path(&note)).contains("not a SQLite database"));
+	assert!(list("postgres://user:secret@host/db").contains("sqlite:PATH"));
+	assert!(!list("postgres://user:secret@host/db").contains("secret"));
+
+	let store = dir.path().join("node.leyden");
+	let running = SqliteStore::open(&store, Namespace::default()).unwrap();
+	let locked = list(path(&store));
+	assert!(locked.contains("node.leyden") && locked.contains("another process"), "{locked}");
+	drop(running);
+	let empty = text(&leyden(&["list", "--store", path(&store)]));
+	assert!(empty.contains("no streams"), "{empty}");
+	let other = complaint(&["list", "--store", path(&store), "--namespace", "other"]);
+	assert!(other.contains("default"), "{other}");
+}
+
+#[test]
+fn usage() {
+	let unknown = leyden(&["demo", "--case", "Z9"]);
+	assert_eq!(unknown.status.code(), Some(2));
+	assert!(String::from_utf8_lossy(&unknown.stderr).contains("G1"));
+	assert!(text(&leyden(&["--version"])).starts_with("leyden 0."));
+	assert!(text(&leyden(&["completions", "bash"])).contains("leyden"));
+	assert!(text(&leyden(&["--help"])).contains("Examples:"));
+}
