@@ -235,3 +235,60 @@ impl ConsumerKeys {
 		key.number(&self.prefix)
 	}
 }
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn body<T: Stored>(record: &T, record_type: u16) -> Vec<u8> {
+		let value = value(record);
+		assert_eq!((value.record_type, value.schema), (RecordType(record_type), 1));
+		value.body
+	}
+
+	fn number(n: u64) -> [u8; 8] {
+		n.to_be_bytes()
+	}
+
+	/// The bytes on disk, as docs/format.md says. If this fails, stores of users no longer open: add a new
+	/// schema instead.
+	#[test]
+	fn golden_bytes() {
+		let id = EventId::from_bytes([7; 32]);
+		let lane = Lane::payment([8; 32]);
+		let lane_bytes = [&[0, 0, 0, 2][..], &[8; 32]].concat();
+		let at = Timestamp(1_000);
+
+		let stream = body(&StreamV1 { epoch: 5, trimmed: 6 }, 0x0101);
+		assert_eq!(stream, [number(5), number(6)].concat());
+		assert_eq!(body(&ConsumerV1 { watermark: 9 }, 0x0102), number(9));
+		let kind = EventKind::from_static("Kind");
+		let entry = EntryV1 { id, kind, lane, appended_at: at, payload: vec![1, 2] };
+		let expected =
+			[&[7; 32][..], &number(4), b"Kind", &lane_bytes, &number(1_000), &number(2), &[1, 2]];
+		assert_eq!(body(&entry, 0x0103), expected.concat());
+		assert_eq!(body(&AckV1, 0x0104), [] as [u8; 0]);
+		let retry = RetryV1 { attempts: 3, not_before: at };
+		assert_eq!(body(&retry, 0x0105), [&[0, 0, 0, 3][..], &number(1_000)].concat());
+		let dead =
+			DeadV1 { attempts: 2, parked_at: at, lane, moved_on: true, reason: "no".to_owned() };
+		let expected =
+			[&[0, 0, 0, 2][..], &number(1_000), &lane_bytes, &[1], &number(2), b"no"].concat();
+		assert_eq!(body(&dead, 0x0106), expected);
+		let tomb = TombV1 { id, appended_at: at };
+		assert_eq!(body(&tomb, 0x0107), [&[7; 32][..], &number(1_000)].concat());
+	}
+
+	#[test]
+	fn keys_sort_by_index_and_fit() {
+		let keys = StreamKeys::new(&"s".repeat(crate::MAX_STREAM_CHARS));
+		let consumer = keys.consumer(&"c".repeat(crate::MAX_CONSUMER_CHARS));
+		let longest = consumer.ack(u64::MAX, u64::MAX);
+		assert!(longest.bytes().len() <= leyden_store::key::MAX_KEY_BYTES);
+		assert!(keys.prefix().len() <= leyden_store::key::MAX_PREFIX_BYTES);
+		assert!(
+			consumer.ack(1, 9) < consumer.ack(2, 3) && consumer.ack(2, 3) < consumer.ack(2, 256)
+		);
+		assert_eq!(consumer.acked(&consumer.ack(2, 256)), Some((2, 256)));
+	}
+}
