@@ -1,7 +1,8 @@
 //! A log scenario with three consumers that dies before and after every commit (P1 to P6), and the same over
 //! a medium that lies.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+// The number of deaths is printed, for those who run it with --nocapture.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod common;
 
