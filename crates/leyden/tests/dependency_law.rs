@@ -3,6 +3,8 @@
 //! It keeps the protocol crates free of each other, of LDK, of runtimes and of engines, so that one of them
 //! can be used without the rest, and it keeps every dependency buildable on the oldest compiler we promise.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 use std::collections::BTreeSet;
 use std::process::Command;
 

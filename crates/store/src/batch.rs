@@ -214,11 +214,14 @@ impl Batch {
 			op => op,
 		}));
 		self.expectations.extend(other.expectations);
-		let appends = other.appends;
-		self.hooks.extend(other.hooks.into_iter().map(|hook| -> Hook {
-			Box::new(move |committed| hook(&committed.part(base, appends)))
-		}));
-		self.appends += appends;
+		// Each hook hears of the appends of its own batch only.
+		let part = |from: usize, count: usize| {
+			move |hook: Hook| -> Hook { Box::new(move |c| hook(&c.part(from, count))) }
+		};
+		let first = self.hooks.into_iter().map(part(0, base));
+		let second = other.hooks.into_iter().map(part(base, other.appends));
+		self.hooks = first.chain(second).collect();
+		self.appends += other.appends;
 		self.durability = self.durability.max(other.durability);
 		self
 	}

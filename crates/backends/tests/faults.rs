@@ -1,0 +1,300 @@
+//! What SQLite's files may be, and what may go wrong: every time an error that says what, where and what to
+//! do, nothing overwritten, nothing lost.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use leyden_backends::sqlite::{SqliteStore, MAX_WAITING};
+use leyden_store::{
+	Batch, Durability, Key, KeyRange, Namespace, RecordType, Store, StoreError, Table, Value,
+};
+use tempfile::TempDir;
+
+const T: Table = Table::new("t");
+
+struct Place {
+	dir: TempDir,
+}
+
+impl Place {
+	fn new() -> Self {
+		Self { dir: tempfile::tempdir().unwrap() }
+	}
+
+	fn path(&self) -> PathBuf {
+		self.dir.path().join("node.leyden")
+	}
+
+	fn open(&self) -> Result<SqliteStore, StoreError> {
+		SqliteStore::open(self.path(), Namespace::default())
+	}
+}
+
+fn batch(n: u64, bytes: usize) -> Batch {
+	let mut batch = Batch::new();
+	batch.put(Key::numbered(T, b"", n), Value::new(RecordType(0x8000), 1, vec![n as u8; bytes]));
+	batch
+}
+
+fn fill(store: &SqliteStore, count: u64) {
+	(0..count).for_each(|n| drop(store.commit(batch(n, 100)).wait().unwrap()));
+}
+
+fn count(store: &SqliteStore) -> usize {
+	store.scan(KeyRange::all(T), 100_000).wait().unwrap().records.len()
+}
+
+/// The error tells where; and the file is as it was.
+fn refused(path: &Path) -> StoreError {
+	let before = fs::read(path).ok();
+	let error = SqliteStore::open(path, Namespace::default()).unwrap_err();
+	let name = path.file_name().unwrap().to_string_lossy().into_owned();
+	assert!(error.to_string().contains(&name), "{error}");
+	assert_eq!(fs::read(path).ok(), before, "it was changed");
+	error
+}
+
+#[test]
+fn what_is_not_a_store_is_refused_and_left_alone() {
+	let place = Place::new();
+	fs::create_dir(place.path()).unwrap();
+	assert!(matches!(refused(&place.path()), StoreError::NotAStore { .. }));
+	fs::remove_dir(place.path()).unwrap();
+
+	fs::write(
+		place.path(),
+		"a note, long enough to be taken for a database by those who look away ",
+	)
+	.unwrap();
+	assert!(matches!(refused(&place.path()), StoreError::NotAStore { .. }));
+	fs::remove_file(place.path()).unwrap();
+
+	rusqlite_database(&place.path(), "CREATE TABLE theirs (x)");
+	assert!(matches!(refused(&place.path()), StoreError::NotAStore { .. }));
+	fs::remove_file(place.path()).unwrap();
+
+	let nowhere = place.dir.path().join("no").join("such.leyden");
+	let error = SqliteStore::open(&nowhere, Namespace::default()).unwrap_err().to_string();
+	assert!(error.contains("such.leyden") && error.contains("directory exists"), "{error}");
+}
+
+/// Makes a database of something else, through a store of ours that gives up what makes it ours.
+fn rusqlite_database(path: &Path, sql: &str) {
+	let store = SqliteStore::open(path, Namespace::default()).unwrap();
+	store.tamper(&format!("PRAGMA application_id = 7; {sql}")).unwrap();
+}
+
+#[test]
+fn a_newer_store_is_refused_as_newer() {
+	let place = Place::new();
+	place.open().unwrap().tamper("PRAGMA user_version = 2").unwrap();
+	let error = refused(&place.path());
+	assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
+	assert!(error.to_string().contains("newer version"));
+}
+
+#[test]
+fn an_empty_file_and_a_half_created_database_open() {
+	let place = Place::new();
+	fs::write(place.path(), "").unwrap();
+	fill(&place.open().unwrap(), 1);
+
+	// A crash while the database was created leaves some of its first bytes, or some of its log.
+	let made = Place::new();
+	let store = made.open().unwrap();
+	let (database, wal) = (made.path(), made.dir.path().join("node.leyden-wal"));
+	let (database, wal) = (fs::read(database).unwrap(), fs::read(wal).unwrap());
+	drop(store);
+	let mut opened = 0;
+	for length in (0..=wal.len()).step_by(512) {
+		let half = Place::new();
+		fs::write(half.path(), &database).unwrap();
+		fs::write(half.dir.path().join("node.leyden-wal"), &wal[..length]).unwrap();
+		// A database without its log, or with a torn one, is one that was never created.
+		let store = half.open().unwrap_or_else(|error| panic!("{length} bytes: {error}"));
+		fill(&store, 3);
+		opened += 1;
+	}
+	assert!(opened > 3);
+}
+
+#[test]
+fn a_truncated_database_is_loud() {
+	let place = Place::new();
+	fill(&place.open().unwrap(), 300);
+	let whole = fs::read(place.path()).unwrap();
+	for length in [100, 1000, 4096, whole.len() / 2, whole.len() - 4096] {
+		let cut = Place::new();
+		fs::write(cut.path(), &whole[..length]).unwrap();
+		let found = cut.open().and_then(|store| {
+			let page = store.scan(KeyRange::all(T), 1000).wait()?;
+			Ok(page.records.len())
+		});
+		assert!(found.is_err(), "{length} of {} bytes read as whole: {found:?}", whole.len());
+	}
+}
+
+#[test]
+fn a_flipped_byte_is_never_read_as_something_else() {
+	let place = Place::new();
+	fill(&place.open().unwrap(), 50);
+	let whole = fs::read(place.path()).unwrap();
+	let (mut loud, mut harmless) = (0, 0);
+	for at in (0..whole.len()).step_by(97) {
+		let bad = Place::new();
+		let mut bytes = whole.clone();
+		bytes[at] ^= 0x5a;
+		fs::write(bad.path(), &bytes).unwrap();
+		let read = bad.open().and_then(|store| store.scan(KeyRange::all(T), 1000).wait());
+		match read {
+			Err(_) => loud += 1,
+			Ok(page) => {
+				// In a page that holds none of it, or in one that makes records unfindable: what is read is
+				// what was written.
+				for (key, record) in page.records {
+					let n = key.number(b"").unwrap();
+					assert_eq!(record.value.body, vec![n as u8; 100], "byte {at}");
+				}
+				harmless += 1;
+			},
+		}
+	}
+	assert!(loud > 10, "{loud} loud, {harmless} harmless");
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_is_not_for_ever() {
+	let place = Place::new();
+	let store = place.open().unwrap();
+	fill(&store, 10);
+	store.tamper("PRAGMA max_page_count = 40").unwrap();
+	let mut full = None;
+	let mut written = 10;
+	for n in 10..1000 {
+		match store.commit(batch(n, 4000)).wait() {
+			Ok(_) => written += 1,
+			Err(error) => {
+				full = Some(error);
+				break;
+			},
+		}
+	}
+	let error = full.expect("it is full");
+	assert!(matches!(error, StoreError::NoSpace { .. }) && error.is_retriable(), "{error}");
+	assert!(error.to_string().contains("node.leyden") && error.to_string().contains("free some"));
+	assert_eq!(count(&store), written, "nothing of what was refused");
+	store.tamper("PRAGMA max_page_count = 100000").unwrap();
+	store.commit(batch(5000, 4000)).wait().unwrap();
+	drop(store);
+	assert_eq!(count(&place.open().unwrap()), written + 1);
+}
+
+#[test]
+fn read_only_writes_nothing() {
+	let place = Place::new();
+	fill(&place.open().unwrap(), 5);
+	let before = fs::read(place.path()).unwrap();
+	let store = SqliteStore::open_read_only(place.path(), Namespace::default()).unwrap();
+	assert_eq!(count(&store), 5);
+	assert!(matches!(store.commit(batch(9, 1)).wait(), Err(StoreError::ReadOnly { .. })));
+	assert_eq!(count(&store), 5, "reading goes on");
+	drop(store);
+	assert_eq!(fs::read(place.path()).unwrap(), before);
+	assert_eq!(SqliteStore::namespaces(place.path()).unwrap(), [Namespace::default()]);
+	// The epoch was not raised: the next writer's is the second.
+	assert_eq!(place.open().unwrap().epoch().unwrap().get(), 2);
+}
+
+const CHILD: &str = "LEYDEN_TEST_HOLD";
+
+/// Not a test by itself: the second process of the next one.
+#[test]
+fn hold_a_store_open() {
+	let Ok(path) = std::env::var(CHILD) else { return };
+	let store = SqliteStore::open(path, Namespace::default()).unwrap();
+	fill(&store, 20);
+	eprintln!("held");
+	// Until we are killed.
+	let _ = std::io::stdin().read(&mut [0]);
+}
+
+#[test]
+fn a_second_process_is_kept_out_until_the_first_is_dead() {
+	let place = Place::new();
+	let mut child = Command::new(std::env::current_exe().unwrap())
+		.args(["--exact", "hold_a_store_open", "--nocapture"])
+		.env(CHILD, place.path())
+		.stdin(Stdio::piped())
+		.stdout(Stdio::null())
+		.stderr(Stdio::piped())
+		.spawn()
+		.unwrap();
+	let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+	assert!(said.any(|line| line.unwrap() == "held"));
+	let error = place.open().unwrap_err();
+	assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+	let text = error.to_string();
+	assert!(text.contains("node.leyden") && text.contains("another process"), "{text}");
+	let look = SqliteStore::open_read_only(place.path(), Namespace::default());
+	assert!(matches!(look, Err(StoreError::Locked { .. })));
+	child.kill().unwrap();
+	child.wait().unwrap();
+	assert_eq!(count(&place.open().unwrap()), 20, "killed, and nothing acknowledged is lost");
+}
+
+/// Copies of the files, made after each acknowledged commit, hold all that was acknowledged.
+#[test]
+fn a_copy_of_the_files_holds_what_was_acknowledged() {
+	let place = Place::new();
+	let store = place.open().unwrap();
+	for n in 0..40 {
+		store.commit(batch(n, 300)).wait().unwrap();
+		let copy = Place::new();
+		fs::copy(place.path(), copy.path()).unwrap();
+		let wal = |place: &Place| place.dir.path().join("node.leyden-wal");
+		fs::copy(wal(&place), wal(&copy)).unwrap();
+		let copied = copy.open().unwrap();
+		assert_eq!(count(&copied) as u64, n + 1);
+	}
+}
+
+#[test]
+fn threads_share_flushes_and_lazy_commits_need_none() {
+	let place = Place::new();
+	let store = place.open().unwrap();
+	std::thread::scope(|scope| {
+		for thread in 0..64u64 {
+			let store = &store;
+			scope.spawn(move || {
+				for n in 0..20 {
+					store.commit(batch(thread * 100 + n, 100)).wait().unwrap();
+				}
+			});
+		}
+	});
+	let stats = store.stats();
+	assert_eq!(stats.batches, 64 * 20);
+	assert!(stats.flushes <= stats.groups && stats.groups < stats.batches, "{stats:?}");
+	for n in 0..10 {
+		let mut lazy = batch(n, 1);
+		lazy.durability(Durability::Lazy);
+		store.commit(lazy).wait().unwrap();
+	}
+	assert_eq!(store.stats().flushes, stats.flushes);
+}
+
+#[test]
+fn a_full_queue_makes_callers_work_and_dropping_the_store_finishes_it() {
+	let place = Place::new();
+	let store = place.open().unwrap();
+	let tickets: Vec<_> =
+		(0..MAX_WAITING as u64 + 500).map(|n| store.commit(batch(n, 1))).collect();
+	drop(store);
+	let done = tickets.into_iter().map(|ticket| ticket.wait().unwrap()).count();
+	assert_eq!(done, MAX_WAITING + 500);
+	assert_eq!(count(&place.open().unwrap()), done);
+}
