@@ -92,6 +92,9 @@ impl Leyden {
 
 	/// An event handler that writes events down, with `inline` for those that LDK wants answered at once.
 	///
+	/// It keeps account of what LDK may bring again, so it must hear of durable managers: give it to
+	/// [`snapshots`](Leyden::snapshots). One that never hears of any lets its stream grow for ever.
+	///
 	/// # Errors
 	/// The log's.
 	pub fn journal<H>(&self, inline: H) -> Result<Journal<H>, LogError> {

@@ -34,6 +34,13 @@ pub const FORMAT: i32 = 1;
 /// How long opening waits for a program that looks at the database (`leyden list`) to be done.
 const OPENING_WAITS: Duration = Duration::from_secs(2);
 
+/// Pages of the log (16 MiB of them) after which they go into the database. Ids are scattered, so the same
+/// pages are written again and again; the more of that happens in the log, the less is written in the end. A
+/// log of this size costs an opening a few milliseconds.
+const PAGES_BETWEEN_CHECKPOINTS: i64 = 4000;
+/// Memory for pages, in KiB, whatever the size of the database.
+const CACHE_KIB: i64 = 16 << 10;
+
 const SCHEMA: &str = "
 	CREATE TABLE spaces (
 		id INTEGER PRIMARY KEY, ns TEXT NOT NULL, tbl TEXT NOT NULL, UNIQUE (ns, tbl)
@@ -337,9 +344,11 @@ impl Engine {
 		self.connection.busy_timeout(OPENING_WAITS)?;
 		// Before the database is looked at: so that no shared-memory file is made, and so that nobody else
 		// gets in between.
-		self.pragma("locking_mode", "EXCLUSIVE")?;
+		self.pragma("locking_mode", "exclusive")?;
 		let ours = self.is_ours()?;
-		self.pragma("journal_mode", "WAL")?;
+		self.pragma("journal_mode", "wal")?;
+		self.connection.pragma_update(None, "wal_autocheckpoint", PAGES_BETWEEN_CHECKPOINTS)?;
+		self.connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
 		self.connection.busy_timeout(Duration::ZERO)?;
 		self.set_syncing(true)?;
 		self.execute("BEGIN IMMEDIATE")?;
@@ -391,8 +400,16 @@ impl Engine {
 		Ok(true)
 	}
 
-	fn pragma(&self, name: &str, value: &str) -> Result<(), Error> {
-		self.connection.pragma_update_and_check(None, name, value, |_| Ok(()))
+	/// Sets what SQLite may silently refuse, and makes sure that it did not: without either of these the
+	/// promises of this module do not hold.
+	fn pragma(&self, name: &str, value: &str) -> Result<(), Failed> {
+		let set = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+		let set: String = self.connection.pragma_update_and_check(None, name, value, set)?;
+		if set.eq_ignore_ascii_case(value) {
+			return Ok(());
+		}
+		let reason = format!("SQLite cannot set {name} to {value} there (it stays {set})");
+		Err(Failed::Store(StoreError::NotAStore { place: self.place.clone(), reason }))
 	}
 
 	#[cfg(feature = "fault-injection")]
