@@ -129,9 +129,12 @@ fn lie() -> leyden_store::Value {
 	leyden_store::Value::new(leyden_store::RecordType(0x8000), 1, *b"x")
 }
 
+/// What is checked, the lie, and who must notice.
+type Check = (&'static str, Lie, fn(&dyn Backend));
+
 #[test]
 fn each_broken_promise_is_noticed_by_its_check() {
-	let checks: [(&str, Lie, fn(&dyn Backend)); 7] = [
+	let checks: [Check; 7] = [
 		("atomicity", Lie::NotAtomic, conformance::a_batch_is_all_or_nothing),
 		(
 			"expectations",
