@@ -22,7 +22,7 @@ use crate::ticket::Ticket;
 /// or another, raises its epoch, and every commit of the old handle is then
 /// [`Fenced`](crate::StoreError::Fenced). Inside a process any number of threads and tasks may use one
 /// handle. What a backend promises beyond that, and what it cannot, is in its [`Guarantees`]; the
-/// [conformance suite](crate::conformance) holds it to them.
+/// conformance suite (feature `conformance`) holds it to them.
 ///
 /// The order of two commits is the order in which [`commit`](Store::commit) was *called*, as with LDK's
 /// `KVStore`: the work is submitted in the call, and the ticket only tells how it ended.
