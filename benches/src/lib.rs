@@ -6,8 +6,9 @@
 
 //! What the benches share: Leyden set up for a bench, its peers, and ratios.
 //!
-//! Machines are noisy, and a flush costs what the disk says it costs. So every figure is a ratio of two things
-//! that did the same durable work in the same run, in turn, and the median over the rounds is what counts.
+//! Machines are noisy, and a flush costs what the disk says it costs. So every figure is a ratio of
+//! two things that did the same durable work in the same run, in turn, and the median over the
+//! rounds is what counts.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout)]
 

@@ -14,8 +14,8 @@ use rusqlite::{params, Connection};
 
 use crate::{id, PAYLOAD_BYTES};
 
-/// A queue in SQLite as one writes it by hand: a row per event, one transaction to insert it and one to delete
-/// it, with the settings that Leyden uses. Shared by threads behind a mutex.
+/// A queue in SQLite as one writes it by hand: a row per event, one transaction to insert it and
+/// one to delete it, with the settings that Leyden uses. Shared by threads behind a mutex.
 pub struct HandWritten(Mutex<(Connection, u64)>);
 
 impl HandWritten {
@@ -49,8 +49,8 @@ impl HandWritten {
 	}
 }
 
-/// How ldk-node's event queue works today: all of it under one key, written again at every append and every
-/// ack, in SQLite with its default settings.
+/// How ldk-node's event queue works today: all of it under one key, written again at every append
+/// and every ack, in SQLite with its default settings.
 pub struct WholeQueue {
 	connection: Connection,
 	queue: VecDeque<Vec<u8>>,

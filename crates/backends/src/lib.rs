@@ -6,8 +6,9 @@
 
 //! Where Leyden keeps its records: one module and one feature per engine.
 //!
-//! Each backend is a [`Store`](leyden_store::Store) that passes the conformance suite of `leyden-store`, and
-//! says in its [`Guarantees`](leyden_store::Guarantees) what it promises beyond that.
+//! Each backend is a [`Store`](leyden_store::Store) that passes the conformance suite of
+//! `leyden-store`, and says in its [`Guarantees`](leyden_store::Guarantees) what it promises beyond
+//! that.
 
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

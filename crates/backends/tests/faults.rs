@@ -1,5 +1,5 @@
-//! What SQLite's files may be, and what may go wrong: every time an error that says what, where and what to
-//! do, nothing overwritten, nothing lost.
+//! What SQLite's files may be, and what may go wrong: every time an error that says what, where and
+//! what to do, nothing overwritten, nothing lost.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stderr)]
 
@@ -153,8 +153,8 @@ fn a_flipped_byte_is_never_read_as_something_else() {
 		match read {
 			Err(_) => loud += 1,
 			Ok(page) => {
-				// In a page that holds none of it, or in one that makes records unfindable: what is read is
-				// what was written.
+				// In a page that holds none of it, or in one that makes records unfindable: what is
+				// read is what was written.
 				for (key, record) in page.records {
 					let n = key.number(b"").unwrap();
 					assert_eq!(record.value.body, vec![n as u8; 100], "byte {at}");

@@ -37,7 +37,8 @@ const EXAMPLES: &str = "Examples:
 
 #[derive(Subcommand)]
 enum Command {
-	/// Crash real LDK nodes at the worst moment, with LDK alone and with Leyden, and show what happens.
+	/// Crash real LDK nodes at the worst moment, with LDK alone and with Leyden, and show what
+	/// happens.
 	Demo(DemoArguments),
 	/// Show the streams of a store and what is in them.
 	List(ListArguments),

@@ -4,8 +4,9 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! The node of the demo that crashes, and where it keeps things: `CASE.leyden` is Leyden's database, and
-//! `CASE.ldk` the node's own (its monitors and its manager), a SQLite database as well.
+//! The node of the demo that crashes, and where it keeps things: `CASE.leyden` is Leyden's
+//! database, and `CASE.ldk` the node's own (its monitors and its manager), a SQLite database as
+//! well.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -78,9 +79,10 @@ pub fn killed(
 
 /// A node in a process of its own.
 ///
-/// Everything but the node that crashes is decided by the seed: the chain and the peers of the second process
-/// come to the same point as those of the first by doing the same again. The node that crashes is then taken
-/// from the databases that the killed process left, and nothing of its second run up to there is used.
+/// Everything but the node that crashes is decided by the seed: the chain and the peers of the
+/// second process come to the same point as those of the first by doing the same again. The node
+/// that crashes is then taken from the databases that the killed process left, and nothing of its
+/// second run up to there is used.
 pub fn child(
 	case: Case, dir: &Path, with_leyden: bool, resume: bool, output: &mut Output,
 ) -> Result<(), Failure> {

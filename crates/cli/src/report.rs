@@ -84,7 +84,8 @@ impl Report {
 		})
 	}
 
-	/// Whether everything is as it should be: the node runs, the user was told how the payment ended.
+	/// Whether everything is as it should be: the node runs, the user was told how the payment
+	/// ended.
 	pub fn is_well(&self) -> bool {
 		self.verdict == "recovered" && self.panics == 0 && self.told > 0
 	}

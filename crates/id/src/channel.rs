@@ -15,8 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::event_id::{deserialize_bytes, serialize_bytes};
 use crate::ParseError;
 
-/// The id of a channel, as LDK's `ChannelId`; a type of its own, so that this crate and the log do not
-/// depend on LDK's version.
+/// The id of a channel, as LDK's `ChannelId`; a type of its own, so that this crate and the log do
+/// not depend on LDK's version.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ChannelId(pub [u8; 32]);
 

@@ -6,15 +6,15 @@
 
 //! What LDK promises about bringing an event again.
 
-/// Whether and when LDK hands an event out again, from the documentation of each variant; it decides
-/// whether the event may be written down and answered later.
+/// Whether and when LDK hands an event out again, from the documentation of each variant; it
+/// decides whether the event may be written down and answered later.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum EventClass {
 	/// Persisted by LDK and replayed until handled. Written down, then handled in one's own time.
 	Durable,
-	/// Replayed until handled, but not across restarts. Handled at once; never the same as an event of
-	/// an earlier run.
+	/// Replayed until handled, but not across restarts. Handled at once; never the same as an event
+	/// of an earlier run.
 	ReplayedInProcess,
 	/// Made anew whenever it is needed. Handled at once, every time: repeats are the point.
 	Regenerated,

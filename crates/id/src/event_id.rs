@@ -23,8 +23,8 @@ pub struct EventId([u8; 32]);
 /// How much an [`EventId`] is worth.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum IdStrength {
-	/// Two different events may get this id, since LDK did not tell what sets them apart (an HTLC id
-	/// that older versions did not record). Don't deduplicate money by it.
+	/// Two different events may get this id, since LDK did not tell what sets them apart (an HTLC
+	/// id that older versions did not record). Don't deduplicate money by it.
 	Weak,
 	/// The same event gets this id, and no other does.
 	Strong,

@@ -19,7 +19,8 @@ pub const MAX_KIND_CHARS: usize = 32;
 
 /// The name of a sort of event, such as `PaymentSent`: LDK's name where it is LDK's event.
 ///
-/// 1 to [`MAX_KIND_CHARS`] ASCII letters, digits and `_`, so that it can be shown to anyone as it is.
+/// 1 to [`MAX_KIND_CHARS`] ASCII letters, digits and `_`, so that it can be shown to anyone as it
+/// is.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct EventKind(Cow<'static, str>);
 

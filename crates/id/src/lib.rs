@@ -9,17 +9,18 @@
 //! # One logical event, one id
 //! LDK hands an event out again after a restart; a monitor derives it a second time from the same
 //! blocks; a replay brings it from a log. All of these must be recognized as one event, so its
-//! [`EventId`] is a hash of what makes it *that* event, under a tag with a version, and never of its
-//! whole encoding: optional fields come and go between the first time and the second.
+//! [`EventId`] is a hash of what makes it *that* event, under a tag with a version, and never of
+//! its whole encoding: optional fields come and go between the first time and the second.
 //!
 //! # Never from a payment hash alone
-//! Two HTLCs may carry the same payment hash and the same amount: the parts of one payment do, and so
-//! does anybody who probes for the confusion. An id takes in what tells HTLCs apart (channel and HTLC
-//! id, or the HTLC's source). Where LDK does not say enough, the id is marked [`IdStrength::Weak`].
+//! Two HTLCs may carry the same payment hash and the same amount: the parts of one payment do, and
+//! so does anybody who probes for the confusion. An id takes in what tells HTLCs apart (channel and
+//! HTLC id, or the HTLC's source). Where LDK does not say enough, the id is marked
+//! [`IdStrength::Weak`].
 //!
 //! # Not promised
-//! An id says nothing about order: that is the log's index. It is no secret, and holds none: ids are
-//! never made from preimages.
+//! An id says nothing about order: that is the log's index. It is no secret, and holds none: ids
+//! are never made from preimages.
 
 mod channel;
 mod class;

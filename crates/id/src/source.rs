@@ -15,9 +15,9 @@ use crate::{ChannelId, ParseError};
 
 /// Which monitor event: the channel whose monitor made it, and its number there.
 ///
-/// The shape of the type of the same name in rust-lightning #4491. Here the number is the log's index
-/// of the entry, so that it is never used twice, in any order of acks and over any restart; order
-/// between two channels' events is the order of these numbers as well.
+/// The shape of the type of the same name in rust-lightning #4491. Here the number is the log's
+/// index of the entry, so that it is never used twice, in any order of acks and over any restart;
+/// order between two channels' events is the order of these numbers as well.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct MonitorEventSource {
 	/// The channel whose `ChannelMonitor` made the event.

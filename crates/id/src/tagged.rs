@@ -27,9 +27,9 @@ impl Domain {
 
 /// Makes an [`EventId`] out of the fields that make an event that event.
 ///
-/// The id is `SHA256(T || T || fields)` where `T` is the SHA-256 of domain, version and kind (the tag
-/// scheme of BIP 340), and every field is preceded by its length, so that no two lists of fields run
-/// together into the same bytes.
+/// The id is `SHA256(T || T || fields)` where `T` is the SHA-256 of domain, version and kind (the
+/// tag scheme of BIP 340), and every field is preceded by its length, so that no two lists of
+/// fields run together into the same bytes.
 #[derive(Clone)]
 #[must_use = "it is no id until it is finished"]
 pub struct IdBuilder(sha256::HashEngine);
@@ -100,8 +100,8 @@ mod tests {
 
 	const D: Domain = Domain::new("leyden/test", 1);
 
-	/// Ids are on users' disks. If this fails, events that were acked come back under new ids: make a
-	/// new version of the domain instead.
+	/// Ids are on users' disks. If this fails, events that were acked come back under new ids: make
+	/// a new version of the domain instead.
 	#[test]
 	fn golden_ids() {
 		let ids = [

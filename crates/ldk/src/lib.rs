@@ -7,24 +7,24 @@
 //! Leyden for LDK: everything of the workspace that names an LDK type.
 //!
 //! # Monitor events
-//! [`MonitorBus`] goes between the `ChainMonitor` and the `ChannelManager`. What the monitors saw on chain
-//! is written down before the manager sees it, and brought again until a manager that has seen it is
-//! durable.
+//! [`MonitorBus`] goes between the `ChainMonitor` and the `ChannelManager`. What the monitors saw
+//! on chain is written down before the manager sees it, and brought again until a manager that has
+//! seen it is durable.
 //!
 //! # User events
-//! [`Journal`] is the event handler. It writes durable events down and answers LDK at once; consumers of the
-//! log handle them in their own time.
+//! [`Journal`] is the event handler. It writes durable events down and answers LDK at once;
+//! consumers of the log handle them in their own time.
 //!
 //! # The manager on disk
-//! [`ManagerSnapshots`] is where both learn what is settled. Tell it yourself, give the background processor a
-//! [`ManagerStore`], or let the journal's [barrier](Journal::with_barrier) do it.
+//! [`ManagerSnapshots`] is where both learn what is settled. Tell it yourself, give the background
+//! processor a [`ManagerStore`], or let the journal's [barrier](Journal::with_barrier) do it.
 //!
 //! # One database
 //! [`LeydenKvStore`] is a Leyden store as LDK's `KVStore`.
 //!
 //! # Not promised
-//! LDK's own persistence stays what it is: persist monitors and the manager as LDK says. What this crate
-//! found out about LDK on the way is in `docs/ldk-findings.md`.
+//! LDK's own persistence stays what it is: persist monitors and the manager as LDK says. What this
+//! crate found out about LDK on the way is in `docs/ldk-findings.md`.
 
 mod error;
 mod journal;

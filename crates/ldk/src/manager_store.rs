@@ -20,15 +20,16 @@ use parking_lot::Mutex;
 use crate::error::to_io;
 use crate::snapshot::{ManagerSnapshots, Marks};
 
-/// A `KVStore` (or `KVStoreSync`) around another that tells [`ManagerSnapshots`] when the manager was
-/// written. Give it to the background processor.
+/// A `KVStore` (or `KVStoreSync`) around another that tells [`ManagerSnapshots`] when the manager
+/// was written. Give it to the background processor.
 ///
 /// # It lags by one write
-/// The background processor encodes the manager and then calls `write`; what is handed out between the
-/// two is not in the bytes. So when a write is done, only what was handed out before the *previous* write
-/// was called is settled: the bytes of a write are encoded after the previous one was called, since the
-/// background processor waits for one write before it encodes for the next. What stays un-acked for one
-/// write longer is replayed after a crash, into a manager that has it, and does no harm.
+/// The background processor encodes the manager and then calls `write`; what is handed out between
+/// the two is not in the bytes. So when a write is done, only what was handed out before the
+/// *previous* write was called is settled: the bytes of a write are encoded after the previous one
+/// was called, since the background processor waits for one write before it encodes for the next.
+/// What stays un-acked for one write longer is replayed after a crash, into a manager that has it,
+/// and does no harm.
 pub struct ManagerStore<K> {
 	inner: K,
 	state: Arc<State>,
@@ -75,8 +76,8 @@ where
 	}
 
 	/// # Failure Behavior and Persistence
-	/// That of the store below. If the manager was written and what it settles was not, this is `Ok`: the
-	/// next write settles it.
+	/// That of the store below. If the manager was written and what it settles was not, this is
+	/// `Ok`: the next write settles it.
 	fn write(
 		&self, primary: &str, secondary: &str, key: &str, buf: Vec<u8>,
 	) -> Result<(), io::Error> {
@@ -117,7 +118,8 @@ where
 	fn write(
 		&self, primary: &str, secondary: &str, key: &str, buf: Vec<u8>,
 	) -> impl Future<Output = Result<(), io::Error>> + 'static + Send {
-		// Both in the call, as LDK's contract has it: the order of writes is the order of the calls.
+		// Both in the call, as LDK's contract has it: the order of writes is the order of the
+		// calls.
 		let settles = is_manager(primary, secondary, key).then(|| self.state.write_called());
 		let write = self.inner.write(primary, secondary, key, buf);
 		let state = Arc::clone(&self.state);

@@ -7,18 +7,20 @@
 //! When the `ChannelManager` is durable, and what that settles.
 //!
 //! # The rule
-//! What was handed to the manager is settled once a snapshot of the manager that was *encoded after* the
-//! hand-out is durable, and not before. `ChannelManager::encode` takes LDK's consistency lock, and events
-//! are taken and processed under it, so a snapshot holds everything that was handed out before `encode`
-//! was called. It holds the user's events too that the manager made of it and that nobody has handled:
-//! LDK brings those again by itself. See `docs/adr/0004-the-ack-rule.md` for why acking earlier, where
-//! upstream's design acks, loses everything when it is done from outside.
+//! What was handed to the manager is settled once a snapshot of the manager that was *encoded
+//! after* the hand-out is durable, and not before. `ChannelManager::encode` takes LDK's consistency
+//! lock, and events are taken and processed under it, so a snapshot holds everything that was
+//! handed out before `encode` was called. It holds the user's events too that the manager made of
+//! it and that nobody has handled: LDK brings those again by itself. See
+//! `docs/adr/0004-the-ack-rule.md` for why acking earlier, where upstream's design acks, loses
+//! everything when it is done from outside.
 //!
 //! # Three ways to tell
-//! - You persist the manager yourself: [`ManagerSnapshots::persist`], or [`begin`](ManagerSnapshots::begin)
-//!   before `encode` and [`Snapshot::persisted`] after the write.
-//! - The background processor does it: give it a [`ManagerStore`](crate::ManagerStore), which sees the write
-//!   but not the moment of `encode`, and so lags by one write.
+//! - You persist the manager yourself: [`ManagerSnapshots::persist`], or
+//!   [`begin`](ManagerSnapshots::begin) before `encode` and [`Snapshot::persisted`] after the
+//!   write.
+//! - The background processor does it: give it a [`ManagerStore`](crate::ManagerStore), which sees
+//!   the write but not the moment of `encode`, and so lags by one write.
 //! - A handler does it before an event counts as handled: the barrier of
 //!   [`Journal`](crate::Journal::with_barrier).
 
@@ -33,7 +35,8 @@ pub trait SettledBySnapshot: Send + Sync {
 	/// Everything that the manager was given so far, or gave, is below this mark. Marks only grow.
 	fn mark(&self) -> u64;
 
-	/// What to commit now that a snapshot holds everything below `mark`; `None` if there is nothing.
+	/// What to commit now that a snapshot holds everything below `mark`; `None` if there is
+	/// nothing.
 	fn settle_plan(&self, mark: u64) -> Option<Plan<()>>;
 
 	/// The plan for `mark` is durable.
@@ -77,8 +80,9 @@ impl ManagerSnapshots {
 	/// What `write` says; the store's, as an I/O error.
 	///
 	/// # Failure Behavior and Persistence
-	/// If the process dies before `write` is done, nothing is settled. If it dies between that and the
-	/// end, what the snapshot holds is handed out again, which a manager that has it takes no harm from.
+	/// If the process dies before `write` is done, nothing is settled. If it dies between that and
+	/// the end, what the snapshot holds is handed out again, which a manager that has it takes no
+	/// harm from.
 	pub fn persist(
 		&self, encode: impl FnOnce() -> Vec<u8>,
 		write: impl FnOnce(Vec<u8>) -> Result<(), io::Error>,
@@ -112,8 +116,9 @@ impl Snapshot {
 	/// The snapshot, encoded since, is durable.
 	///
 	/// # Failure Behavior and Persistence
-	/// When the ticket resolves, what the snapshot holds does not come again. If the process dies before,
-	/// it may, and does no harm. An error leaves everything un-acked: a later snapshot settles it.
+	/// When the ticket resolves, what the snapshot holds does not come again. If the process dies
+	/// before, it may, and does no harm. An error leaves everything un-acked: a later snapshot
+	/// settles it.
 	pub fn persisted(self) -> Ticket<()> {
 		self.snapshots.settle(&self.marks)
 	}

@@ -6,16 +6,16 @@
 
 //! Reads LDK's length-prefixed TLV streams, for the few types whose fields LDK keeps to itself.
 //!
-//! Nothing here trusts the bytes: they come from LDK's encoder today, and from a disk or a newer LDK
-//! tomorrow.
+//! Nothing here trusts the bytes: they come from LDK's encoder today, and from a disk or a newer
+//! LDK tomorrow.
 
 use lightning::util::ser::{BigSize, Readable};
 
 /// Type and value.
 pub(crate) type TlvRecord<'a> = (u64, &'a [u8]);
 
-/// The records of a TLV stream that begins with its length, and what follows the stream. `None` if the
-/// bytes are not that.
+/// The records of a TLV stream that begins with its length, and what follows the stream. `None` if
+/// the bytes are not that.
 pub(crate) fn length_prefixed(bytes: &[u8]) -> Option<(Vec<TlvRecord<'_>>, &[u8])> {
 	let mut rest = bytes;
 	let length = big_size(&mut rest)?;

@@ -1,5 +1,5 @@
-//! The crashes from which LDK alone does not recover, on real nodes with Leyden. What LDK alone makes of
-//! them is asserted in the testkit's own tests.
+//! The crashes from which LDK alone does not recover, on real nodes with Leyden. What LDK alone
+//! makes of them is asserted in the testkit's own tests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 

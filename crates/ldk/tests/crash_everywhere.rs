@@ -1,9 +1,9 @@
-//! Real nodes that die before and after every single write, of Leyden's store and of LDK's disk, from the
-//! moment the channel goes on chain until everything has come to rest.
+//! Real nodes that die before and after every single write, of Leyden's store and of LDK's disk,
+//! from the moment the channel goes on chain until everything has come to rest.
 //!
-//! However it dies, the case must end as well as without a death, and after every restart the log must hold
-//! what it promised (P1, P2, P3). The same harness over a medium that acknowledges before it keeps must
-//! report losses.
+//! However it dies, the case must end as well as without a death, and after every restart the log
+//! must hold what it promised (P1, P2, P3). The same harness over a medium that acknowledges before
+//! it keeps must report losses.
 
 // The number of deaths is printed, for those who run it with --nocapture.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout)]

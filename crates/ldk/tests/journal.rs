@@ -238,8 +238,8 @@ fn bytes_that_are_no_event_are_an_error_and_stay() {
 	assert_eq!(decode_event(&[2]), Err(UnreadableEvent::NewerLayout));
 }
 
-/// The background processor encodes the manager and then writes it; what is handed out between the two is
-/// not in the bytes.
+/// The background processor encodes the manager and then writes it; what is handed out between the
+/// two is not in the bytes.
 #[test]
 fn a_store_that_sees_the_manager_lags_by_one_write() {
 	let medium = MemoryMedium::new();

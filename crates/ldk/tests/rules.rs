@@ -1,5 +1,5 @@
-//! The bus's rules on real nodes: what each prevents, and what happens without it. The letters are those of
-//! the crash cases.
+//! The bus's rules on real nodes: what each prevents, and what happens without it. The letters are
+//! those of the crash cases.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -148,8 +148,8 @@ fn o_acking_before_the_manager_is_durable_loses() {
 	}
 }
 
-/// D: a claim that is replayed into an open channel makes LDK panic at every start; that the manager hears of
-/// the close first prevents it, even if the close itself was acked.
+/// D: a claim that is replayed into an open channel makes LDK panic at every start; that the
+/// manager hears of the close first prevents it, even if the close itself was acked.
 #[test]
 fn d_a_claim_replayed_into_an_open_channel() {
 	let acked = Tweak { ack_closes_at_once: true, no_barrier: true, ..Tweak::default() };
@@ -229,8 +229,8 @@ fn e_an_entry_of_an_archived_channel_is_quarantined() {
 	assert!(case.net.channels(a).is_empty());
 }
 
-/// F: a monitor's older copy on disk still holds the events, or derives them again from the blocks. Either
-/// way each is one entry, and the user hears of it once.
+/// F: a monitor's older copy on disk still holds the events, or derives them again from the blocks.
+/// Either way each is one entry, and the user hears of it once.
 #[test]
 fn f_an_event_that_is_derived_again_is_one_entry() {
 	let mut case = on_chain(Tweak::default(), true);
@@ -251,9 +251,9 @@ fn f_an_event_that_is_derived_again_is_one_entry() {
 	assert_eq!(case.net.told(a, "ChannelClosed"), 1);
 }
 
-/// The ack rule has one half and not two: a snapshot that holds the hand-out holds the user's event as well,
-/// and LDK brings it until it is handled. This is also what the rule rests on: bytes that were encoded after a
-/// hand-out hold all that was made of it.
+/// The ack rule has one half and not two: a snapshot that holds the hand-out holds the user's event
+/// as well, and LDK brings it until it is handled. This is also what the rule rests on: bytes that
+/// were encoded after a hand-out hold all that was made of it.
 #[test]
 fn a_snapshot_with_an_unhandled_event_loses_nothing() {
 	let mut case = on_chain(Tweak::default(), false);

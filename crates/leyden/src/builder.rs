@@ -58,8 +58,8 @@ impl LeydenBuilder {
 	/// The store's, if it cannot be opened or is no store of ours; the log's.
 	///
 	/// # Failure Behavior and Persistence
-	/// Opening raises the epoch of the namespace: from then on, an older writer is fenced off. A crash in
-	/// the middle leaves a store that opens.
+	/// Opening raises the epoch of the namespace: from then on, an older writer is fenced off. A
+	/// crash in the middle leaves a store that opens.
 	pub fn open(self) -> Result<Leyden, LogError> {
 		Leyden::on(open_store(&self.url, self.namespace)?, self.clock)
 	}

@@ -53,8 +53,8 @@ impl Leyden {
 	/// The log's.
 	///
 	/// # Failure Behavior and Persistence
-	/// The first time, the two logs are created. A crash in between leaves none, one or both; the next
-	/// opening creates the rest.
+	/// The first time, the two logs are created. A crash in between leaves none, one or both; the
+	/// next opening creates the rest.
 	pub fn on(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Result<Self, LogError> {
 		let open = |stream| {
 			EventLog::open(Arc::clone(&store), stream, Arc::clone(&clock), LogOptions::default())
@@ -90,10 +90,12 @@ impl Leyden {
 		MonitorBus::new(chain_monitor, self.monitor_log.clone())
 	}
 
-	/// An event handler that writes events down, with `inline` for those that LDK wants answered at once.
+	/// An event handler that writes events down, with `inline` for those that LDK wants answered at
+	/// once.
 	///
-	/// It keeps account of what LDK may bring again, so it must hear of durable managers: give it to
-	/// [`snapshots`](Leyden::snapshots). One that never hears of any lets its stream grow for ever.
+	/// It keeps account of what LDK may bring again, so it must hear of durable managers: give it
+	/// to [`snapshots`](Leyden::snapshots). One that never hears of any lets its stream grow for
+	/// ever.
 	///
 	/// # Errors
 	/// The log's.

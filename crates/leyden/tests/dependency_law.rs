@@ -1,7 +1,8 @@
 //! The law of who may import whom (docs/architecture.md), checked against what cargo says.
 //!
-//! It keeps the protocol crates free of each other, of LDK, of runtimes and of engines, so that one of them
-//! can be used without the rest, and it keeps every dependency buildable on the oldest compiler we promise.
+//! It keeps the protocol crates free of each other, of LDK, of runtimes and of engines, so that one
+//! of them can be used without the rest, and it keeps every dependency buildable on the oldest
+//! compiler we promise.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 

@@ -34,8 +34,8 @@ const LOOK_AT_A_TIME: usize = 4096;
 
 /// A named consumer of a log, with its own acks. Cheap to clone; clones share deliveries.
 ///
-/// Deliveries of a lane come one after another, in the order of the log. A lane that is held up (its
-/// delivery is in somebody's hands, waits for a retry, or is a dead letter) holds up no other.
+/// Deliveries of a lane come one after another, in the order of the log. A lane that is held up
+/// (its delivery is in somebody's hands, waits for a retry, or is a dead letter) holds up no other.
 #[derive(Clone)]
 pub struct Consumer {
 	inner: Arc<Inner>,
@@ -48,7 +48,8 @@ pub(crate) struct Inner {
 	pub(crate) options: ConsumerOptions,
 	pub(crate) bounds: Bounds,
 	state: Mutex<State>,
-	/// What became of deliveries, not yet looked at. A leaf lock: hooks on the committing thread push here.
+	/// What became of deliveries, not yet looked at. A leaf lock: hooks on the committing thread
+	/// push here.
 	settlements: Mutex<Vec<Settlement>>,
 	/// Entries were acked that may have been read ahead.
 	acked_in_bulk: AtomicBool,
@@ -166,7 +167,8 @@ impl Consumer {
 	/// The next delivery, if there is one now.
 	///
 	/// # Errors
-	/// The store's, among them [`Corrupt`](StoreError::Corrupt) for a damaged entry: it is not skipped.
+	/// The store's, among them [`Corrupt`](StoreError::Corrupt) for a damaged entry: it is not
+	/// skipped.
 	pub fn next_event(&self) -> Result<Option<Delivery>, LogError> {
 		let mut state = self.inner.state.lock();
 		self.inner.take_note(&mut state);
@@ -198,7 +200,8 @@ impl Consumer {
 		}
 	}
 
-	/// The next delivery. `sleep` resolves after the given time; it is only used while a retry is due later.
+	/// The next delivery. `sleep` resolves after the given time; it is only used while a retry is
+	/// due later.
 	///
 	/// # Errors
 	/// As [`next_event`](Consumer::next_event).
@@ -232,8 +235,8 @@ impl Consumer {
 		state.lanes.next_due()
 	}
 
-	/// Up to `limit` un-acked entries behind `after`, in order, whatever is delivered meanwhile; dead letters
-	/// are among them.
+	/// Up to `limit` un-acked entries behind `after`, in order, whatever is delivered meanwhile;
+	/// dead letters are among them.
 	///
 	/// # Errors
 	/// The store's.
@@ -289,7 +292,8 @@ impl Consumer {
 	/// The store's.
 	///
 	/// # Failure Behavior and Persistence
-	/// Changes nothing that anybody sees, but what is trimmed is gone. A crash leaves it done or not.
+	/// Changes nothing that anybody sees, but what is trimmed is gone. A crash leaves it done or
+	/// not.
 	pub fn tidy(&self) -> Result<(), LogError> {
 		self.inner.tidy_now()
 	}

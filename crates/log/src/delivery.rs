@@ -18,11 +18,12 @@ use crate::records::{self, AckV1, DeadV1, RetryV1};
 use crate::types::{Entry, LogIndex, OnExhausted};
 use crate::LogError;
 
-/// An entry that a consumer is to handle. It is the only one of its lane that is in anybody's hands.
+/// An entry that a consumer is to handle. It is the only one of its lane that is in anybody's
+/// hands.
 ///
 /// Say how it ended: [`ack`](Delivery::ack), [`retry`](Delivery::retry) or
-/// [`dead_letter`](Delivery::dead_letter). Dropped without a word, it comes again, and so it does after a
-/// crash.
+/// [`dead_letter`](Delivery::dead_letter). Dropped without a word, it comes again, and so it does
+/// after a crash.
 #[must_use = "dropped un-acked, it comes again"]
 pub struct Delivery {
 	entry: Entry,
@@ -104,8 +105,8 @@ impl Delivery {
 	/// The store's. The delivery comes again.
 	///
 	/// # Failure Behavior and Persistence
-	/// When it returns the entry does not come again to this consumer. A crash before that may bring it
-	/// again: use [`ack_with`](Delivery::ack_with) if the effect must not happen twice.
+	/// When it returns the entry does not come again to this consumer. A crash before that may
+	/// bring it again: use [`ack_with`](Delivery::ack_with) if the effect must not happen twice.
 	pub fn ack(self) -> Result<(), LogError> {
 		let consumer = Arc::clone(&self.lease.consumer);
 		self.ack_plan().commit(consumer.log.store()).wait()?;
@@ -115,12 +116,12 @@ impl Delivery {
 	/// Handled; and `plan`, in the same commit.
 	///
 	/// # Errors
-	/// The store's, [`Conflict`](leyden_store::StoreError::Conflict) if an expectation of `plan` does not
-	/// hold. Nothing is written then, and the delivery comes again.
+	/// The store's, [`Conflict`](leyden_store::StoreError::Conflict) if an expectation of `plan`
+	/// does not hold. Nothing is written then, and the delivery comes again.
 	///
 	/// # Failure Behavior and Persistence
-	/// Ack and plan are durable together or not at all, so what the plan writes is written once, however
-	/// often the delivery comes. The plan must be for the log's own store.
+	/// Ack and plan are durable together or not at all, so what the plan writes is written once,
+	/// however often the delivery comes. The plan must be for the log's own store.
 	pub fn ack_with<T: 'static>(self, plan: Plan<T>) -> Result<T, LogError> {
 		let consumer = Arc::clone(&self.lease.consumer);
 		let (answer, ()) = plan.and(self.ack_plan()).commit(consumer.log.store()).wait()?;
@@ -142,8 +143,8 @@ impl Delivery {
 		consumer.tidy()
 	}
 
-	/// What acks it, to be committed with other things. If the plan is dropped or fails, the delivery comes
-	/// again.
+	/// What acks it, to be committed with other things. If the plan is dropped or fails, the
+	/// delivery comes again.
 	pub fn ack_plan(self) -> Plan<()> {
 		Plan::of(self.ack_batch())
 	}
@@ -154,8 +155,8 @@ impl Delivery {
 	/// The store's. The delivery comes again.
 	///
 	/// # Failure Behavior and Persistence
-	/// When it returns the attempt is counted and the wait is durable. A crash before that forgets the
-	/// attempt.
+	/// When it returns the attempt is counted and the wait is durable. A crash before that forgets
+	/// the attempt.
 	pub fn retry(self) -> Result<(), LogError> {
 		let policy = self.lease.consumer.options.retry;
 		if policy.max_attempts.is_some_and(|max| self.attempt >= max) {
@@ -214,8 +215,8 @@ impl Delivery {
 		let keys = &lease.consumer.keys;
 		let index = lease.index.get();
 		let mut batch = Batch::new();
-		// A put that looks at nothing: any number of threads ack at once without getting in each other's
-		// way.
+		// A put that looks at nothing: any number of threads ack at once without getting in each
+		// other's way.
 		batch.put(keys.ack(index, index), records::value(&AckV1));
 		if attempt > 1 {
 			batch.delete(keys.retry(index));

@@ -37,8 +37,8 @@ pub enum LogError {
 		/// The log's.
 		log: LogEpoch,
 	},
-	/// Entries behind the cursor were trimmed. What was missed is gone; begin at the [start](crate::EventLog::start) of the
-	/// log to read what is left.
+	/// Entries behind the cursor were trimmed. What was missed is gone; begin at the
+	/// [start](crate::EventLog::start) of the log to read what is left.
 	TooOld {
 		/// The cursor.
 		cursor: Cursor,

@@ -6,17 +6,17 @@
 
 //! Which lanes are held up, by what, and what they have passed over meanwhile.
 //!
-//! A consumer goes through the log once. An entry of a lane that is held up is passed over and remembered,
-//! so that other lanes do not wait. What is remembered is bounded: a lane remembers a few places, and beyond
-//! them only from where on to look again.
+//! A consumer goes through the log once. An entry of a lane that is held up is passed over and
+//! remembered, so that other lanes do not wait. What is remembered is bounded: a lane remembers a
+//! few places, and beyond them only from where on to look again.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use leyden_id::Lane;
 use leyden_store::Timestamp;
 
-/// Most lanes that may be held up, in flight, or waiting at once. With more, the consumer goes no further
-/// until one of them is free.
+/// Most lanes that may be held up, in flight, or waiting at once. With more, the consumer goes no
+/// further until one of them is free.
 pub const MAX_HELD_LANES: usize = 4096;
 /// Places that a lane remembers. What lies behind them is found by looking again.
 pub const MAX_REMEMBERED_PER_LANE: usize = 64;
@@ -101,8 +101,8 @@ impl Lanes {
 		}
 	}
 
-	/// As [`hold`](Lanes::hold) for what was in flight at `index`; but what an operator has requeued meanwhile
-	/// and lies before it comes first, and then this is looked at again.
+	/// As [`hold`](Lanes::hold) for what was in flight at `index`; but what an operator has
+	/// requeued meanwhile and lies before it comes first, and then this is looked at again.
 	pub(crate) fn hold_in_turn(&mut self, lane: Lane, index: u64, head: Head) {
 		let earlier = self.lanes.get(&lane).and_then(|state| state.passed.front());
 		if earlier.is_some_and(|earlier| *earlier < index) {
@@ -112,7 +112,8 @@ impl Lanes {
 		}
 	}
 
-	/// Nothing holds `lane` up any more. `again` is to be delivered, in its place among what it passed over.
+	/// Nothing holds `lane` up any more. `again` is to be delivered, in its place among what it
+	/// passed over.
 	pub(crate) fn free(&mut self, lane: Lane, again: Option<u64>) {
 		if !self.holds(&lane) && again.is_none() {
 			return;
@@ -131,7 +132,8 @@ impl Lanes {
 		}
 	}
 
-	/// `index`, which lies behind the consumer, is due again; in its place among what the lane passed over.
+	/// `index`, which lies behind the consumer, is due again; in its place among what the lane
+	/// passed over.
 	pub(crate) fn recall(&mut self, lane: Lane, index: u64) {
 		match self.lanes.get_mut(&lane).map(|state| state.head) {
 			Some(Head::InFlight(_)) => {

@@ -7,30 +7,32 @@
 //! An event log whose entries stay until they are acked.
 //!
 //! # Until acked
-//! [`EventLog::append`] returns once an entry is durable. From then on every [`Consumer`] is given it, again
-//! and again if need be and through any number of crashes, until that consumer acks it. Consumers have names
-//! and acks of their own; one that is opened again goes on where it was.
+//! [`EventLog::append`] returns once an entry is durable. From then on every [`Consumer`] is given
+//! it, again and again if need be and through any number of crashes, until that consumer acks it.
+//! Consumers have names and acks of their own; one that is opened again goes on where it was.
 //!
 //! # Once per event
-//! An event has an id, and the same id again is the same entry: [`Appended::AlreadyKnown`]. That holds for
-//! entries that were acked and trimmed as well, as long as their ids are kept ([`LogOptions::tombstones`]).
+//! An event has an id, and the same id again is the same entry: [`Appended::AlreadyKnown`]. That
+//! holds for entries that were acked and trimmed as well, as long as their ids are kept
+//! ([`LogOptions::tombstones`]).
 //!
 //! # In order, lane by lane
-//! Places are given in the order of commits: nobody reads entry n+1 before entry n. Of a [lane](leyden_id::Lane),
-//! at most one delivery is in anybody's hands, and the next comes when it is settled. A lane that is held up
-//! holds up no other.
+//! Places are given in the order of commits: nobody reads entry n+1 before entry n. Of a
+//! [lane](leyden_id::Lane), at most one delivery is in anybody's hands, and the next comes when it
+//! is settled. A lane that is held up holds up no other.
 //!
 //! # With your own records
 //! An append, an ack and records of your own can be one commit: [`EventLog::append_plan`],
 //! [`Delivery::ack_with`].
 //!
 //! # Bounded
-//! What is in memory does not depend on the backlog ([`ConsumerStats`]), and neither does the cost of an event.
-//! Acked entries stay as history for a stated count and age. Un-acked ones stay for ever.
+//! What is in memory does not depend on the backlog ([`ConsumerStats`]), and neither does the cost
+//! of an event. Acked entries stay as history for a stated count and age. Un-acked ones stay for
+//! ever.
 //!
 //! # Not promised
-//! Deliveries repeat after a crash. An attempt that ends in a crash is not counted, so an event that kills the
-//! process each time is delivered each time.
+//! Deliveries repeat after a crash. An attempt that ends in a crash is not counted, so an event
+//! that kills the process each time is delivered each time.
 
 mod consumer;
 mod delivery;

@@ -100,8 +100,9 @@ impl EventLog {
 	/// [`LogError::PayloadTooLarge`]; the store's.
 	///
 	/// # Failure Behavior and Persistence
-	/// When it returns the entry is durable, and is delivered to every consumer until it acks. A crash
-	/// before that leaves the entry or nothing; append it again to find out, by its id it is one.
+	/// When it returns the entry is durable, and is delivered to every consumer until it acks. A
+	/// crash before that leaves the entry or nothing; append it again to find out, by its id it is
+	/// one.
 	pub fn append(&self, event: NewEvent) -> Result<Appended, LogError> {
 		check_payload(&event)?;
 		Ok(self.append_plan(event).commit(self.store()).wait()?)
@@ -125,14 +126,15 @@ impl EventLog {
 		Ok(plan.commit(self.store()).wait()?)
 	}
 
-	/// The consumer of this name, created if there is none. Open one handle of a name at a time; a handle
-	/// can be shared by any number of threads.
+	/// The consumer of this name, created if there is none. Open one handle of a name at a time; a
+	/// handle can be shared by any number of threads.
 	///
 	/// # Errors
 	/// [`LogError::BadName`]; the store's.
 	///
 	/// # Failure Behavior and Persistence
-	/// A new consumer is durable when this returns: from then on no entry is trimmed that it has not acked.
+	/// A new consumer is durable when this returns: from then on no entry is trimmed that it has
+	/// not acked.
 	pub fn consumer(&self, name: &str, options: ConsumerOptions) -> Result<Consumer, LogError> {
 		Consumer::open(self, name, options)
 	}

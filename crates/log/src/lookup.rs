@@ -40,7 +40,8 @@ pub(crate) fn entry(
 	Ok(Some(Entry { index, record }))
 }
 
-/// Up to `limit` entries from index `first` on. Fewer only if there are no more, or if they are large.
+/// Up to `limit` entries from index `first` on. Fewer only if there are no more, or if they are
+/// large.
 pub(crate) fn entries(
 	store: &Arc<dyn Store>, keys: &StreamKeys, first: u64, limit: usize,
 ) -> Result<Vec<Entry>> {

@@ -17,8 +17,8 @@ use crate::{lookup, LogError};
 
 /// Acks read in one go.
 const ACK_PAGE: usize = 1024;
-/// How many acks that begin earlier are looked at for one that covers an index. Acks overlap only if an
-/// entry was acked twice, so the first one decides.
+/// How many acks that begin earlier are looked at for one that covers an index. Acks overlap only
+/// if an entry was acked twice, so the first one decides.
 const COVERING_ACKS: usize = 16;
 
 /// Un-acked entries, in order.

@@ -4,8 +4,8 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Looking at logs without being part of them: nothing is created, written or acked, so this works on a
-//! store that was opened read-only.
+//! Looking at logs without being part of them: nothing is created, written or acked, so this works
+//! on a store that was opened read-only.
 
 use std::fmt;
 use std::sync::Arc;

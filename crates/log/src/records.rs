@@ -108,8 +108,8 @@ stored! {
 
 /// The value that holds a record which is small by construction.
 pub(crate) fn value<T: Stored>(record: &T) -> Value {
-	// Only a size over 64 MiB fails, and payloads are checked before they get here. An empty body does
-	// not decode, so even then nothing is taken for what it is not.
+	// Only a size over 64 MiB fails, and payloads are checked before they get here. An empty body
+	// does not decode, so even then nothing is taken for what it is not.
 	codec::encode(record).unwrap_or_else(|_| Value::new(T::TYPE, T::SCHEMA, Vec::new()))
 }
 
@@ -250,8 +250,8 @@ mod tests {
 		n.to_be_bytes()
 	}
 
-	/// The bytes on disk, as docs/format.md says. If this fails, stores of users no longer open: add a new
-	/// schema instead.
+	/// The bytes on disk, as docs/format.md says. If this fails, stores of users no longer open:
+	/// add a new schema instead.
 	#[test]
 	fn golden_bytes() {
 		let id = EventId::from_bytes([7; 32]);

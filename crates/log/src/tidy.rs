@@ -6,10 +6,11 @@
 
 //! Keeping a log small: acks are folded together, and history that is past its time goes.
 //!
-//! Acks are written without looking, so they pile up. Every so many of them, one thread folds neighbours into
-//! one record and moves the watermark, below which everything is acked and no record is needed. What all
-//! consumers have acked, and what is past its retention, is trimmed: first the entry, much later its id.
-//! All of it is committed lazily: lost in a crash, it is done again.
+//! Acks are written without looking, so they pile up. Every so many of them, one thread folds
+//! neighbours into one record and moves the watermark, below which everything is acked and no
+//! record is needed. What all consumers have acked, and what is past its retention, is trimmed:
+//! first the entry, much later its id. All of it is committed lazily: lost in a crash, it is done
+//! again.
 
 use std::sync::atomic::Ordering;
 
@@ -55,8 +56,9 @@ impl Inner {
 		Ok(())
 	}
 
-	/// Folds acks into the watermark and into each other. `from` is where the last time ended, if it did not
-	/// come to the end; the beginning is looked at each time, since that is where the watermark moves.
+	/// Folds acks into the watermark and into each other. `from` is where the last time ended, if
+	/// it did not come to the end; the beginning is looked at each time, since that is where the
+	/// watermark moves.
 	fn compact(&self, from: &mut Option<KeyRange>) -> Result<(), LogError> {
 		let range = from.take().unwrap_or_else(|| self.keys.acks());
 		let watermark = self.bounds.watermark.load(Ordering::SeqCst);
@@ -92,7 +94,8 @@ impl Inner {
 /// First and last index of an ack.
 type Span = (u64, u64);
 
-/// Acks, folded. They come in order of their first index, and may overlap if something was acked twice.
+/// Acks, folded. They come in order of their first index, and may overlap if something was acked
+/// twice.
 struct Fold {
 	watermark: u64,
 	/// Neighbours so far, and the records that they are.
@@ -133,7 +136,8 @@ impl Fold {
 }
 
 impl Shared {
-	/// Trims entries that everyone has acked and that are past their retention, and ids past theirs.
+	/// Trims entries that everyone has acked and that are past their retention, and ids past
+	/// theirs.
 	fn trim(&self) -> Result<(), LogError> {
 		let Some(stream) = lookup::stream(&self.store, &self.keys)? else { return Ok(()) };
 		let acked_by_all = self.lowest_watermark()?;

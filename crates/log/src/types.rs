@@ -23,8 +23,8 @@ pub const MAX_STREAM_CHARS: usize = 16;
 /// Longest name of a consumer, in characters.
 pub const MAX_CONSUMER_CHARS: usize = 32;
 
-/// The place of an entry in its stream, from 1 on. The order of places is the order of commits, and no
-/// place is used twice.
+/// The place of an entry in its stream, from 1 on. The order of places is the order of commits, and
+/// no place is used twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct LogIndex(pub(crate) NonZeroU64);
 
@@ -46,8 +46,8 @@ impl fmt::Display for LogIndex {
 	}
 }
 
-/// Which log it is: drawn at random when the stream is created, so that a cursor of a log that was lost
-/// and made anew is not taken for one of the new log.
+/// Which log it is: drawn at random when the stream is created, so that a cursor of a log that was
+/// lost and made anew is not taken for one of the new log.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct LogEpoch(pub(crate) u64);
 
@@ -193,11 +193,11 @@ pub struct Retention {
 /// How a log is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct LogOptions {
-	/// How long entries stay as history once every consumer has acked them. An entry goes when it is
-	/// past both bounds.
+	/// How long entries stay as history once every consumer has acked them. An entry goes when it
+	/// is past both bounds.
 	pub history: Retention,
-	/// How long the id of an entry that is gone is still known, counted from the append. While it is, the
-	/// same event again is no new entry.
+	/// How long the id of an entry that is gone is still known, counted from the append. While it
+	/// is, the same event again is no new entry.
 	pub tombstones: Retention,
 }
 
@@ -255,8 +255,9 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-	/// How long to wait after so many failed attempts: doubled each time, capped, less up to a quarter that
-	/// the entry's id decides, so that entries that failed together do not come back together.
+	/// How long to wait after so many failed attempts: doubled each time, capped, less up to a
+	/// quarter that the entry's id decides, so that entries that failed together do not come back
+	/// together.
 	pub fn wait_after(&self, attempts: u32, id: &EventId) -> Duration {
 		let factor = 1u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
 		let wait = self.first_wait.saturating_mul(factor).min(self.max_wait);

@@ -1,5 +1,5 @@
-//! A log scenario with three consumers that dies before and after every commit (P1 to P6), and the same over
-//! a medium that lies.
+//! A log scenario with three consumers that dies before and after every commit (P1 to P6), and the
+//! same over a medium that lies.
 
 // The number of deaths is printed, for those who run it with --nocapture.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout)]
@@ -68,7 +68,8 @@ fn scenario(doom: &Arc<Doom>, medium: &LossyMedium) {
 	finished(&medium.live(), &world.lock().unwrap());
 }
 
-/// One life: appends what the world has not seen appended, and lets the consumers work until they are done.
+/// One life: appends what the world has not seen appended, and lets the consumers work until they
+/// are done.
 fn live(
 	store: Arc<dyn Store>, clock: &Arc<ManualClock>, world: &Mutex<World>,
 ) -> Result<(), LogError> {

@@ -1,7 +1,8 @@
 //! The log against a reference model, over random operations with crashes and restarts.
 //!
-//! The model says which entries *may* be delivered next: of each lane the first that is not settled, unless
-//! something holds the lane up. A delivery must be one of those, and there must be one if the model has one.
+//! The model says which entries *may* be delivered next: of each lane the first that is not
+//! settled, unless something holds the lane up. A delivery must be one of those, and there must be
+//! one if the model has one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -108,8 +109,8 @@ impl World {
 		}
 	}
 
-	/// Opens everything again and asks the log what it holds: the model must agree, except for the one
-	/// operation that the death may have cut off.
+	/// Opens everything again and asks the log what it holds: the model must agree, except for the
+	/// one operation that the death may have cut off.
 	fn reopen(&mut self, cut_off: Option<&Op>) {
 		self.held.iter_mut().for_each(Vec::clear);
 		self.doom = Doom::never();

@@ -94,8 +94,8 @@ pub enum Op {
 		/// Where the number is remembered, so that a second append of the same thing finds it.
 		once: Option<Key>,
 	},
-	/// Take back an append: remove the record that `once` names the number of, and `once` itself. If
-	/// there is no record at `once`, do nothing.
+	/// Take back an append: remove the record that `once` names the number of, and `once` itself.
+	/// If there is no record at `once`, do nothing.
 	DeleteOnce {
 		/// Table of the sequence and of the record.
 		table: Table,
@@ -173,8 +173,8 @@ impl Batch {
 		self.push_append(table, prefix, value, Some(once))
 	}
 
-	/// Takes an [`append_once`](Batch::append_once) back: removes the record that was appended and the
-	/// one at `once`, if they are there. The number is not given again.
+	/// Takes an [`append_once`](Batch::append_once) back: removes the record that was appended and
+	/// the one at `once`, if they are there. The number is not given again.
 	pub fn delete_once(&mut self, table: Table, prefix: &[u8], once: Key) -> &mut Self {
 		self.ops.push(Op::DeleteOnce { table, prefix: prefix.to_vec(), once });
 		self
@@ -193,8 +193,8 @@ impl Batch {
 		self
 	}
 
-	/// Calls `hook` once the batch is durable, even if nobody waits for its ticket; never, if it does
-	/// not become durable.
+	/// Calls `hook` once the batch is durable, even if nobody waits for its ticket; never, if it
+	/// does not become durable.
 	///
 	/// Hooks run on the committing thread, in the order of commits. They must be quick, must not
 	/// call the store, and must not take a lock that is held by anyone who waits for a ticket.

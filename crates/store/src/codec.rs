@@ -6,10 +6,10 @@
 
 //! The only place that knows bincode: a frozen struct in, the body of a record out, and back.
 //!
-//! A body is one struct of one schema. To change a layout, freeze the old struct, add a new one with
-//! the next schema number, and turn old into new in [`Stored::upcast`]. A body of a newer schema is
-//! refused, never guessed at. Decoding has a size limit, since without one a damaged length makes
-//! bincode reserve memory for it, and bytes behind the struct are refused.
+//! A body is one struct of one schema. To change a layout, freeze the old struct, add a new one
+//! with the next schema number, and turn old into new in [`Stored::upcast`]. A body of a newer
+//! schema is refused, never guessed at. Decoding has a size limit, since without one a damaged
+//! length makes bincode reserve memory for it, and bytes behind the struct are refused.
 
 use bincode::Options;
 use serde::de::DeserializeOwned;

@@ -6,10 +6,11 @@
 
 //! For backends: what a batch means, decided once for all of them.
 //!
-//! A backend brings an engine that can read a record's bytes and write many at once. A [`Committer`]
-//! turns batches into such writes: it checks expectations, gives versions and sequence numbers, finds
-//! out what is known already, puts values into frames, and sees to the epoch. One engine transaction
-//! holds a [`Group`] of batches; a batch of it that is refused leaves no trace in the others.
+//! A backend brings an engine that can read a record's bytes and write many at once. A
+//! [`Committer`] turns batches into such writes: it checks expectations, gives versions and
+//! sequence numbers, finds out what is known already, puts values into frames, and sees to the
+//! epoch. One engine transaction holds a [`Group`] of batches; a batch of it that is refused leaves
+//! no trace in the others.
 //!
 //! ```text
 //! table _leyden    epoch        the epoch of the writer that opened last

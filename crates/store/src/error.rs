@@ -138,7 +138,8 @@ impl StoreError {
 
 	/// Whether the same request may succeed later, on the same handle and with nothing repaired.
 	///
-	/// `Conflict` is not: the caller must look first. `Indeterminate` is not: the batch may be durable.
+	/// `Conflict` is not: the caller must look first. `Indeterminate` is not: the batch may be
+	/// durable.
 	pub fn is_retriable(&self) -> bool {
 		matches!(self, Self::Unavailable { .. } | Self::NoSpace { .. } | Self::Locked { .. })
 	}

@@ -32,7 +32,8 @@ impl Table {
 	/// Names a table.
 	///
 	/// # Panics
-	/// If the name is empty, too long or has another character; in a `const` that is a compile error.
+	/// If the name is empty, too long or has another character; in a `const` that is a compile
+	/// error.
 	pub const fn new(name: &'static str) -> Self {
 		assert!(is_name(name.as_bytes(), MAX_TABLE_NAME_CHARS), "not a table name");
 		Self(name)
@@ -126,8 +127,8 @@ impl Key {
 		&self.bytes
 	}
 
-	/// What follows `prefix`, read as the number that [`Key::numbered`] wrote; `None` if this key is
-	/// not of that form.
+	/// What follows `prefix`, read as the number that [`Key::numbered`] wrote; `None` if this key
+	/// is not of that form.
 	pub fn number(&self, prefix: &[u8]) -> Option<u64> {
 		let rest = self.bytes.strip_prefix(prefix)?;
 		Some(u64::from_be_bytes(rest.try_into().ok()?))

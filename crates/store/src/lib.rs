@@ -7,29 +7,30 @@
 //! Where Leyden's records survive a crash.
 //!
 //! # All or nothing
-//! Everything is changed through a [`Batch`]: it is durable as a whole when its [`Ticket`] resolves,
-//! or nothing of it ever is. A batch can require things of other records, and is refused with
-//! [`StoreError::Conflict`] if they do not hold. Operations of the protocol crates are [`Plan`]s, so
-//! that two of them, of different protocols, can be one commit.
+//! Everything is changed through a [`Batch`]: it is durable as a whole when its [`Ticket`]
+//! resolves, or nothing of it ever is. A batch can require things of other records, and is refused
+//! with [`StoreError::Conflict`] if they do not hold. Operations of the protocol crates are
+//! [`Plan`]s, so that two of them, of different protocols, can be one commit.
 //!
 //! # One order
 //! The order of two commits is the order of the two calls. Numbers of a sequence are given by the
 //! committer in that order: nobody ever sees number n+1 before number n.
 //!
 //! # One writer
-//! A namespace has one writer. Opening it raises its [`Epoch`], and what an older handle commits after
-//! that is refused with [`StoreError::Fenced`].
+//! A namespace has one writer. Opening it raises its [`Epoch`], and what an older handle commits
+//! after that is refused with [`StoreError::Fenced`].
 //!
 //! # Loud on damage
 //! Every value is in a [`frame`] with a checksum over its key and its body. Damaged, misplaced or
-//! newer records are errors that name table and key; nothing is skipped or overwritten in their stead.
+//! newer records are errors that name table and key; nothing is skipped or overwritten in their
+//! stead.
 //!
 //! # Not promised
 //! Which medium survives what is the backend's to say, in its [`Guarantees`]. There are no
 //! transactions over several calls, and no reads of what is not durable yet.
 //!
-//! Backends live in `leyden-backends`; [`MemoryStore`] is here. To write one, implement [`Store`] with
-//! the help of [`committer`], and run the `conformance` suite against it.
+//! Backends live in `leyden-backends`; [`MemoryStore`] is here. To write one, implement [`Store`]
+//! with the help of [`committer`], and run the `conformance` suite against it.
 
 pub mod batch;
 pub mod clock;

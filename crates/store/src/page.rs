@@ -18,8 +18,9 @@ pub const MAX_PAGE_BYTES: usize = 8 << 20;
 pub struct Page {
 	/// The records.
 	pub records: Vec<(Key, Record)>,
-	/// What to scan for more; `None` at the end. It begins behind the last record of this page, so it
-	/// neither misses nor repeats a record that was there all the while, whatever others write meanwhile.
+	/// What to scan for more; `None` at the end. It begins behind the last record of this page, so
+	/// it neither misses nor repeats a record that was there all the while, whatever others write
+	/// meanwhile.
 	pub rest: Option<KeyRange>,
 }
 

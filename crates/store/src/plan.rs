@@ -7,9 +7,9 @@
 //! What an operation *would* do: a [`Plan`] is a batch and what to make of its answer.
 //!
 //! Protocols return plans instead of writing, so that a caller can join two of them (the ack of an
-//! event and the record that the event caused) into one commit, and so that no logic is written once
-//! for synchronous and once for asynchronous callers. Nothing in memory changes until the commit is
-//! durable.
+//! event and the record that the event caused) into one commit, and so that no logic is written
+//! once for synchronous and once for asynchronous callers. Nothing in memory changes until the
+//! commit is durable.
 
 use std::fmt;
 

@@ -10,15 +10,16 @@ use std::fmt;
 
 /// Which kind of record a body is. Never reused for another kind.
 ///
-/// `0x00__` is this crate's own, `0x01__` the log's, `0x02__` LDK's, `0x03__` splices', `0x04__` the
-/// outbox's, `0x05__` requests', `0x06__` payouts', and `0x8000` and above are free for users.
+/// `0x00__` is this crate's own, `0x01__` the log's, `0x02__` LDK's, `0x03__` splices', `0x04__`
+/// the outbox's, `0x05__` requests', `0x06__` payouts', and `0x8000` and above are free for users.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RecordType(pub u16);
 
 /// The commit that wrote a record last.
 ///
 /// Counted over the whole namespace and never reused, not even after a delete: a record that was
-/// deleted and written again has another version than before, so an expectation cannot be fooled by it.
+/// deleted and written again has another version than before, so an expectation cannot be fooled by
+/// it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Version(pub(crate) u64);
 

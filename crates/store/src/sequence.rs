@@ -12,8 +12,8 @@ use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::{Record, RecordType, Value};
 
-/// What stands at the `once` key of [`Batch::append_once`](crate::Batch::append_once): the number that
-/// the append was given, in eight big-endian bytes.
+/// What stands at the `once` key of [`Batch::append_once`](crate::Batch::append_once): the number
+/// that the append was given, in eight big-endian bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct NumberRecord(pub NonZeroU64);
 

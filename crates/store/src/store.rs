@@ -18,33 +18,33 @@ use crate::ticket::Ticket;
 
 /// Somewhere records survive a crash.
 ///
-/// One opened handle is the only writer of its namespace: opening the namespace again, in this process
-/// or another, raises its epoch, and every commit of the old handle is then
-/// [`Fenced`](crate::StoreError::Fenced). Inside a process any number of threads and tasks may use one
-/// handle. What a backend promises beyond that, and what it cannot, is in its [`Guarantees`]; the
-/// conformance suite (feature `conformance`) holds it to them.
+/// One opened handle is the only writer of its namespace: opening the namespace again, in this
+/// process or another, raises its epoch, and every commit of the old handle is then
+/// [`Fenced`](crate::StoreError::Fenced). Inside a process any number of threads and tasks may use
+/// one handle. What a backend promises beyond that, and what it cannot, is in its [`Guarantees`];
+/// the conformance suite (feature `conformance`) holds it to them.
 ///
-/// The order of two commits is the order in which [`commit`](Store::commit) was *called*, as with LDK's
-/// `KVStore`: the work is submitted in the call, and the ticket only tells how it ended.
+/// The order of two commits is the order in which [`commit`](Store::commit) was *called*, as with
+/// LDK's `KVStore`: the work is submitted in the call, and the ticket only tells how it ended.
 pub trait Store: Send + Sync {
 	/// All of `batch` or nothing; refused with [`Conflict`](crate::StoreError::Conflict) if an
 	/// expectation does not hold.
 	///
 	/// # Failure Behavior and Persistence
 	/// When the ticket resolves with `Ok`, the batch is durable (with
-	/// [`Durability::Lazy`](crate::Durability::Lazy): it is ordered before every later commit, and lost
-	/// only together with them). A crash before that leaves all of it or nothing. Dropping the ticket
-	/// does not take the batch back. On `Err` nothing was written, except for
+	/// [`Durability::Lazy`](crate::Durability::Lazy): it is ordered before every later commit, and
+	/// lost only together with them). A crash before that leaves all of it or nothing. Dropping the
+	/// ticket does not take the batch back. On `Err` nothing was written, except for
 	/// [`Indeterminate`](crate::StoreError::Indeterminate), after which the handle is
 	/// [`Poisoned`](crate::StoreError::Poisoned).
 	fn commit(&self, batch: Batch) -> Ticket<Committed>;
 
-	/// The record at `key`. Sees every commit whose ticket had resolved when it was called, and nothing
-	/// that is not durable.
+	/// The record at `key`. Sees every commit whose ticket had resolved when it was called, and
+	/// nothing that is not durable.
 	fn get(&self, key: &Key) -> Ticket<Option<Record>>;
 
-	/// Up to `limit` records of `range`, in its direction, as of one moment. A page may hold fewer, and
-	/// [`Page::rest`] says whether there is more and where.
+	/// Up to `limit` records of `range`, in its direction, as of one moment. A page may hold fewer,
+	/// and [`Page::rest`] says whether there is more and where.
 	///
 	/// A damaged record ends the scan with an error that names it; it is never skipped.
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page>;

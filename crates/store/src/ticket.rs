@@ -4,11 +4,13 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! The answer that a store owes: a [`Ticket`] is a `Future`, and can be waited for without a runtime.
+//! The answer that a store owes: a [`Ticket`] is a `Future`, and can be waited for without a
+//! runtime.
 //!
-//! One concrete type for both kinds of callers keeps the [`Store`](crate::Store) trait object safe and
-//! lets the order of two requests be the order of the two calls: the work is submitted when the method
-//! is called, not when the ticket is first polled. Dropping a ticket does not take the work back.
+//! One concrete type for both kinds of callers keeps the [`Store`](crate::Store) trait object safe
+//! and lets the order of two requests be the order of the two calls: the work is submitted when the
+//! method is called, not when the ticket is first polled. Dropping a ticket does not take the work
+//! back.
 
 use std::error::Error;
 use std::fmt;
@@ -70,9 +72,9 @@ struct State<T> {
 
 /// Someone whose work a waiting thread can do.
 ///
-/// A thread that waits for a ticket would otherwise wake another thread and sleep until that wakes it. So a
-/// store may leave a request where it is until somebody cares: whoever waits does the work, and whoever polls
-/// or drops the ticket has it done.
+/// A thread that waits for a ticket would otherwise wake another thread and sleep until that wakes
+/// it. So a store may leave a request where it is until somebody cares: whoever waits does the
+/// work, and whoever polls or drops the ticket has it done.
 pub trait Help: Send + Sync {
 	/// Does some of what is waiting to be done, if nobody else is at it.
 	fn help(&self);
@@ -95,8 +97,9 @@ impl<T> Ticket<T> {
 		Self::shared(None)
 	}
 
-	/// As [`pair`](Ticket::pair), for a request that nobody works on yet. A thread that waits for the ticket
-	/// calls [`Help::help`] first; a task that polls it, and whoever drops it, calls [`Help::nudge`].
+	/// As [`pair`](Ticket::pair), for a request that nobody works on yet. A thread that waits for
+	/// the ticket calls [`Help::help`] first; a task that polls it, and whoever drops it, calls
+	/// [`Help::nudge`].
 	pub fn pair_with_help(help: Arc<dyn Help>) -> (Completer<T>, Self) {
 		Self::shared(Some(help))
 	}
@@ -124,8 +127,8 @@ impl<T> Ticket<T> {
 		}
 	}
 
-	/// The same answer, seen through `f`. `f` runs when the answer is taken; what must happen even if
-	/// nobody takes it belongs into [`Batch::after_commit`](crate::Batch::after_commit).
+	/// The same answer, seen through `f`. `f` runs when the answer is taken; what must happen even
+	/// if nobody takes it belongs into [`Batch::after_commit`](crate::Batch::after_commit).
 	pub fn then<U, F>(self, f: F) -> Ticket<U>
 	where
 		F: FnOnce(Result<T, StoreError>) -> Result<U, StoreError> + Send + 'static,
@@ -182,8 +185,8 @@ impl<T> Completer<T> {
 }
 
 impl<T> Drop for Completer<T> {
-	/// A store that loses a request (its thread panicked) must not leave the caller waiting, and must
-	/// not claim to know how it ended.
+	/// A store that loses a request (its thread panicked) must not leave the caller waiting, and
+	/// must not claim to know how it ended.
 	fn drop(&mut self) {
 		if let Some(shared) = self.0.take() {
 			shared.complete(Err(StoreError::Indeterminate {

@@ -1,9 +1,10 @@
 //! A store that dies on purpose, and the harness that lets it die everywhere.
 //!
-//! A scenario that makes N commits is run 2N times, dying before and after each of them. [`Doom`] says when,
-//! and is shared by everything of one process that must die together: the store, and a node's
-//! [`NodeDisk`](crate::NodeDisk). The proof is only worth something if the harness can fail, so there is a
-//! [`LossyMedium`] that acknowledges before it keeps, and on which the same scenario must report losses.
+//! A scenario that makes N commits is run 2N times, dying before and after each of them. [`Doom`]
+//! says when, and is shared by everything of one process that must die together: the store, and a
+//! node's [`NodeDisk`](crate::NodeDisk). The proof is only worth something if the harness can fail,
+//! so there is a [`LossyMedium`] that acknowledges before it keeps, and on which the same scenario
+//! must report losses.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -92,8 +93,8 @@ impl Doom {
 	}
 }
 
-/// A store that dies when its [`Doom`] says so. What is asked of it after that answers an error and runs no
-/// hook.
+/// A store that dies when its [`Doom`] says so. What is asked of it after that answers an error and
+/// runs no hook.
 pub struct FaultyStore {
 	inner: Arc<dyn Store>,
 	doom: Arc<Doom>,
@@ -105,8 +106,8 @@ pub struct FaultyStore {
 }
 
 impl FaultyStore {
-	/// Around `inner`, which must not answer later than in the call (a memory store, or one that is waited
-	/// for).
+	/// Around `inner`, which must not answer later than in the call (a memory store, or one that is
+	/// waited for).
 	pub fn new(inner: Arc<dyn Store>, doom: Arc<Doom>) -> Self {
 		Self {
 			inner,
@@ -192,7 +193,8 @@ impl Store for FaultyStore {
 	}
 }
 
-/// What a process leaves behind: everything, or (as a negative control) not the last that it was promised.
+/// What a process leaves behind: everything, or (as a negative control) not the last that it was
+/// promised.
 #[derive(Clone)]
 pub struct LossyMedium {
 	live: Arc<Mutex<MemoryMedium>>,
@@ -229,8 +231,8 @@ impl LossyMedium {
 	}
 }
 
-/// Runs `scenario` once to count its writes, and then twice for each of them, dying before and after it. The
-/// scenario must restart what died and run to its end, and check what must hold.
+/// Runs `scenario` once to count its writes, and then twice for each of them, dying before and
+/// after it. The scenario must restart what died and run to its end, and check what must hold.
 ///
 /// Answers how many deaths were tried.
 pub fn crash_everywhere(mut scenario: impl FnMut(&Arc<Doom>)) -> u64 {

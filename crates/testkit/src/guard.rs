@@ -12,11 +12,12 @@ use crate::node::NodeCore;
 use crate::parts::{NetChainMonitor, NetManager, NetWatch};
 use crate::wallet::Wallet;
 
-/// Makes the guard for each life of a node (the first is 1). What it keeps in memory must not outlive
-/// the node; what it keeps on disk is its own affair.
+/// Makes the guard for each life of a node (the first is 1). What it keeps in memory must not
+/// outlive the node; what it keeps on disk is its own affair.
 pub type GuardFactory = Arc<dyn Fn(u32) -> Arc<dyn Guard> + Send + Sync>;
 
-/// What stands between LDK and the node's disk and user: nothing ([`Bare`]), or the code under test.
+/// What stands between LDK and the node's disk and user: nothing ([`Bare`]), or the code under
+/// test.
 ///
 /// One guard serves one life of one node. In order: [`watch`](Self::watch) and
 /// [`listen`](Self::listen) before the manager is made or read, [`started`](Self::started) once the
@@ -27,20 +28,21 @@ pub trait Guard: Send + Sync {
 		inner
 	}
 
-	/// What blocks are fed to instead of the bare chain monitor. Blocks that a monitor missed while the
-	/// node was down do not come this way: it gets them before it is loaded, as LDK asks for.
+	/// What blocks are fed to instead of the bare chain monitor. Blocks that a monitor missed while
+	/// the node was down do not come this way: it gets them before it is loaded, as LDK asks for.
 	fn listen(&self, inner: Arc<NetChainMonitor>) -> Arc<dyn Listen + Send + Sync> {
 		inner
 	}
 
-	/// Called once, after the manager was read and the monitors were loaded, before anything runs. The
-	/// handle may be kept; it does not keep the node alive.
+	/// Called once, after the manager was read and the monitors were loaded, before anything runs.
+	/// The handle may be kept; it does not keep the node alive.
 	fn started(&self, node: &NodeHandle) {
 		let _ = node;
 	}
 
-	/// The user's event handler. `handle` is the node's own handling: record that the user was told,
-	/// then fund, sign, sweep. A guard that hands events out later can use [`NodeHandle::handle`].
+	/// The user's event handler. `handle` is the node's own handling: record that the user was
+	/// told, then fund, sign, sweep. A guard that hands events out later can use
+	/// [`NodeHandle::handle`].
 	fn handle_event(
 		&self, event: Event, handle: &mut dyn FnMut(Event) -> Result<(), ReplayEvent>,
 	) -> Result<(), ReplayEvent> {
@@ -72,8 +74,8 @@ impl Bare {
 
 impl Guard for Bare {}
 
-/// A node as its guard sees it. It does not keep the node alive: after a crash there is nothing behind
-/// it, and every method says so.
+/// A node as its guard sees it. It does not keep the node alive: after a crash there is nothing
+/// behind it, and every method says so.
 #[derive(Clone)]
 pub struct NodeHandle(pub(crate) Weak<NodeCore>);
 
@@ -108,14 +110,15 @@ impl NodeHandle {
 		self.0.upgrade().map(|core| core.manager.encode())
 	}
 
-	/// Takes a mark, encodes the manager, writes it, tells the guard, and in deferred mode flushes the
-	/// monitor operations that waited. May be called from within an event handler, but not from what
-	/// [`Guard::watch`] returned: the manager calls that with a lock held which encoding needs.
+	/// Takes a mark, encodes the manager, writes it, tells the guard, and in deferred mode flushes
+	/// the monitor operations that waited. May be called from within an event handler, but not from
+	/// what [`Guard::watch`] returned: the manager calls that with a lock held which encoding
+	/// needs.
 	///
 	/// # Failure Behavior and Persistence
 	///
-	/// Returns whether the write is durable and the node lives to know it; if not, the guard was not
-	/// told and nothing was flushed.
+	/// Returns whether the write is durable and the node lives to know it; if not, the guard was
+	/// not told and nothing was flushed.
 	pub fn persist_manager(&self) -> bool {
 		self.0.upgrade().is_some_and(|core| core.persist_manager())
 	}

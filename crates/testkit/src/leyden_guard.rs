@@ -1,8 +1,8 @@
 //! Leyden between LDK and the node: the guard with which the cases end well.
 //!
-//! This is also the wiring that an LDK node does, in one place: a bus around the chain monitor, a journal
-//! for the events, snapshots told of every durable manager, the barrier, and a consumer that hands user
-//! events to the node once they are in the log.
+//! This is also the wiring that an LDK node does, in one place: a bus around the chain monitor, a
+//! journal for the events, snapshots told of every durable manager, the barrier, and a consumer
+//! that hands user events to the node once they are in the log.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -216,8 +216,8 @@ fn is_dead(node: &OnceLock<NodeHandle>) -> bool {
 	node.get().is_some_and(|node| !node.is_alive())
 }
 
-/// The bus of a node that may be dead while its code still runs to the end of a step. A living bus that
-/// cannot log stops the node; a dead one must do nothing at all.
+/// The bus of a node that may be dead while its code still runs to the end of a step. A living bus
+/// that cannot log stops the node; a dead one must do nothing at all.
 struct MortalBus {
 	bus: Arc<NetBus>,
 	node: Arc<OnceLock<NodeHandle>>,

@@ -1,10 +1,10 @@
 //! Real LDK nodes in one process, on a simulated chain.
 //!
 //! What a crash does to a Lightning node cannot be learned from mocks. Here every node is a real
-//! [`ChannelManager`] over a real [`ChainMonitor`] and [`KeysManager`], talking to its peers through a
-//! message pump, to a chain whose blocks are checked by Bitcoin Core's own script interpreter
-//! (feature `consensus`), and to a disk that can die before or after any write. Only LDK's public
-//! API is used, so what is seen here is what any user of LDK can see.
+//! [`ChannelManager`] over a real [`ChainMonitor`] and [`KeysManager`], talking to its peers
+//! through a message pump, to a chain whose blocks are checked by Bitcoin Core's own script
+//! interpreter (feature `consensus`), and to a disk that can die before or after any write. Only
+//! LDK's public API is used, so what is seen here is what any user of LDK can see.
 //!
 //! ```
 //! use leyden_testkit::{LdkNet, NodeConfig};

@@ -1,8 +1,8 @@
 //! Catching LDK's panics without their noise.
 //!
-//! Some of the cases end in a panic inside LDK, which is the thing to show. The panic hook is replaced
-//! once per process by one that is quiet on threads which are inside [`catch`] and passes everything
-//! else on.
+//! Some of the cases end in a panic inside LDK, which is the thing to show. The panic hook is
+//! replaced once per process by one that is quiet on threads which are inside [`catch`] and passes
+//! everything else on.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};

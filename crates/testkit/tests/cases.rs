@@ -18,8 +18,8 @@ fn bare(case: Case) -> Outcome {
 	outcome
 }
 
-/// What was told about the channel and the payment, without how the channel came to be and without the
-/// coins that it left.
+/// What was told about the channel and the payment, without how the channel came to be and without
+/// the coins that it left.
 fn told(life: &LifeReport) -> Vec<&str> {
 	let names = life.told.iter().map(String::as_str);
 	names

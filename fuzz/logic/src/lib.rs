@@ -4,10 +4,11 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! What is fuzzed: decoders that must not trust their bytes, and the log under any sequence of operations.
+//! What is fuzzed: decoders that must not trust their bytes, and the log under any sequence of
+//! operations.
 //!
-//! Each target is a function of bytes that panics if something does not hold. The fuzzer calls it with what it
-//! makes up, `cargo test` with what is in `fuzz/corpus`.
+//! Each target is a function of bytes that panics if something does not hold. The fuzzer calls it
+//! with what it makes up, `cargo test` with what is in `fuzz/corpus`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 

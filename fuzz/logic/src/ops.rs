@@ -6,9 +6,9 @@
 
 //! Any sequence of operations on a log, held to what must always be true.
 //!
-//! Two bytes are an operation. What is checked: an entry stays until it is acked, an acked one does not come
-//! again, an event is one entry, deliveries of a lane come one at a time and in order, and in the end
-//! everything can be delivered and acked.
+//! Two bytes are an operation. What is checked: an entry stays until it is acked, an acked one does
+//! not come again, an event is one entry, deliveries of a lane come one at a time and in order, and
+//! in the end everything can be delivered and acked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

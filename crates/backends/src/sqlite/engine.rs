@@ -34,9 +34,9 @@ pub const FORMAT: i32 = 1;
 /// How long opening waits for a program that looks at the database (`leyden list`) to be done.
 const OPENING_WAITS: Duration = Duration::from_secs(2);
 
-/// Pages of the log (16 MiB of them) after which they go into the database. Ids are scattered, so the same
-/// pages are written again and again; the more of that happens in the log, the less is written in the end. A
-/// log of this size costs an opening a few milliseconds.
+/// Pages of the log (16 MiB of them) after which they go into the database. Ids are scattered, so
+/// the same pages are written again and again; the more of that happens in the log, the less is
+/// written in the end. A log of this size costs an opening a few milliseconds.
 const PAGES_BETWEEN_CHECKPOINTS: i64 = 4000;
 /// Memory for pages, in KiB, whatever the size of the database.
 const CACHE_KIB: i64 = 16 << 10;
@@ -216,7 +216,8 @@ impl Engine {
 			Ok((answers, outcome)) => {
 				if let Err(error) = self.flush() {
 					let error = while_writing(&self.place, error);
-					// Taken back as far as it can be. Whether the medium has it is another question.
+					// Taken back as far as it can be. Whether the medium has it is another
+					// question.
 					self.roll_back(spaces)?;
 					return Err(error);
 				}
@@ -342,8 +343,8 @@ impl Engine {
 	/// Makes sure that the database is ours, or makes it so, and raises the epoch.
 	fn begin(&mut self) -> Result<Epoch, Failed> {
 		self.connection.busy_timeout(OPENING_WAITS)?;
-		// Before the database is looked at: so that no shared-memory file is made, and so that nobody else
-		// gets in between.
+		// Before the database is looked at: so that no shared-memory file is made, and so that
+		// nobody else gets in between.
 		self.pragma("locking_mode", "exclusive")?;
 		let ours = self.is_ours()?;
 		self.pragma("journal_mode", "wal")?;
@@ -400,8 +401,8 @@ impl Engine {
 		Ok(true)
 	}
 
-	/// Sets what SQLite may silently refuse, and makes sure that it did not: without either of these the
-	/// promises of this module do not hold.
+	/// Sets what SQLite may silently refuse, and makes sure that it did not: without either of
+	/// these the promises of this module do not hold.
 	fn pragma(&self, name: &str, value: &str) -> Result<(), Failed> {
 		let set = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
 		let set: String = self.connection.pragma_update_and_check(None, name, value, set)?;

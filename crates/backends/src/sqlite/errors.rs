@@ -30,8 +30,8 @@ pub(super) fn not_written(doing: &'static str, place: &str, error: Error) -> Sto
 	}
 }
 
-/// What an error means that came while a transaction was written or flushed: nothing was written if SQLite
-/// says so and could take it back; otherwise nobody knows.
+/// What an error means that came while a transaction was written or flushed: nothing was written if
+/// SQLite says so and could take it back; otherwise nobody knows.
 pub(super) fn while_writing(place: &str, error: Error) -> StoreError {
 	match error.sqlite_error_code() {
 		Some(

@@ -7,22 +7,22 @@
 //! Records in a SQLite database.
 //!
 //! # What is promised
-//! A batch is on the medium when its ticket resolves: `journal_mode=WAL` and `synchronous=FULL`, so every
-//! group of commits ends with a flush. Everything that waits while one flush is under way shares the next.
-//! One process has the database: `locking_mode=EXCLUSIVE` keeps a second one out, and the epoch fences what
-//! a file lock does not.
+//! A batch is on the medium when its ticket resolves: `journal_mode=WAL` and `synchronous=FULL`, so
+//! every group of commits ends with a flush. Everything that waits while one flush is under way
+//! shares the next. One process has the database: `locking_mode=EXCLUSIVE` keeps a second one out,
+//! and the epoch fences what a file lock does not.
 //!
 //! # What a crash does
-//! SQLite recovers the database at the next opening: every acknowledged batch is there, and of one that was
-//! under way all or nothing.
+//! SQLite recovers the database at the next opening: every acknowledged batch is there, and of one
+//! that was under way all or nothing.
 //!
 //! # What is not promised
-//! Nothing that the medium does not keep. After a flush that failed the handle is poisoned, since the kernel
-//! may have dropped the pages: a second flush would succeed and mean nothing.
+//! Nothing that the medium does not keep. After a flush that failed the handle is poisoned, since
+//! the kernel may have dropped the pages: a second flush would succeed and mean nothing.
 //!
 //! # A database that is not ours
-//! is left as it is: another application id, tables without one, or a newer version is an error. A file that
-//! is empty, or was being created when the process died, becomes a store.
+//! is left as it is: another application id, tables without one, or a newer version is an error. A
+//! file that is empty, or was being created when the process died, becomes a store.
 
 mod engine;
 mod errors;
@@ -59,8 +59,8 @@ impl SqliteStore {
 	/// [`StoreError::Newer`] if it is not ours, [`StoreError::ReadOnly`], [`StoreError::NoSpace`].
 	///
 	/// # Failure Behavior and Persistence
-	/// When it returns, the epoch is raised: nothing that an older handle commits from then on is written. A
-	/// crash before that leaves the database as it was, or one that opens.
+	/// When it returns, the epoch is raised: nothing that an older handle commits from then on is
+	/// written. A crash before that leaves the database as it was, or one that opens.
 	pub fn open(path: impl AsRef<Path>, namespace: Namespace) -> Result<Self, StoreError> {
 		let (engine, epoch) = Engine::open(path.as_ref(), namespace)?;
 		Self::start(engine, Some(epoch))

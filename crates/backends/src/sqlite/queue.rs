@@ -6,10 +6,10 @@
 
 //! Group commit: requests wait in a queue, and whoever has the engine takes all of them at once.
 //!
-//! A thread that waits for its ticket takes the engine itself if it is free, so that one thread alone pays
-//! for no other to wake up. Requests that nobody waits for (a task polls the ticket, or it was dropped) are
-//! done by the commit thread, and so is what piles up while somebody else has the engine: each helper does
-//! one group and leaves the rest to the thread.
+//! A thread that waits for its ticket takes the engine itself if it is free, so that one thread
+//! alone pays for no other to wake up. Requests that nobody waits for (a task polls the ticket, or
+//! it was dropped) are done by the commit thread, and so is what piles up while somebody else has
+//! the engine: each helper does one group and leaves the rest to the thread.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -156,8 +156,8 @@ impl Shared {
 			}
 		}
 		let Some(engine) = engine.as_mut() else {
-			// Dropped with the lists: whoever waits hears that it is not known, and here it is known not to
-			// have happened, but a store that is closed has no callers left.
+			// Dropped with the lists: whoever waits hears that it is not known, and here it is
+			// known not to have happened, but a store that is closed has no callers left.
 			return;
 		};
 		// Reads first: they see what is durable, and nothing that these commits are about to write.

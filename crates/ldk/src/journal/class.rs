@@ -11,8 +11,8 @@ use lightning::events::Event;
 
 /// What LDK's documentation of the variant says about bringing the event again.
 ///
-/// The match has no wildcard on purpose: an event that a newer LDK adds must be looked at before it is
-/// written down or answered at once.
+/// The match has no wildcard on purpose: an event that a newer LDK adds must be looked at before it
+/// is written down or answered at once.
 pub fn class_of(event: &Event) -> EventClass {
 	match event {
 		Event::PaymentClaimable { .. }
@@ -83,8 +83,8 @@ pub fn kind_of(event: &Event) -> EventKind {
 	})
 }
 
-/// Whether only routing learns from it: paths and probes. Not journaled unless asked for; they go to the
-/// inline handler.
+/// Whether only routing learns from it: paths and probes. Not journaled unless asked for; they go
+/// to the inline handler.
 pub(crate) fn is_scorer_food(event: &Event) -> bool {
 	matches!(
 		event,

@@ -29,8 +29,8 @@ const HEADER_BYTES: usize = 34;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum UnreadableEvent {
-	/// This version of LDK does not know the variant, or does not read its fields: it was written by a
-	/// newer one. Keep the entry un-acked and upgrade.
+	/// This version of LDK does not know the variant, or does not read its fields: it was written
+	/// by a newer one. Keep the entry un-acked and upgrade.
 	Unknown,
 	/// A newer version of Leyden wrote it.
 	NewerLayout,
@@ -81,8 +81,8 @@ pub(crate) fn decode_ldk(bytes: &[u8]) -> Option<Event> {
 	<Event as MaybeReadable>::read(&mut rest).ok().flatten().filter(|_| rest.is_empty())
 }
 
-/// The encoding that an event can be read back from, if there is one: LDK writes some variants as a mere
-/// type, since it makes them anew.
+/// The encoding that an event can be read back from, if there is one: LDK writes some variants as a
+/// mere type, since it makes them anew.
 pub(crate) fn encode_ldk(event: &Event) -> Option<Vec<u8>> {
 	let bytes = event.encode();
 	decode_ldk(&bytes).is_some().then_some(bytes)

@@ -6,11 +6,11 @@
 
 //! What makes an event *that* event.
 //!
-//! Ids are made of the few fields that LDK repeats when it brings an event again, never of the whole
-//! encoding: optional fields come and go. Where those fields do not set one event apart from another that
-//! may legitimately follow it (a payment that is tried again under its id fails again; two HTLCs fail on
-//! the same channel), the identity is [`IdStrength::Weak`], and the journal tells repeats from new events
-//! by other means (see [`Journal`](super::Journal)).
+//! Ids are made of the few fields that LDK repeats when it brings an event again, never of the
+//! whole encoding: optional fields come and go. Where those fields do not set one event apart from
+//! another that may legitimately follow it (a payment that is tried again under its id fails again;
+//! two HTLCs fail on the same channel), the identity is [`IdStrength::Weak`], and the journal tells
+//! repeats from new events by other means (see [`Journal`](super::Journal)).
 
 use bitcoin::hashes::{sha256, Hash};
 use leyden_id::{Domain, EventId, IdBuilder, IdStrength, Lane};

@@ -6,11 +6,11 @@
 
 //! Which journaled events LDK may still bring again.
 //!
-//! LDK forgets an event once the handler has answered `Ok`, but only in memory: until a manager snapshot
-//! that was encoded after that is durable, a restart brings the event again. The ledger is a consumer of
-//! the journal's stream that acks an event when it is past that point. For an event whose id is strong
-//! that makes no difference. Of a weak one, it decides whether the same fields again are the same event
-//! (LDK may still bring it) or another (it cannot).
+//! LDK forgets an event once the handler has answered `Ok`, but only in memory: until a manager
+//! snapshot that was encoded after that is durable, a restart brings the event again. The ledger is
+//! a consumer of the journal's stream that acks an event when it is past that point. For an event
+//! whose id is strong that makes no difference. Of a weak one, it decides whether the same fields
+//! again are the same event (LDK may still bring it) or another (it cannot).
 
 use std::collections::{HashMap, VecDeque};
 
@@ -25,8 +25,8 @@ use crate::snapshot::SettledBySnapshot;
 /// The consumer that stands for LDK's own memory of its events.
 pub const LEDGER_CONSUMER: &str = "ldk";
 
-/// Most events that are waited for; without snapshots for longer than that, the oldest are taken for
-/// settled. A weak one of them that comes again after a crash is then a second entry.
+/// Most events that are waited for; without snapshots for longer than that, the oldest are taken
+/// for settled. A weak one of them that comes again after a crash is then a second entry.
 pub const MAX_UNSETTLED_EVENTS: usize = 65_536;
 
 const PAGE: usize = 1024;
@@ -67,8 +67,8 @@ impl Ledger {
 		Ok(Self { consumer, state: Mutex::new(state) })
 	}
 
-	/// Whether a weak event with this identity is one that an earlier life journaled and LDK brings again.
-	/// Each is recognized once.
+	/// Whether a weak event with this identity is one that an earlier life journaled and LDK brings
+	/// again. Each is recognized once.
 	pub(crate) fn recognize(&self, identity: &EventId) -> bool {
 		let mut state = self.state.lock();
 		let Some(indices) = state.expected.get_mut(identity) else { return false };
@@ -108,9 +108,9 @@ impl SettledBySnapshot for Ledger {
 		while state.settled < mark && state.waiting.pop_front().is_some() {
 			state.settled += 1;
 		}
-		// The background processor persists after it has handled what was queued, so what LDK did not
-		// bring again by now, it will not. To forget too early means that a weak event comes twice; to
-		// forget too late would take a new event for an old one, and lose it.
+		// The background processor persists after it has handled what was queued, so what LDK did
+		// not bring again by now, it will not. To forget too early means that a weak event comes
+		// twice; to forget too late would take a new event for an old one, and lose it.
 		state.expected.clear();
 	}
 }

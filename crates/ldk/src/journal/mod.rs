@@ -37,28 +37,29 @@ pub const EVENT_STREAM: &str = "events";
 
 /// An `EventHandler` that writes events down and is done.
 ///
-/// Events of class [`Durable`](leyden_id::EventClass::Durable) become entries of the log, and consumers
-/// handle them from there, each in its own time, until they say so. LDK's own queue never waits for a
-/// consumer. All other events go to the inline handler, since LDK wants an answer now or makes them anew;
-/// so do paths and probes, from which only a scorer learns.
+/// Events of class [`Durable`](leyden_id::EventClass::Durable) become entries of the log, and
+/// consumers handle them from there, each in its own time, until they say so. LDK's own queue never
+/// waits for a consumer. All other events go to the inline handler, since LDK wants an answer now
+/// or makes them anew; so do paths and probes, from which only a scorer learns.
 ///
 /// # What is promised
-/// `Ok` means that the event is durable in the log. The same event, brought again by LDK after a restart,
-/// is still one entry: strong ids say so by themselves, and for weak ones the journal keeps account of what
-/// LDK may still bring (if [`settled_by_snapshots`](Journal::settled_by_snapshots)). No event is skipped:
-/// one that cannot be written so that it can be read back goes to the inline handler.
+/// `Ok` means that the event is durable in the log. The same event, brought again by LDK after a
+/// restart, is still one entry: strong ids say so by themselves, and for weak ones the journal
+/// keeps account of what LDK may still bring (if
+/// [`settled_by_snapshots`](Journal::settled_by_snapshots)). No event is skipped: one that cannot
+/// be written so that it can be read back goes to the inline handler.
 ///
 /// # What is not
-/// A weak event may become two entries if the node dies, such as a second `HTLCHandlingFailed` for the same
-/// channels; see [`IdStrength::Weak`].
+/// A weak event may become two entries if the node dies, such as a second `HTLCHandlingFailed` for
+/// the same channels; see [`IdStrength::Weak`].
 pub struct Journal<H> {
 	log: EventLog,
 	inline: H,
 	ledger: Option<Arc<Ledger>>,
 	barrier: Option<Barrier>,
 	observer: Option<Observer>,
-	/// With `weak_seen`, what makes the ids of weak events differ from those of other lives and from each
-	/// other.
+	/// With `weak_seen`, what makes the ids of weak events differ from those of other lives and
+	/// from each other.
 	life: u64,
 	weak_seen: AtomicU64,
 	keep_paths: bool,
@@ -82,8 +83,8 @@ pub enum JournalNote {
 		/// What the log said.
 		error: String,
 	},
-	/// The manager could not be persisted before a payment's end counted as handled; LDK was told to bring
-	/// the event again.
+	/// The manager could not be persisted before a payment's end counted as handled; LDK was told
+	/// to bring the event again.
 	BarrierFailed {
 		/// What the persister said.
 		error: String,
@@ -96,8 +97,8 @@ pub enum JournalNote {
 }
 
 impl<H> Journal<H> {
-	/// A journal that writes to `log`, usually the stream [`EVENT_STREAM`], and leaves to `inline` what
-	/// must be answered at once.
+	/// A journal that writes to `log`, usually the stream [`EVENT_STREAM`], and leaves to `inline`
+	/// what must be answered at once.
 	pub fn new(log: EventLog, inline: H) -> Self {
 		// Seeded by the operating system for every process, and different for every call.
 		let life = RandomState::new().build_hasher().finish();
@@ -115,7 +116,8 @@ impl<H> Journal<H> {
 	}
 
 	/// Keeps account of what LDK may still bring again. Hand what
-	/// [`settled_by`](Journal::settled_by) answers to [`ManagerSnapshots`](crate::ManagerSnapshots).
+	/// [`settled_by`](Journal::settled_by) answers to
+	/// [`ManagerSnapshots`](crate::ManagerSnapshots).
 	///
 	/// # Errors
 	/// The log's.
@@ -136,14 +138,14 @@ impl<H> Journal<H> {
 
 	/// Persists the manager before a payment's end counts as handled.
 	///
-	/// Without this, a node that dies after `PaymentSent` was handled and before the manager was persisted
-	/// can be told `PaymentFailed` for the same payment at the next start (case K), or nothing ever again
-	/// (case P). `persist` must encode and write the manager; the event is still in what it writes, so a
-	/// crash right after brings it again, under the same id.
+	/// Without this, a node that dies after `PaymentSent` was handled and before the manager was
+	/// persisted can be told `PaymentFailed` for the same payment at the next start (case K), or
+	/// nothing ever again (case P). `persist` must encode and write the manager; the event is still
+	/// in what it writes, so a crash right after brings it again, under the same id.
 	///
 	/// `applies` says for which payments that is needed: those of which a monitor event is un-acked
-	/// ([`MonitorBus::is_unsettled`](crate::MonitorBus::is_unsettled)); for others LDK's own order of
-	/// writes sees to it. Without a bus, answer `true`.
+	/// ([`MonitorBus::is_unsettled`](crate::MonitorBus::is_unsettled)); for others LDK's own order
+	/// of writes sees to it. Without a bus, answer `true`.
 	#[must_use]
 	pub fn with_barrier(
 		mut self, persist: impl Fn() -> Result<(), io::Error> + Send + Sync + 'static,
@@ -196,8 +198,9 @@ impl<H> Journal<H> {
 		})
 	}
 
-	/// The id of a new event with a weak identity. In one life LDK does not bring an event again that was
-	/// answered with `Ok`, so every one that comes and is not [recognized](Ledger::recognize) is new.
+	/// The id of a new event with a weak identity. In one life LDK does not bring an event again
+	/// that was answered with `Ok`, so every one that comes and is not
+	/// [recognized](Ledger::recognize) is new.
 	fn occurrence(&self, identity: &EventId) -> EventId {
 		const DOMAIN: leyden_id::Domain = leyden_id::Domain::new("leyden/occurrence", 1);
 		IdBuilder::new(DOMAIN, "weak")
@@ -238,9 +241,9 @@ impl<H> Journal<H> {
 
 impl<H: EventHandler> EventHandler for Journal<H> {
 	/// # Failure Behavior and Persistence
-	/// `Ok` means that the event is in the log, or was handled inline. If the process dies before LDK has
-	/// persisted that, LDK brings the event again and it is recognized. If the log cannot be written, the
-	/// answer is `ReplayEvent`, and LDK brings it again in this life.
+	/// `Ok` means that the event is in the log, or was handled inline. If the process dies before
+	/// LDK has persisted that, LDK brings the event again and it is recognized. If the log cannot
+	/// be written, the answer is `ReplayEvent`, and LDK brings it again in this life.
 	fn handle_event(&self, event: Event) -> Result<(), ReplayEvent> {
 		let end = PaymentEnd::of(&event);
 		match self.step(&event) {
@@ -255,14 +258,15 @@ impl<H: EventHandler> EventHandler for Journal<H> {
 }
 
 impl<H> Journal<H> {
-	/// As `handle_event`, in the shape that `process_events_async` wants; `H` is the asynchronous inline
-	/// handler.
+	/// As `handle_event`, in the shape that `process_events_async` wants; `H` is the asynchronous
+	/// inline handler.
 	///
 	/// # Errors
 	/// `ReplayEvent` if the event could not be written down.
 	///
 	/// # Failure Behavior and Persistence
-	/// As `handle_event`. The event is submitted to the log in this call, not when the future is polled.
+	/// As `handle_event`. The event is submitted to the log in this call, not when the future is
+	/// polled.
 	pub fn handle_event_async<F>(
 		&self, event: Event,
 	) -> impl Future<Output = Result<(), ReplayEvent>> + use<'_, H, F>

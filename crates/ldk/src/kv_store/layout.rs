@@ -6,8 +6,8 @@
 
 //! How LDK's keys lie in a Leyden store.
 //!
-//! An LDK key has three parts of up to 120 characters each, a Leyden key at most 90 bytes, so keys are
-//! hashes, and the names are kept beside them:
+//! An LDK key has three parts of up to 120 characters each, a Leyden key at most 90 bytes, so keys
+//! are hashes, and the names are kept beside them:
 //!
 //! ```text
 //! table      key                           record
@@ -16,8 +16,8 @@
 //! kv_names   H(namespaces) number          0x0201: the three names
 //! ```
 //!
-//! Numbers of names are given when a key is created, so a page of the newest keys is a page of the highest
-//! numbers.
+//! Numbers of names are given when a key is created, so a page of the newest keys is a page of the
+//! highest numbers.
 
 use leyden_id::{Domain, IdBuilder};
 use leyden_store::codec::{self, Stored};

@@ -26,11 +26,13 @@ pub const KEYS_PER_PAGE: usize = 100;
 
 const SCAN: usize = 1024;
 
-/// LDK's `KVStoreSync`, `KVStore`, `MigratableKVStore(Sync)` and `PaginatedKVStore(Sync)` over a [`Store`].
+/// LDK's `KVStoreSync`, `KVStore`, `MigratableKVStore(Sync)` and `PaginatedKVStore(Sync)` over a
+/// [`Store`].
 ///
-/// Writes and removes are submitted in the call, so their order is the order of the calls, over all keys
-/// (LDK asks for that per key). A key and its place in the list are one commit. `lazy` removes are
-/// [`Durability::Lazy`](leyden_store::Durability): a crash may undo them, together with what came later.
+/// Writes and removes are submitted in the call, so their order is the order of the calls, over all
+/// keys (LDK asks for that per key). A key and its place in the list are one commit. `lazy` removes
+/// are [`Durability::Lazy`](leyden_store::Durability): a crash may undo them, together with what
+/// came later.
 #[derive(Clone)]
 pub struct LeydenKvStore {
 	store: Arc<dyn Store>,

@@ -28,39 +28,42 @@ use super::state::{Released, Replay, State, Why};
 use super::MANAGER_CONSUMER;
 use crate::snapshot::SettledBySnapshot;
 
-/// A [`Watch`] around LDK's `ChainMonitor` that writes monitor events down before the `ChannelManager`
-/// sees them, and brings them again after a restart until a manager that has seen them is durable.
+/// A [`Watch`] around LDK's `ChainMonitor` that writes monitor events down before the
+/// `ChannelManager` sees them, and brings them again after a restart until a manager that has seen
+/// them is durable.
 ///
-/// Give the bus to the `ChannelManager` (and to `ChannelManagerReadArgs`) where the chain monitor would
-/// go, feed blocks to the bus, and tell it when a manager was persisted (see
+/// Give the bus to the `ChannelManager` (and to `ChannelManagerReadArgs`) where the chain monitor
+/// would go, feed blocks to the bus, and tell it when a manager was persisted (see
 /// [`ManagerSnapshots`](crate::ManagerSnapshots)). The chain monitor itself still goes to
 /// `load_existing_monitor`, to the background processor and to whoever handles its own events.
 ///
 /// # What is promised
-/// An event that was handed out is handed out again at the next start, unless a manager snapshot that
-/// was encoded after the hand-out became durable. Events come in the order in which they were logged,
-/// those of earlier lives before new ones, and an HTLC event never before the close of its channel.
-/// The same logical event, from a monitor's memory, from its disk or derived again from blocks, is one
-/// entry with one [`MonitorEventSource`]. One released batch costs one commit, and none if it is empty.
+/// An event that was handed out is handed out again at the next start, unless a manager snapshot
+/// that was encoded after the hand-out became durable. Events come in the order in which they were
+/// logged, those of earlier lives before new ones, and an HTLC event never before the close of its
+/// channel. The same logical event, from a monitor's memory, from its disk or derived again from
+/// blocks, is one entry with one [`MonitorEventSource`]. One released batch costs one commit, and
+/// none if it is empty.
 ///
 /// # What is not
-/// `MonitorEvent::Completed` passes through and is never logged: LDK works it out again at start. Claims
-/// and fails that are settled off chain make no monitor events in LDK 0.3, so the bus does not see them.
-/// A user's event may come twice: the journal and its ids take care of that.
+/// `MonitorEvent::Completed` passes through and is never logged: LDK works it out again at start.
+/// Claims and fails that are settled off chain make no monitor events in LDK 0.3, so the bus does
+/// not see them. A user's event may come twice: the journal and its ids take care of that.
 ///
 /// # If the log fails
-/// Nothing is handed out that is not logged. What was taken from the monitors is kept and logged by the
-/// next call. If a block or an update comes before that succeeds, the bus tries once more, and otherwise
-/// stops: updates answer `UnrecoverableError` (on which LDK stops the node, as it does when a monitor
-/// cannot be persisted) and blocks are not passed on, so that no monitor on disk moves on without its
-/// events. After a restart the monitors on disk produce them again.
+/// Nothing is handed out that is not logged. What was taken from the monitors is kept and logged by
+/// the next call. If a block or an update comes before that succeeds, the bus tries once more, and
+/// otherwise stops: updates answer `UnrecoverableError` (on which LDK stops the node, as it does
+/// when a monitor cannot be persisted) and blocks are not passed on, so that no monitor on disk
+/// moves on without its events. After a restart the monitors on disk produce them again.
 pub struct MonitorBus<W> {
 	inner: W,
 	bus: Bus,
-	/// Held for writing from taking the monitors' events until they are logged, for reading by whatever
-	/// may make a monitor persist itself: otherwise a block between the two could persist a monitor
-	/// without its events, and a crash then would lose them. Always taken before any lock of LDK's. It
-	/// is not taken inside `Persist`: `ChainMonitor` holds a lock there that taking events needs.
+	/// Held for writing from taking the monitors' events until they are logged, for reading by
+	/// whatever may make a monitor persist itself: otherwise a block between the two could persist
+	/// a monitor without its events, and a crash then would lose them. Always taken before any lock
+	/// of LDK's. It is not taken inside `Persist`: `ChainMonitor` holds a lock there that taking
+	/// events needs.
 	gate: RwLock<()>,
 }
 
@@ -138,9 +141,9 @@ impl<W> MonitorBus<W> {
 
 	/// Acks one event by hand, by the name that rust-lightning #4491 gives this call.
 	///
-	/// The bus acks by itself when it is told of a durable manager. This is for an operator who knows
-	/// better, such as for an entry in quarantine: an event acked before a manager that has seen it is
-	/// durable is lost if the node dies.
+	/// The bus acks by itself when it is told of a durable manager. This is for an operator who
+	/// knows better, such as for an entry in quarantine: an event acked before a manager that has
+	/// seen it is durable is lost if the node dies.
 	///
 	/// # Errors
 	/// The log's.
@@ -167,7 +170,8 @@ impl<W> MonitorBus<W> {
 }
 
 impl<W: Deref> MonitorBus<W> {
-	/// Passes a call on that may make a monitor persist itself; answers `refused` if the bus is stopped.
+	/// Passes a call on that may make a monitor persist itself; answers `refused` if the bus is
+	/// stopped.
 	pub(crate) fn pass_on<R>(&self, refused: R, call: impl FnOnce(&W::Target) -> R) -> R {
 		loop {
 			let gate = self.gate.read();
@@ -187,9 +191,9 @@ impl<W: Deref> MonitorBus<W>
 where
 	W::Target: MonitorSet,
 {
-	/// Archives monitors that have nothing left to do, unless there are un-acked events: one that is
-	/// replayed after its monitor is gone would make LDK panic. Call this and not the `ChainMonitor`'s.
-	/// Answers whether it was done.
+	/// Archives monitors that have nothing left to do, unless there are un-acked events: one that
+	/// is replayed after its monitor is gone would make LDK panic. Call this and not the
+	/// `ChainMonitor`'s. Answers whether it was done.
 	///
 	/// # Errors
 	/// The log's.
@@ -224,8 +228,8 @@ where
 	}
 
 	/// # Failure Behavior and Persistence
-	/// Everything it returns is in the log when it returns. If the process dies before, the monitors on
-	/// disk produce it again; if it dies after, the next life replays it.
+	/// Everything it returns is in the log when it returns. If the process dies before, the
+	/// monitors on disk produce it again; if it dies after, the next life replays it.
 	fn release_pending_monitor_events(
 		&self,
 	) -> Vec<(OutPoint, ChannelId, Vec<MonitorEvent>, PublicKey)> {
@@ -248,7 +252,8 @@ impl<W: Deref> MonitorBus<W> {
 		if state.stopped {
 			return Ok(());
 		}
-		// Only a life that has something to replay, or to look at again, asks which monitors there are.
+		// Only a life that has something to replay, or to look at again, asks which monitors there
+		// are.
 		if state.replay != Replay::Done || !state.set_aside.is_empty() {
 			let monitors = self.inner.monitors();
 			self.bus.retry_set_aside(state, &monitors, out)?;
@@ -307,8 +312,8 @@ impl Bus {
 		!self.state.lock().unlogged.is_empty()
 	}
 
-	/// Tries to log what could not be logged before, to be handed out by the next release. If that fails
-	/// again, stops.
+	/// Tries to log what could not be logged before, to be handed out by the next release. If that
+	/// fails again, stops.
 	fn log_or_stop(&self) -> bool {
 		let mut state = self.state.lock();
 		if state.stopped {

@@ -52,8 +52,8 @@ where
 	}
 }
 
-/// Feed blocks to the bus and not to the chain monitor below it: a block may make the monitor persist
-/// itself, which must not happen between taking its events and logging them.
+/// Feed blocks to the bus and not to the chain monitor below it: a block may make the monitor
+/// persist itself, which must not happen between taking its events and logging them.
 impl<W: Deref> Listen for MonitorBus<W>
 where
 	W::Target: Listen,

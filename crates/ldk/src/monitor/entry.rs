@@ -66,7 +66,8 @@ impl MonitorEntry {
 		out
 	}
 
-	/// Reads an entry. An event that this version does not know is an error here, and stays in the log.
+	/// Reads an entry. An event that this version does not know is an error here, and stays in the
+	/// log.
 	pub(crate) fn decode(payload: &[u8]) -> Result<Self, Unreadable> {
 		let mut rest = match payload.split_first() {
 			Some((&LAYOUT, rest)) => rest,

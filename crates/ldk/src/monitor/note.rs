@@ -74,8 +74,8 @@ pub enum BusNote {
 		/// What the log said.
 		error: String,
 	},
-	/// The log could not be written while the chain or the manager moved on. Nothing is passed on to
-	/// the monitors any more, so that none of them forgets what is not logged. Restart the node.
+	/// The log could not be written while the chain or the manager moved on. Nothing is passed on
+	/// to the monitors any more, so that none of them forgets what is not logged. Restart the node.
 	Stopped {
 		/// What the log said.
 		error: String,

@@ -86,8 +86,9 @@ impl Bus {
 				Some(Appended::AlreadyKnown(index)) => {
 					let source = source(channel_id, index);
 					self.note(BusNote::Regenerated { source, kind: view.kind });
-					// The manager has what is in hand. Otherwise it was acked (then the manager has it
-					// as well, and a second time changes nothing) or set aside (then it is due now).
+					// The manager has what is in hand. Otherwise it was acked (then the manager has
+					// it as well, and a second time changes nothing) or set aside (then it is due
+					// now).
 					if state.is_in_hand(index) {
 						continue;
 					}

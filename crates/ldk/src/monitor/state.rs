@@ -138,9 +138,9 @@ impl State {
 
 	/// Gives `entry` to the manager. Answers whether a close had to be put in front of it.
 	///
-	/// An HTLC event means that its channel is closed on chain. A manager that still has the channel
-	/// open panics over one, at every start (rc3's `handle_post_event_actions`), so it is told of a
-	/// close first; for a manager that knows, that changes nothing.
+	/// An HTLC event means that its channel is closed on chain. A manager that still has the
+	/// channel open panics over one, at every start (rc3's `handle_post_event_actions`), so it is
+	/// told of a close first; for a manager that knows, that changes nothing.
 	pub(crate) fn hand_out(
 		&mut self, out: &mut Released, index: Option<LogIndex>, view: &View, entry: MonitorEntry,
 	) -> bool {

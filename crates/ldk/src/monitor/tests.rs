@@ -4,9 +4,9 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! The rules of the bus, one by one, over a scripted chain monitor: it produces what a real one cannot be
-//! made to produce on demand (a log that fails at the wrong moment, a variant of the future). What real
-//! nodes do is in `tests/`.
+//! The rules of the bus, one by one, over a scripted chain monitor: it produces what a real one
+//! cannot be made to produce on demand (a log that fails at the wrong moment, a variant of the
+//! future). What real nodes do is in `tests/`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -6,10 +6,11 @@
 
 //! What can be told about a [`MonitorEvent`] from outside of LDK, and what makes it *that* event.
 //!
-//! `HTLCUpdate`'s fields are private to LDK, but it can be encoded, and its encoding is a TLV stream
-//! whose types LDK does not reuse. What is read of it here is the payment hash, whether there is a
-//! preimage (not which), and who the HTLC's source is, by the fields that LDK's own `SentHTLCId` takes:
-//! the session key of a payment of ours, or channel alias and HTLC id of a forward.
+//! `HTLCUpdate`'s fields are private to LDK, but it can be encoded, and its encoding is a TLV
+//! stream whose types LDK does not reuse. What is read of it here is the payment hash, whether
+//! there is a preimage (not which), and who the HTLC's source is, by the fields that LDK's own
+//! `SentHTLCId` takes: the session key of a payment of ours, or channel alias and HTLC id of a
+//! forward.
 
 use std::fmt;
 
@@ -98,12 +99,12 @@ impl View {
 		}
 	}
 
-	/// The id of the logical event: the same whether a monitor hands it out, reads it back from disk,
-	/// or derives it again from the same blocks.
+	/// The id of the logical event: the same whether a monitor hands it out, reads it back from
+	/// disk, or derives it again from the same blocks.
 	///
-	/// There is one close of each sort per channel: a monitor never takes back that it saw the funding
-	/// spent, not even after a reorg. Of an HTLC, value and reason are left out, since newer versions
-	/// of LDK add to them, and so is the preimage.
+	/// There is one close of each sort per channel: a monitor never takes back that it saw the
+	/// funding spent, not even after a reorg. Of an HTLC, value and reason are left out, since
+	/// newer versions of LDK add to them, and so is the preimage.
 	pub(crate) fn event_id(&self, channel_id: &ChannelId) -> EventId {
 		let id = IdBuilder::new(DOMAIN, self.kind.event_kind().name()).bytes(&channel_id.0);
 		match &self.payment_hash {
@@ -228,8 +229,8 @@ pub(crate) mod tests {
 		assert!(!format!("{view:?}").contains("7, 7, 7"));
 	}
 
-	/// Ids are on users' disks: if this fails, acked events come back under other ids. Computed apart from
-	/// this code.
+	/// Ids are on users' disks: if this fails, acked events come back under other ids. Computed
+	/// apart from this code.
 	#[test]
 	fn golden_ids() {
 		let golden = [

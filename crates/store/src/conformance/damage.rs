@@ -10,8 +10,8 @@ use super::*;
 use crate::codec::{self, Stored};
 use crate::KeyRange;
 
-/// Every byte of a record that is changed, and every length that it is cut to, makes reading it an error that
-/// names it; its neighbours are still there.
+/// Every byte of a record that is changed, and every length that it is cut to, makes reading it an
+/// error that names it; its neighbours are still there.
 pub fn every_damaged_byte_is_loud_and_nothing_is_skipped(backend: &dyn Backend) {
 	let store = open(backend);
 	for name in ["a", "b", "c"] {

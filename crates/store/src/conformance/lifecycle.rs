@@ -15,7 +15,8 @@ use parking_lot::Mutex;
 use super::*;
 use crate::{Durability, Expectation};
 
-/// Hooks run once, in the order of commits, whether or not anybody waits; those of a refused batch never.
+/// Hooks run once, in the order of commits, whether or not anybody waits; those of a refused batch
+/// never.
 pub fn hooks_run_in_order_even_if_nobody_waits(backend: &dyn Backend) {
 	let store = open(backend);
 	let heard: Arc<Mutex<Vec<u64>>> = Arc::default();
@@ -147,7 +148,8 @@ pub fn namespaces_do_not_see_each_other(backend: &dyn Backend) {
 	assert_eq!(body(&store, "k").as_deref(), Some("mine"));
 }
 
-/// While a namespace is open, a second opening is refused, or fences the first one off; never do both write.
+/// While a namespace is open, a second opening is refused, or fences the first one off; never do
+/// both write.
 pub fn an_older_writer_is_kept_out(backend: &dyn Backend) {
 	let older = open(backend);
 	put(&older, "k", "1");
@@ -167,8 +169,8 @@ pub fn an_older_writer_is_kept_out(backend: &dyn Backend) {
 	}
 }
 
-/// After a flush that failed nothing is known, and nothing more is done; after reopening everything that was
-/// acknowledged before is there.
+/// After a flush that failed nothing is known, and nothing more is done; after reopening everything
+/// that was acknowledged before is there.
 pub fn a_failed_flush_ends_the_handle(backend: &dyn Backend) {
 	let store = open(backend);
 	put(&store, "before", "1");

@@ -12,8 +12,8 @@
 //! leyden_store::conformance_tests!(MyBackend::new());
 //! ```
 //!
-//! That makes one `#[test]` per promise of the [`Store`] trait. Each check is a function here as well, and
-//! panics where the promise is broken.
+//! That makes one `#[test]` per promise of the [`Store`] trait. Each check is a function here as
+//! well, and panics where the promise is broken.
 
 // Test code: what goes wrong must stop the test, at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
@@ -46,8 +46,8 @@ pub trait Backend {
 	/// The backend's.
 	fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Store>, StoreError>;
 
-	/// Changes the bytes of the frame at `key`, the way a failing disk does, while `store` is open. `false` if
-	/// that cannot be done here; then the checks of damage are skipped.
+	/// Changes the bytes of the frame at `key`, the way a failing disk does, while `store` is open.
+	/// `false` if that cannot be done here; then the checks of damage are skipped.
 	fn damage(
 		&self, store: &Arc<dyn Store>, namespace: &Namespace, key: &Key,
 		change: &mut dyn FnMut(&mut Vec<u8>),

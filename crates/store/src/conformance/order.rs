@@ -16,7 +16,8 @@ use crate::{Expectation, KeyRange};
 const THREADS: u64 = 64;
 const EACH: u64 = 20;
 
-/// Numbers and versions of 64 threads are in the order in which they called, not in which they waited.
+/// Numbers and versions of 64 threads are in the order in which they called, not in which they
+/// waited.
 pub fn the_order_of_commits_is_the_order_of_the_calls(backend: &dyn Backend) {
 	let store = open(backend);
 	let calls = Mutex::new(Vec::new());
@@ -79,7 +80,8 @@ pub fn nobody_sees_a_number_before_the_one_below(backend: &dyn Backend) {
 	});
 }
 
-/// Of many who replace the same version, one wins; a counter that is raised that way misses nothing.
+/// Of many who replace the same version, one wins; a counter that is raised that way misses
+/// nothing.
 pub fn many_writers_and_one_winner(backend: &dyn Backend) {
 	let store = open(backend);
 	put(&store, "count", "0");

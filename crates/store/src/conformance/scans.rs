@@ -54,7 +54,8 @@ pub fn scans_come_in_order_and_within_their_range(backend: &dyn Backend) {
 	assert_eq!(names(&store, numbered, 2).len(), 3);
 }
 
-/// A record that is there all the while is seen exactly once, whatever is written between two pages.
+/// A record that is there all the while is seen exactly once, whatever is written between two
+/// pages.
 pub fn a_scan_goes_on_where_it_was_while_others_write(backend: &dyn Backend) {
 	let store = open(backend);
 	for n in 0..20 {

@@ -1,10 +1,10 @@
 //! Crashes from which LDK alone does not recover, or just so.
 //!
-//! Each case brings one node, the *victim*, to a moment at which its chain monitor and its manager on
-//! disk disagree, lets it die there, restarts it from its disk and looks at what it knows. Nothing is
-//! taken away by hand: the manager takes its events from the monitors the way it always does, monitors
-//! are written when LDK writes them, and the only fault is that the machine stops before the manager's
-//! next write.
+//! Each case brings one node, the *victim*, to a moment at which its chain monitor and its manager
+//! on disk disagree, lets it die there, restarts it from its disk and looks at what it knows.
+//! Nothing is taken away by hand: the manager takes its events from the monitors the way it always
+//! does, monitors are written when LDK writes them, and the only fault is that the machine stops
+//! before the manager's next write.
 //!
 //! ```
 //! use leyden_testkit::cases::{run, Case, CaseSetup, Verdict};
@@ -163,8 +163,8 @@ impl CaseSetup {
 		self.on_node_disks(move |role| Arc::new(NodeDisk::new(stores(role))))
 	}
 
-	/// The same with these disks, which the caller may keep hold of: for hooks, and for a guard whose
-	/// own store must die together with the node.
+	/// The same with these disks, which the caller may keep hold of: for hooks, and for a guard
+	/// whose own store must die together with the node.
 	pub fn on_node_disks(
 		mut self, disks: impl Fn(&str) -> Arc<NodeDisk> + Send + Sync + 'static,
 	) -> Self {

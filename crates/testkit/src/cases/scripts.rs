@@ -50,8 +50,8 @@ fn taken_and_lost(setup: &CaseSetup, step: &mut dyn FnMut(&str)) -> Outcome {
 	stage.aftermath(TRIES)
 }
 
-/// G1 and N: the close is taken and its update waits; the claim comes with the blocks that write the
-/// monitor. At the next start the manager gets a claim from a channel that it has open.
+/// G1 and N: the close is taken and its update waits; the claim comes with the blocks that write
+/// the monitor. At the next start the manager gets a claim from a channel that it has open.
 fn claim_waits(case: Case, setup: &CaseSetup, step: &mut dyn FnMut(&str)) -> Outcome {
 	let mut stage = Stage::paying(case, setup, VISIBLE_MSAT, step);
 	stage.claim_on_chain();
@@ -88,8 +88,8 @@ fn forward_failed_and_lost(setup: &CaseSetup, step: &mut dyn FnMut(&str)) -> Out
 	stage.aftermath(TRIES)
 }
 
-/// K: the update that says "the user knows" reaches the monitor, the manager that says "paid" does not
-/// reach the disk. The next start finds a payment without a trace of its success, and fails it.
+/// K: the update that says "the user knows" reaches the monitor, the manager that says "paid" does
+/// not reach the disk. The next start finds a payment without a trace of its success, and fails it.
 fn sent_then_failed(setup: &CaseSetup, step: &mut dyn FnMut(&str)) -> Outcome {
 	let mut stage = Stage::paying(Case::K, setup, VISIBLE_MSAT, step);
 	stage.claim_on_chain();

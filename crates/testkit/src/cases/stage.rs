@@ -107,8 +107,8 @@ impl<'a> Stage<'a> {
 		self.net.mine(1);
 	}
 
-	/// The payee goes on chain without the payment, which is too small for an output, and the victim
-	/// would believe it now. It sees nothing yet.
+	/// The payee goes on chain without the payment, which is too small for an output, and the
+	/// victim would believe it now. It sees nothing yet.
 	pub(super) fn fail_on_chain(&mut self) {
 		self.close_on_chain();
 		self.net.mine(FINAL_BLOCKS);
@@ -139,8 +139,8 @@ impl<'a> Stage<'a> {
 		self.net.sync(self.victim);
 	}
 
-	/// The victim's manager takes what its monitors have, but its user is told nothing: that is what
-	/// happens when its peer handler looks for messages.
+	/// The victim's manager takes what its monitors have, but its user is told nothing: that is
+	/// what happens when its peer handler looks for messages.
 	pub(super) fn drain(&mut self) {
 		self.say("the victim's manager takes the monitors' events; the user is told nothing yet");
 		self.net.node(self.victim).drain();
@@ -190,8 +190,8 @@ impl<'a> Stage<'a> {
 		self.net.crash(self.victim);
 	}
 
-	/// Restarts the victim until it has lived twice without a panic, at most `tries` times, and says
-	/// what has become of it.
+	/// Restarts the victim until it has lived twice without a panic, at most `tries` times, and
+	/// says what has become of it.
 	pub(super) fn aftermath(mut self, tries: u32) -> Outcome {
 		let mut calm = 0;
 		let mut left = tries;
@@ -223,7 +223,8 @@ impl<'a> Stage<'a> {
 		}
 	}
 
-	/// A life in which the manager takes what the monitors have and is written before its user is told.
+	/// A life in which the manager takes what the monitors have and is written before its user is
+	/// told.
 	pub(super) fn live_only_to_write(&mut self) {
 		self.say("restart; the manager takes the monitors' events and is written, then it dies");
 		let (net, victim) = (&mut self.net, self.victim);
@@ -238,7 +239,8 @@ impl<'a> Stage<'a> {
 		self.end_life(report);
 	}
 
-	/// One life after the crash: restart, sync, event loop, reconnect, some blocks, manager written.
+	/// One life after the crash: restart, sync, event loop, reconnect, some blocks, manager
+	/// written.
 	fn live(&mut self) -> LifeReport {
 		self.say("restart");
 		let (net, victim, case) = (&mut self.net, self.victim, self.case);
@@ -294,8 +296,9 @@ fn add(net: &mut LdkNet, case: Case, setup: &CaseSetup, role: &str) -> Idx {
 	net.add_node_on(config, (setup.disks)(role), setup.guards.clone())
 }
 
-/// Peers who still have a channel with the node. Others would answer that they know of none, and the
-/// node would close what it wrongly believes to be open: help that does not come when they are gone.
+/// Peers who still have a channel with the node. Others would answer that they know of none, and
+/// the node would close what it wrongly believes to be open: help that does not come when they are
+/// gone.
 fn peers_with_channel(net: &LdkNet, n: Idx) -> Vec<Idx> {
 	let id: PublicKey = net.id(n);
 	let has = |peer: &Idx| {

@@ -1,8 +1,9 @@
 //! A regtest chain that lives in memory.
 //!
-//! Blocks have real headers, merkle roots and coinbases; transactions are final, mature, solvent and
-//! (feature `consensus`) correctly signed before they get into one. What a mempool may hold is judged
-//! leniently, what a block may hold is not: a broken transaction that would be mined stops the test.
+//! Blocks have real headers, merkle roots and coinbases; transactions are final, mature, solvent
+//! and (feature `consensus`) correctly signed before they get into one. What a mempool may hold is
+//! judged leniently, what a block may hold is not: a broken transaction that would be mined stops
+//! the test.
 //!
 //! Not simulated: proof of work, fees as a condition for relay, coinbase maturity.
 
@@ -187,8 +188,8 @@ impl SimChain {
 		state.confirmed.get(txid).map_or(0, |(_, height)| state.height() - height + 1)
 	}
 
-	/// Leads a listener whose best block is `from` to the block at `upto`: out of a stale branch first,
-	/// then block after block. Returns its new best block.
+	/// Leads a listener whose best block is `from` to the block at `upto`: out of a stale branch
+	/// first, then block after block. Returns its new best block.
 	pub fn catch_up(&self, listener: &dyn Listen, from: BlockHash, upto: u32) -> BlockHash {
 		let (fork, mut best) = {
 			let state = self.state();

@@ -72,7 +72,8 @@ pub(super) fn check(
 	check_scripts(tx, coins)
 }
 
-/// Whether the transaction only has to wait, or must go in: its inputs exist and its locks are open.
+/// Whether the transaction only has to wait, or must go in: its inputs exist and its locks are
+/// open.
 pub(super) fn is_ripe(
 	tx: &Transaction, height: u32, time: u32, coins: &BTreeMap<OutPoint, Coin>,
 ) -> bool {

@@ -4,9 +4,10 @@
 //! test says so and at no other time. A hook sees every write and may let the node die *before* it
 //! (the write is lost) or *after* it (the write is there, but nobody learns).
 //!
-//! Death does not unwind: a panic inside LDK would poison its locks, which no crash does. Instead the
-//! disk takes no more writes, and whatever the node still does in memory reaches neither the chain nor
-//! a peer nor its user, because all of them ask [`NodeDisk::is_dead`]. Only a restart revives it.
+//! Death does not unwind: a panic inside LDK would poison its locks, which no crash does. Instead
+//! the disk takes no more writes, and whatever the node still does in memory reaches neither the
+//! chain nor a peer nor its user, because all of them ask [`NodeDisk::is_dead`]. Only a restart
+//! revives it.
 
 mod mem_kv;
 
@@ -108,8 +109,8 @@ impl NodeDisk {
 		Arc::clone(&self.kv)
 	}
 
-	/// Shows every write to `hook` from now on, in place of the hook before. It is called with LDK's
-	/// locks held: it must not call into the node.
+	/// Shows every write to `hook` from now on, in place of the hook before. It is called with
+	/// LDK's locks held: it must not call into the node.
 	pub fn on_write(&self, hook: impl Fn(&DiskWrite) -> Fate + Send + Sync + 'static) {
 		*self.hook.lock().unwrap() = Some(Box::new(hook));
 	}

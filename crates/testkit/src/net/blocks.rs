@@ -71,8 +71,8 @@ impl LdkNet {
 		}
 	}
 
-	/// Replaces the last `depth` blocks by `depth + 1` others, into the first of which goes whatever the
-	/// mempool then holds, and settles.
+	/// Replaces the last `depth` blocks by `depth + 1` others, into the first of which goes
+	/// whatever the mempool then holds, and settles.
 	pub fn reorg(&mut self, depth: u32) {
 		self.chain.disconnect(depth);
 		for _ in 0..=depth {
@@ -82,8 +82,8 @@ impl LdkNet {
 		self.settle();
 	}
 
-	/// Replaces the last `depth` blocks by these, which must be more, and settles. What was in the old
-	/// ones and is not in these waits in the mempool.
+	/// Replaces the last `depth` blocks by these, which must be more, and settles. What was in the
+	/// old ones and is not in these waits in the mempool.
 	///
 	/// # Panics
 	///

@@ -99,8 +99,8 @@ impl LdkNet {
 		self.node(n).payments()
 	}
 
-	/// Closes a channel from `n`'s side by broadcasting its commitment, and settles. A connected peer
-	/// hears of it and closes too: disconnect first if it should not.
+	/// Closes a channel from `n`'s side by broadcasting its commitment, and settles. A connected
+	/// peer hears of it and closes too: disconnect first if it should not.
 	///
 	/// # Panics
 	///
@@ -113,8 +113,8 @@ impl LdkNet {
 		self.settle();
 	}
 
-	/// Closes a channel together with the peer, and settles. The closing transaction then waits in the
-	/// mempool.
+	/// Closes a channel together with the peer, and settles. The closing transaction then waits in
+	/// the mempool.
 	///
 	/// # Panics
 	///
@@ -126,8 +126,8 @@ impl LdkNet {
 		self.settle();
 	}
 
-	/// Moves `sats` from the wallet of `n` into a channel, and settles. Once it is negotiated the splice
-	/// transaction waits in the mempool.
+	/// Moves `sats` from the wallet of `n` into a channel, and settles. Once it is negotiated the
+	/// splice transaction waits in the mempool.
 	///
 	/// # Panics
 	///
@@ -141,8 +141,8 @@ impl LdkNet {
 		self.contribute(n, id, contribution.expect("enough coins"));
 	}
 
-	/// Moves `sats` from a channel into the wallet of `n`, and settles. Once it is negotiated the splice
-	/// transaction waits in the mempool.
+	/// Moves `sats` from a channel into the wallet of `n`, and settles. Once it is negotiated the
+	/// splice transaction waits in the mempool.
 	///
 	/// # Panics
 	///

@@ -5,11 +5,12 @@ use super::*;
 use lightning::ln::msgs::{ChannelMessageHandler, ErrorAction, MessageSendEvent};
 
 impl LdkNet {
-	/// Delivers what a node wants to say to those it is connected to, and returns how much that was.
-	/// What is said to others is lost, as on a socket that is gone.
+	/// Delivers what a node wants to say to those it is connected to, and returns how much that
+	/// was. What is said to others is lost, as on a socket that is gone.
 	pub(super) fn deliver_from(&mut self, from: Idx) -> usize {
 		let mut messages = self.node(from).drain();
-		// Peers are in a hash map inside LDK. Sorted by peer, and in order for each, the run repeats.
+		// Peers are in a hash map inside LDK. Sorted by peer, and in order for each, the run
+		// repeats.
 		messages.sort_by_key(|m| target(m).and_then(|id| self.find(&id)));
 		let mut delivered = 0;
 		for message in messages {

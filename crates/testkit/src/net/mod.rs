@@ -1,8 +1,9 @@
 //! A network of nodes: who they are, who is connected to whom, and when they live and die.
 //!
-//! Time passes only when the test says so, by a block or a message. [`LdkNet::settle`] lets everything
-//! happen that would happen by itself until nothing is left to do; a [paused](LdkNet::pause) node takes
-//! no part in it, so that the test can move it by hand into the state it wants.
+//! Time passes only when the test says so, by a block or a message. [`LdkNet::settle`] lets
+//! everything happen that would happen by itself until nothing is left to do; a
+//! [paused](LdkNet::pause) node takes no part in it, so that the test can move it by hand into the
+//! state it wants.
 
 mod blocks;
 mod channels;
@@ -66,12 +67,14 @@ impl LdkNet {
 		}
 	}
 
-	/// Adds a node with a disk in memory and LDK alone, and starts it. Its wallet is funded by a block.
+	/// Adds a node with a disk in memory and LDK alone, and starts it. Its wallet is funded by a
+	/// block.
 	pub fn add_node(&mut self, config: NodeConfig) -> Idx {
 		self.add_node_with(config, Arc::new(MemKv::new()), Bare::factory())
 	}
 
-	/// Adds a node with a disk over `kv`, guarded in each life by what `guards` makes, and starts it.
+	/// Adds a node with a disk over `kv`, guarded in each life by what `guards` makes, and starts
+	/// it.
 	///
 	/// # Panics
 	///
@@ -185,14 +188,14 @@ impl LdkNet {
 		self.node(n).persist_manager()
 	}
 
-	/// Whether [`settle`](Self::settle) writes the manager when monitor operations wait for it. On by
-	/// default for deferred nodes, which otherwise stand still; off for the others.
+	/// Whether [`settle`](Self::settle) writes the manager when monitor operations wait for it. On
+	/// by default for deferred nodes, which otherwise stand still; off for the others.
 	pub fn set_auto_persist(&mut self, n: Idx, on: bool) {
 		self.slots[n].auto_persist = on;
 	}
 
-	/// Takes the node out of everything that happens by itself: it gets no blocks and no messages, and
-	/// its events wait. Its peers do not notice; see [`disconnect_all`](Self::disconnect_all).
+	/// Takes the node out of everything that happens by itself: it gets no blocks and no messages,
+	/// and its events wait. Its peers do not notice; see [`disconnect_all`](Self::disconnect_all).
 	pub fn pause(&mut self, n: Idx) {
 		self.slots[n].paused = true;
 	}
@@ -266,14 +269,14 @@ impl LdkNet {
 		self.node(n).feed_manager(height);
 	}
 
-	/// Like [`restart`](Self::restart), but the manager stays at the block it was written at and the
-	/// monitors at that of the most advanced of them.
+	/// Like [`restart`](Self::restart), but the manager stays at the block it was written at and
+	/// the monitors at that of the most advanced of them.
 	pub fn restart_unsynced(&mut self, n: Idx) {
 		self.restart_at(n, false);
 	}
 
-	/// If the node has died, by a hook for instance: restarts it, connects it to those it was connected
-	/// to, and settles. Returns whether it had died.
+	/// If the node has died, by a hook for instance: restarts it, connects it to those it was
+	/// connected to, and settles. Returns whether it had died.
 	///
 	/// # Panics
 	///

@@ -48,8 +48,8 @@ pub enum Paid {
 }
 
 impl LdkNet {
-	/// Pays over the shortest path there is, and settles: the recipient then holds the payment until
-	/// [`claim`](Self::claim) or [`fail`](Self::fail).
+	/// Pays over the shortest path there is, and settles: the recipient then holds the payment
+	/// until [`claim`](Self::claim) or [`fail`](Self::fail).
 	///
 	/// # Panics
 	///

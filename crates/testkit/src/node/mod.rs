@@ -189,14 +189,14 @@ impl Node {
 		self.core.manager.encode()
 	}
 
-	/// Hands the events of the manager and of the chain monitor to the guard's handler. This also makes
-	/// the manager take what the monitors have for it.
+	/// Hands the events of the manager and of the chain monitor to the guard's handler. This also
+	/// makes the manager take what the monitors have for it.
 	pub fn process_events(&self) {
 		self.core.process_events();
 	}
 
-	/// Makes the manager take what the monitors have for it, as a peer handler that looks for messages
-	/// does, *without* handling any user event. Messages to peers are returned.
+	/// Makes the manager take what the monitors have for it, as a peer handler that looks for
+	/// messages does, *without* handling any user event. Messages to peers are returned.
 	pub fn drain(&self) -> Vec<MessageSendEvent> {
 		let mut messages = self.core.manager.get_and_clear_pending_msg_events();
 		messages.extend(self.core.chain_monitor.get_and_clear_pending_msg_events());
