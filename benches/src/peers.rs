@@ -98,6 +98,8 @@ fn connect(path: &Path, as_leyden: bool) -> Connection {
 		set("locking_mode", "EXCLUSIVE");
 		set("journal_mode", "WAL");
 		connection.pragma_update(None, "synchronous", "FULL").unwrap();
+		connection.pragma_update(None, "wal_autocheckpoint", 4000).unwrap();
+		connection.pragma_update(None, "cache_size", -16_384).unwrap();
 	}
 	connection
 }

@@ -18,7 +18,7 @@ use crate::committer::{Committer, RawRead, RawWrite};
 use crate::error::StoreError;
 use crate::frame;
 use crate::guarantees::Guarantees;
-use crate::key::{Key, KeyRange, Namespace};
+use crate::key::{Key, KeyRange, Namespace, Table};
 use crate::page::{Page, PageBuilder};
 use crate::record::{Epoch, Record};
 use crate::store::Store;
@@ -167,6 +167,11 @@ struct Reader<'a>(&'a BTreeMap<Key, Vec<u8>>);
 impl RawRead for Reader<'_> {
 	fn read(&mut self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
 		Ok(self.0.get(key).cloned())
+	}
+
+	fn highest(&mut self, table: Table, prefix: &[u8]) -> Result<Option<u64>, StoreError> {
+		let numbers = Key::numbered(table, prefix, 0)..=Key::numbered(table, prefix, u64::MAX);
+		Ok(self.0.range(numbers).rev().find_map(|(key, _)| key.number(prefix)))
 	}
 }
 

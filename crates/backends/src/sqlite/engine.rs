@@ -60,6 +60,8 @@ pub(super) struct Engine {
 	poisoned: Option<String>,
 	/// Whether `synchronous` is `FULL` now.
 	syncing: bool,
+	/// Whether somebody got past the lock.
+	tampered: bool,
 	#[cfg(feature = "fault-injection")]
 	pub(super) fail_next_flush: bool,
 }
@@ -335,6 +337,7 @@ impl Engine {
 			spaces: HashMap::new(),
 			poisoned: None,
 			syncing: false,
+			tampered: false,
 			#[cfg(feature = "fault-injection")]
 			fail_next_flush: false,
 		}
@@ -415,6 +418,7 @@ impl Engine {
 
 	#[cfg(feature = "fault-injection")]
 	pub(super) fn tamper(&mut self, sql: &str) -> Result<(), StoreError> {
+		self.tampered = true;
 		let done = self.connection.execute_batch(sql);
 		done.map_err(|error| not_written("tampering", &self.place, error))
 	}
@@ -440,9 +444,34 @@ impl RawRead for Engine {
 		};
 		read().map_err(|error| not_written("reading", &self.place, error))
 	}
+
+	fn highest(&mut self, table: Table, prefix: &[u8]) -> Result<Option<u64>, StoreError> {
+		let mut read = || {
+			let Some(space) = self.space(table)? else { return Ok(None) };
+			let lowest = Key::numbered(table, prefix, 0);
+			let highest = Key::numbered(table, prefix, u64::MAX);
+			let length = i64::try_from(lowest.bytes().len()).unwrap_or(i64::MAX);
+			let mut query = self.connection.prepare_cached(HIGHEST)?;
+			let key = query
+				.query_row(params![space, lowest.bytes(), highest.bytes(), length], |row| {
+					row.get::<_, Vec<u8>>(0)
+				})
+				.optional()?;
+			Ok(key.and_then(|key| Key::new(table, key).number(prefix)))
+		};
+		read().map_err(|error| not_written("reading", &self.place, error))
+	}
+
+	/// The lock is held from the opening on, and what SQLite read once it does not read again: a
+	/// look at the epoch would find our own.
+	fn is_shared(&self) -> bool {
+		self.tampered
+	}
 }
 
 const GET: &str = "SELECT frame FROM records WHERE space = ?1 AND key = ?2";
+const HIGHEST: &str = "SELECT key FROM records
+	WHERE space = ?1 AND key >= ?2 AND key <= ?3 AND length(key) = ?4 ORDER BY key DESC LIMIT 1";
 const PUT: &str = "INSERT INTO records (space, key, frame) VALUES (?1, ?2, ?3)
 	ON CONFLICT (space, key) DO UPDATE SET frame = excluded.frame";
 const DELETE: &str = "DELETE FROM records WHERE space = ?1 AND key = ?2";

@@ -70,6 +70,7 @@ macro_rules! conformance_tests {
 			a_large_record_comes_back_whole,
 			merged_plans_get_their_own_answers,
 			numbers_begin_at_one_and_are_never_used_twice,
+			deleted_numbers_are_not_given_again,
 			an_append_of_what_is_known_does_nothing,
 			an_append_can_be_taken_back,
 			records_at_a_number_follow_it,

@@ -38,6 +38,56 @@ pub fn numbers_begin_at_one_and_are_never_used_twice(backend: &dyn Backend) {
 	assert_eq!(append(&store, b"a", None).number().get(), expected);
 }
 
+/// Whatever is deleted, together or one by one, before or after a restart: no number comes twice.
+/// What was put at a number by hand is not overwritten.
+pub fn deleted_numbers_are_not_given_again(backend: &dyn Backend) {
+	let delete = |store: &Arc<dyn Store>, numbers: std::ops::RangeInclusive<u64>| {
+		let mut batch = Batch::new();
+		numbers.for_each(|number| {
+			batch.delete(Key::numbered(T, b"s", number));
+		});
+		store.commit(batch).wait().unwrap();
+	};
+	let next = |store: &Arc<dyn Store>| append(store, b"s", None).number().get();
+	let mut store = open(backend);
+	(1..=6).for_each(|number| assert_eq!(next(&store), number));
+	// From below, as one trims; all that is left; and again with another handle.
+	delete(&store, 1..=3);
+	delete(&store, 4..=6);
+	drop(store);
+	store = open(backend);
+	assert_eq!(next(&store), 7);
+	assert_eq!(next(&store), 8);
+	delete(&store, 8..=8);
+	drop(store);
+	store = open(backend);
+	assert_eq!(next(&store), 9);
+	// A delete and an append in one batch.
+	let mut batch = Batch::new();
+	batch.delete(Key::numbered(T, b"s", 9));
+	let slot = batch.append(T, b"s", value("v"));
+	let committed = store.commit(batch).wait().unwrap();
+	assert_eq!(committed.appended(slot).unwrap().number().get(), 10);
+	delete(&store, 10..=10);
+	drop(store);
+	store = open(backend);
+	assert_eq!(next(&store), 11);
+	// By hand, in a sequence that there is and in one that is none yet.
+	for (prefix, number) in [(b"s", 20), (b"n", 5)] {
+		let mut batch = Batch::new();
+		batch.put(Key::numbered(T, prefix, number), value("by hand"));
+		store.commit(batch).wait().unwrap();
+		assert_eq!(append(&store, prefix, None).number().get(), number + 1);
+	}
+	// Keys that begin alike are not numbers of the sequence.
+	let mut batch = Batch::new();
+	batch.put(Key::new(T, *b"s\xff\xff\xff\xff\xff\xff\xff\xffmore"), value("longer"));
+	batch.put(Key::new(T, *b"s\xff\xff"), value("shorter"));
+	store.commit(batch).wait().unwrap();
+	drop(store);
+	assert_eq!(next(&open(backend)), 22);
+}
+
 /// What was appended under a name is not appended again, in any way; the rest of the batch is done.
 pub fn an_append_of_what_is_known_does_nothing(backend: &dyn Backend) {
 	let store = open(backend);

@@ -15,8 +15,12 @@
 //! ```text
 //! table _leyden    epoch        the epoch of the writer that opened last
 //!                  versions     every version below it may have been given
-//!                  s…           the last number given of a sequence: table, zero byte, prefix
+//!                  s…           every number of a sequence up to it was given: table, zero byte,
+//!                               prefix
+//!                  t…           this table has sequences
 //! ```
+
+mod numbers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;
@@ -29,14 +33,14 @@ use crate::key::{Key, Table};
 use crate::record::{Epoch, Version};
 use crate::sequence::NumberRecord;
 
+pub use numbers::MAX_CACHED_SEQUENCES;
+use numbers::{Giver, Numbers};
+
 /// The table of a namespace that holds what the store itself must remember.
 pub const INTERNAL_TABLE: Table = Table::new("_leyden");
 /// How many versions are set aside at a time, so that not every commit writes the counter. What is
 /// left of them at a crash is never given.
 pub const VERSIONS_SET_ASIDE: u64 = 1 << 20;
-/// How many sequences' last numbers are kept in memory. Others are read again.
-pub const MAX_CACHED_SEQUENCES: usize = 1024;
-
 /// Reads bytes of the namespace, as the engine's last durable transaction left them.
 pub trait RawRead {
 	/// The frame at `key`.
@@ -44,6 +48,18 @@ pub trait RawRead {
 	/// # Errors
 	/// The engine's.
 	fn read(&mut self, key: &Key) -> Result<Option<Vec<u8>>, StoreError>;
+
+	/// The highest number of which [`Key::numbered`] makes the key of a record in `table`.
+	///
+	/// # Errors
+	/// The engine's.
+	fn highest(&mut self, table: Table, prefix: &[u8]) -> Result<Option<u64>, StoreError>;
+
+	/// Whether somebody else may have written since the engine was opened. An engine that has its
+	/// file to itself says no, and saves every commit a look at the epoch.
+	fn is_shared(&self) -> bool {
+		true
+	}
 }
 
 /// One write of an engine transaction: a frame, or `None` to delete.
@@ -61,8 +77,7 @@ struct State {
 	next_version: u64,
 	/// Versions below this are set aside for us on the medium.
 	set_aside: u64,
-	/// The last number given of a sequence.
-	sequences: HashMap<Key, u64>,
+	numbers: Numbers,
 }
 
 impl Committer {
@@ -75,7 +90,8 @@ impl Committer {
 		let epoch = read_number(reader, &epoch_key())?.map_or(1, |n| n.get().saturating_add(1));
 		let next_version = read_number(reader, &versions_key())?.map_or(1, NonZeroU64::get);
 		let set_aside = next_version.saturating_add(VERSIONS_SET_ASIDE);
-		let state = State { next_version: next_version + 1, set_aside, sequences: HashMap::new() };
+		let numbers = Numbers::default();
+		let state = State { next_version: next_version + 1, set_aside, numbers };
 		let version = Version(next_version);
 		let writes = vec![
 			write_number(epoch_key(), version, epoch)?,
@@ -94,17 +110,18 @@ impl Committer {
 	/// # Errors
 	/// [`StoreError::Fenced`] if another writer has opened the namespace since; the reader's.
 	pub fn group<'a>(&'a self, reader: &'a mut dyn RawRead) -> Result<Group<'a>, StoreError> {
-		let found = read_number(reader, &epoch_key())?.map_or(0, NonZeroU64::get);
-		if found != self.epoch.0 {
-			return Err(StoreError::Fenced { ours: self.epoch, found: Epoch(found) });
+		if reader.is_shared() {
+			let found = read_number(reader, &epoch_key())?.map_or(0, NonZeroU64::get);
+			if found != self.epoch.0 {
+				return Err(StoreError::Fenced { ours: self.epoch, found: Epoch(found) });
+			}
 		}
 		let State { next_version, set_aside, .. } = self.state;
 		Ok(Group {
 			reader,
-			known: &self.state.sequences,
+			numbers: Giver::over(&self.state.numbers),
 			next_version,
 			set_aside,
-			advanced: HashMap::new(),
 			overlay: BTreeMap::new(),
 		})
 	}
@@ -113,20 +130,16 @@ impl Committer {
 	pub fn took_effect(&mut self, outcome: Outcome) {
 		self.state.next_version = outcome.next_version;
 		self.state.set_aside = outcome.set_aside;
-		if self.state.sequences.len() + outcome.advanced.len() > MAX_CACHED_SEQUENCES {
-			self.state.sequences.clear();
-		}
-		self.state.sequences.extend(outcome.advanced);
+		self.state.numbers.extend(outcome.numbers);
 	}
 }
 
 /// Batches that go into one engine transaction.
 pub struct Group<'a> {
 	reader: &'a mut dyn RawRead,
-	known: &'a HashMap<Key, u64>,
+	numbers: Giver<'a>,
 	next_version: u64,
 	set_aside: u64,
-	advanced: HashMap<Key, u64>,
 	overlay: BTreeMap<Key, Option<Vec<u8>>>,
 }
 
@@ -135,7 +148,7 @@ pub struct Group<'a> {
 pub struct Outcome {
 	next_version: u64,
 	set_aside: u64,
-	advanced: HashMap<Key, u64>,
+	numbers: Numbers,
 }
 
 impl Group<'_> {
@@ -159,6 +172,7 @@ impl Group<'_> {
 		}
 		let appended = self.give_numbers(batch)?;
 		let mut taken_back = self.find_numbers(batch)?.into_iter();
+		let mut touched = self.find_sequences(batch)?.into_iter();
 		let version = Version(self.next_version);
 		self.next_version += 1;
 		if self.next_version >= self.set_aside {
@@ -171,14 +185,23 @@ impl Group<'_> {
 		for op in batch.ops() {
 			match op {
 				Op::Put(key, value) => {
+					if let Some(Some((sequence, number))) = touched.next() {
+						self.numbers.put(&sequence, number);
+					}
 					self.overlay.insert(key.clone(), Some(frame::encode(key, version, value)));
 				},
 				Op::Delete(key) => {
+					if let Some(Some((sequence, number))) = touched.next() {
+						self.numbers.deleted(&sequence, number);
+					}
 					self.overlay.insert(key.clone(), None);
 				},
-				Op::DeleteOnce { table, prefix, once } => {
-					if let Some(Some(number)) = taken_back.next() {
-						self.overlay.insert(Key::numbered(*table, prefix, number.get()), None);
+				Op::DeleteOnce { once, .. } => {
+					if let Some(Some((key, sequence))) = taken_back.next() {
+						if let Some((sequence, number)) = sequence {
+							self.numbers.deleted(&sequence, number);
+						}
+						self.overlay.insert(key, None);
 						self.overlay.insert(once.clone(), None);
 					}
 				},
@@ -193,7 +216,7 @@ impl Group<'_> {
 						let frame = frame::encode(key, version, &NumberRecord(number).value());
 						self.overlay.insert(key.clone(), Some(frame));
 					}
-					self.advanced.insert(sequence_key(*table, prefix), number.get());
+					self.numbers.gave(*table, prefix, number);
 				},
 				Op::PutAt { slot, table, prefix, value } => {
 					if let Some(Appended::New(number)) = appended.get(slot.index()) {
@@ -213,15 +236,10 @@ impl Group<'_> {
 	/// None in practice; a sequence that ran out of numbers.
 	pub fn finish(mut self) -> Result<(Vec<RawWrite>, Outcome), StoreError> {
 		let version = Version(self.next_version.saturating_sub(1));
-		for (key, number) in &self.advanced {
-			let (key, frame) = write_number(key.clone(), version, *number)?;
-			self.overlay.insert(key, frame);
-		}
-		let outcome = Outcome {
-			next_version: self.next_version,
-			set_aside: self.set_aside,
-			advanced: self.advanced,
-		};
+		let (writes, numbers) = self.numbers.finish(version)?;
+		self.overlay.extend(writes);
+		let Self { next_version, set_aside, .. } = self;
+		let outcome = Outcome { next_version, set_aside, numbers };
 		Ok((self.overlay.into_iter().collect(), outcome))
 	}
 
@@ -231,7 +249,7 @@ impl Group<'_> {
 			return Ok(Vec::new());
 		}
 		let mut appended = Vec::with_capacity(batch.append_count());
-		let mut given: HashMap<Key, u64> = HashMap::new();
+		let mut given: HashMap<(Table, &[u8]), u64> = HashMap::new();
 		let mut named: HashMap<&Key, NonZeroU64> = HashMap::new();
 		for op in batch.ops() {
 			let Op::Append { table, prefix, once, .. } = op else { continue };
@@ -245,14 +263,16 @@ impl Group<'_> {
 					continue;
 				}
 			}
-			let sequence = sequence_key(*table, prefix);
+			let sequence = (*table, prefix.as_slice());
 			let last = match given.get(&sequence) {
 				Some(last) => *last,
-				None => self.last_number(&sequence)?,
+				None => {
+					self.numbers.last(&mut Overlaid(self.reader, &self.overlay), *table, prefix)?
+				},
 			};
 			let Some(number) = last.checked_add(1).and_then(NonZeroU64::new) else {
 				return Err(StoreError::invalid(format!(
-					"the sequence {sequence} ran out of numbers"
+					"a sequence of {table} ran out of numbers"
 				)));
 			};
 			given.insert(sequence, number.get());
@@ -264,22 +284,39 @@ impl Group<'_> {
 		Ok(appended)
 	}
 
-	/// The number that every taken-back append of `batch` was given, if there was one.
-	fn find_numbers(&mut self, batch: &Batch) -> Result<Vec<Option<NonZeroU64>>, StoreError> {
+	/// The key of every append that `batch` takes back, if there was one, and its number.
+	#[allow(clippy::type_complexity)]
+	fn find_numbers(
+		&mut self, batch: &Batch,
+	) -> Result<Vec<Option<(Key, Option<(Key, u64)>)>>, StoreError> {
 		let mut numbers = Vec::new();
 		for op in batch.ops() {
-			if let Op::DeleteOnce { once, .. } = op {
-				numbers.push(self.number_at(once)?);
-			}
+			let Op::DeleteOnce { table, prefix, once } = op else { continue };
+			numbers.push(match self.number_at(once)? {
+				Some(number) => {
+					let key = Key::numbered(*table, prefix, number.get());
+					let sequence = self.find_sequence(&key)?;
+					Some((key, sequence))
+				},
+				None => None,
+			});
 		}
 		Ok(numbers)
 	}
 
-	fn last_number(&mut self, sequence: &Key) -> Result<u64, StoreError> {
-		if let Some(last) = self.advanced.get(sequence).or_else(|| self.known.get(sequence)) {
-			return Ok(*last);
+	/// The sequence that every put and delete of `batch` touches, if there is one.
+	fn find_sequences(&mut self, batch: &Batch) -> Result<Vec<Option<(Key, u64)>>, StoreError> {
+		let mut found = Vec::new();
+		for op in batch.ops() {
+			if let Op::Put(key, _) | Op::Delete(key) = op {
+				found.push(self.find_sequence(key)?);
+			}
 		}
-		Ok(read_number(self.reader, sequence)?.map_or(0, NonZeroU64::get))
+		Ok(found)
+	}
+
+	fn find_sequence(&mut self, key: &Key) -> Result<Option<(Key, u64)>, StoreError> {
+		self.numbers.find(&mut Overlaid(self.reader, &self.overlay), key)
 	}
 
 	fn number_at(&mut self, key: &Key) -> Result<Option<NonZeroU64>, StoreError> {
@@ -288,10 +325,26 @@ impl Group<'_> {
 	}
 
 	fn frame(&mut self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
-		match self.overlay.get(key) {
+		Overlaid(self.reader, &self.overlay).read(key)
+	}
+}
+
+/// What the engine has, under what the group is about to write.
+struct Overlaid<'a>(&'a mut dyn RawRead, &'a BTreeMap<Key, Option<Vec<u8>>>);
+
+impl RawRead for Overlaid<'_> {
+	fn read(&mut self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+		match self.1.get(key) {
 			Some(frame) => Ok(frame.clone()),
-			None => self.reader.read(key),
+			None => self.0.read(key),
 		}
+	}
+
+	/// What is deleted here counts: its number was given.
+	fn highest(&mut self, table: Table, prefix: &[u8]) -> Result<Option<u64>, StoreError> {
+		let numbers = Key::numbered(table, prefix, 0)..=Key::numbered(table, prefix, u64::MAX);
+		let written = self.1.range(numbers).rev().find_map(|(key, _)| key.number(prefix));
+		Ok(self.0.highest(table, prefix)?.max(written))
 	}
 }
 
@@ -307,15 +360,6 @@ fn epoch_key() -> Key {
 
 fn versions_key() -> Key {
 	Key::new(INTERNAL_TABLE, *b"versions")
-}
-
-fn sequence_key(table: Table, prefix: &[u8]) -> Key {
-	let mut bytes = Vec::with_capacity(2 + table.name().len() + prefix.len());
-	bytes.push(b's');
-	bytes.extend_from_slice(table.name().as_bytes());
-	bytes.push(0);
-	bytes.extend_from_slice(prefix);
-	Key::new(INTERNAL_TABLE, bytes)
 }
 
 fn read_number(reader: &mut dyn RawRead, key: &Key) -> Result<Option<NonZeroU64>, StoreError> {
