@@ -209,6 +209,32 @@ fn read_only_writes_nothing() {
 	assert_eq!(place.open().unwrap().epoch().unwrap().get(), 2);
 }
 
+/// A file system that the kernel remounts read-only after an error, while the store is open.
+#[test]
+fn a_disk_that_turns_read_only_loses_nothing() {
+	let place = Place::new();
+	let store = place.open().unwrap();
+	fill(&store, 5);
+	store.tamper("PRAGMA query_only = ON").unwrap();
+	let refused = store.commit(batch(9, 1)).wait().unwrap_err();
+	assert!(matches!(refused, StoreError::ReadOnly { .. }), "{refused}");
+	assert!(refused.to_string().contains(&place.path().display().to_string()), "{refused}");
+	assert_eq!(count(&store), 5, "reading goes on");
+	store.tamper("PRAGMA query_only = OFF").unwrap();
+	fill(&store, 6);
+	drop(store);
+	assert_eq!(count(&place.open().unwrap()), 6);
+}
+
+/// Nobody can create a file there, not even root.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_place_that_cannot_be_written_is_named() {
+	let error = refused(Path::new("/proc/node.leyden"));
+	let text = error.to_string();
+	assert!(text.contains("/proc/node.leyden") && text.contains("cannot be created"), "{text}");
+}
+
 const CHILD: &str = "LEYDEN_TEST_HOLD";
 
 /// Not a test by itself: the second process of the next one.

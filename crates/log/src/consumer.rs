@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use crate::delivery::{Delivery, Lease};
 use crate::lanes::{Head, Lanes, MAX_REMEMBERED_PER_LANE};
-use crate::log::{check_name, EventLog};
+use crate::log::{check_name, EventLog, Shared};
 use crate::pending::{self, Bounds};
 use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, RetryV1};
 use crate::types::{ConsumerOptions, DeadLetter, Entry, LogIndex, Start, MAX_CONSUMER_CHARS};
@@ -416,7 +416,8 @@ impl Inner {
 
 	fn pending(&self, after: u64, limit: usize) -> Result<pending::Pending, LogError> {
 		let shared = &self.log.shared;
-		pending::pending(&shared.store, &shared.keys, &self.keys, &self.bounds, after, limit)
+		let Shared { store, keys, tail, .. } = &**shared;
+		pending::pending(store, keys, Some(tail), &self.keys, &self.bounds, after, limit)
 	}
 
 	/// Takes in what became of deliveries.

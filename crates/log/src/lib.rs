@@ -44,6 +44,7 @@ mod pending;
 mod reader;
 mod records;
 mod signal;
+mod tail;
 mod tidy;
 mod types;
 

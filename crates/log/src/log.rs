@@ -20,6 +20,7 @@ use leyden_store::{
 use crate::consumer::Consumer;
 use crate::records::{self, EntryV1, StreamKeys, StreamV1, ENTRIES};
 use crate::signal::Signal;
+use crate::tail::Tail;
 use crate::types::{
 	Appended, ConsumerOptions, Cursor, Entry, LogEpoch, LogIndex, LogOptions, NewEvent,
 	MAX_PAYLOAD_BYTES, MAX_STREAM_CHARS,
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
 	/// The highest index that is durable.
 	pub(crate) head: AtomicU64,
 	pub(crate) signal: Signal,
+	pub(crate) tail: Tail,
 }
 
 impl EventLog {
@@ -64,8 +66,8 @@ impl EventLog {
 		};
 		let head = AtomicU64::new(lookup::head(&store, &keys)?);
 		let epoch = LogEpoch(epoch);
-		let signal = Signal::default();
-		let shared = Shared { store, clock, keys, options, epoch, head, signal };
+		let (signal, tail) = (Signal::default(), Tail::default());
+		let shared = Shared { store, clock, keys, options, epoch, head, signal, tail };
 		Ok(Self { shared: Arc::new(shared) })
 	}
 
@@ -89,8 +91,8 @@ impl EventLog {
 	/// A payload over [`MAX_PAYLOAD_BYTES`] is refused when the plan is committed.
 	pub fn append_plan(&self, event: NewEvent) -> Plan<Appended> {
 		let mut batch = Batch::new();
-		let slot = self.push(&mut batch, event);
-		self.wake_after(&mut batch);
+		let (slot, entry) = self.push(&mut batch, event);
+		self.wake_after(&mut batch, vec![entry]);
 		Plan::new(batch, move |committed| appended(committed, slot))
 	}
 
@@ -118,8 +120,9 @@ impl EventLog {
 	pub fn append_batch(&self, events: Vec<NewEvent>) -> Result<Vec<Appended>, LogError> {
 		events.iter().try_for_each(check_payload)?;
 		let mut batch = Batch::new();
-		let slots: Vec<Slot> = events.into_iter().map(|e| self.push(&mut batch, e)).collect();
-		self.wake_after(&mut batch);
+		let (slots, entries): (Vec<Slot>, _) =
+			events.into_iter().map(|event| self.push(&mut batch, event)).unzip();
+		self.wake_after(&mut batch, entries);
 		let plan = Plan::new(batch, move |committed| {
 			slots.into_iter().map(|slot| appended(committed, slot)).collect()
 		});
@@ -184,20 +187,26 @@ impl EventLog {
 		Ok((entries, Cursor { after, ..cursor }))
 	}
 
-	fn push(&self, batch: &mut Batch, event: NewEvent) -> Slot {
+	fn push(&self, batch: &mut Batch, event: NewEvent) -> (Slot, EntryV1) {
 		let Shared { keys, clock, .. } = &*self.shared;
 		let NewEvent { id, kind, lane, payload } = event;
 		let once = keys.id(&id);
 		let entry = EntryV1 { id, kind, lane, appended_at: clock.now(), payload };
-		batch.append_once(ENTRIES, keys.prefix(), records::value(&entry), once)
+		(batch.append_once(ENTRIES, keys.prefix(), records::value(&entry), once), entry)
 	}
 
 	/// Consumers hear of the entries once they are durable, whoever committed them.
-	fn wake_after(&self, batch: &mut Batch) {
+	fn wake_after(&self, batch: &mut Batch, entries: Vec<EntryV1>) {
 		let shared = Arc::clone(&self.shared);
 		batch.after_commit(move |committed| {
-			let new = committed.appends().iter().filter(|appended| appended.is_new());
-			if let Some(highest) = new.map(|appended| appended.number().get()).max() {
+			let mut highest = 0;
+			for (appended, record) in committed.appends().iter().zip(entries) {
+				if let StoreAppended::New(number) = appended {
+					shared.tail.push(Entry { index: LogIndex(*number), record });
+					highest = number.get();
+				}
+			}
+			if highest > 0 {
 				shared.head.fetch_max(highest, Ordering::SeqCst);
 				shared.signal.raise();
 			}

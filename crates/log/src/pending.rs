@@ -12,6 +12,7 @@ use std::sync::Arc;
 use leyden_store::{Store, StoreError};
 
 use crate::records::{ConsumerKeys, StreamKeys};
+use crate::tail::Tail;
 use crate::types::{DeadLetter, Entry, LogIndex};
 use crate::{lookup, LogError};
 
@@ -59,10 +60,10 @@ impl Bounds {
 	}
 }
 
-/// Up to `limit` un-acked entries behind `after`. May be fewer, and even none, before the end.
+/// Up to `limit` un-acked entries behind `after`, from `tail` if they are there. May be fewer, and even none, before the end.
 pub(crate) fn pending(
-	store: &Arc<dyn Store>, stream: &StreamKeys, keys: &ConsumerKeys, bounds: &Bounds, after: u64,
-	limit: usize,
+	store: &Arc<dyn Store>, stream: &StreamKeys, tail: Option<&Tail>, keys: &ConsumerKeys,
+	bounds: &Bounds, after: u64, limit: usize,
 ) -> Result<Pending, LogError> {
 	let mut first = after.max(bounds.watermark.load(Ordering::SeqCst)).saturating_add(1);
 	let last_acked = bounds.last_acked.load(Ordering::SeqCst);
@@ -73,7 +74,10 @@ pub(crate) fn pending(
 			None => break,
 		}
 	}
-	let entries = lookup::entries(store, stream, first, limit)?;
+	let mut entries = tail.map_or_else(Vec::new, |tail| tail.from(first, limit));
+	if entries.is_empty() {
+		entries = lookup::entries(store, stream, first, limit)?;
+	}
 	let Some(last) = entries.last().map(|entry| entry.index.get()) else {
 		return Ok(Pending { entries: Vec::new(), scanned_to: first - 1, at_end: true });
 	};

@@ -104,7 +104,8 @@ impl LogReader {
 		let (mut entries, mut after) = (Vec::new(), after.map_or(0, LogIndex::get));
 		while entries.len() < limit {
 			let want = limit - entries.len();
-			let page = pending::pending(&self.store, &keys, &consumer_keys, &bounds, after, want)?;
+			let page =
+				pending::pending(&self.store, &keys, None, &consumer_keys, &bounds, after, want)?;
 			if page.at_end {
 				break;
 			}

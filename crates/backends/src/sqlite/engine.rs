@@ -197,39 +197,36 @@ impl Engine {
 	> {
 		let sync = batches.iter().any(|batch| batch.required_durability() == Durability::Sync);
 		self.set_syncing(sync)?;
+		// Nobody else writes, so what is read before the transaction begins still holds in it.
+		let mut group = committer.group(self)?;
+		let answers: Vec<_> = batches.iter().map(|batch| group.apply(batch)).collect();
+		if answers.iter().all(Result::is_err) {
+			return Ok((answers, None, false));
+		}
+		let (writes, outcome) = group.finish()?;
+		let spaces = self.spaces.len();
+		if let Err(error) = self.write_all(writes) {
+			// Taken back as far as it can be. Whether the medium has it is another question.
+			self.roll_back(spaces)?;
+			return Err(error);
+		}
+		Ok((answers, Some(outcome), sync))
+	}
+
+	/// Writes all of these in one transaction.
+	fn write_all(&mut self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
+		if let [(key, _)] = writes.as_slice() {
+			// One statement is a transaction by itself; unless the table is new.
+			let known = self.space(key.table());
+			if known.map_err(|error| not_written("reading", &self.place, error))?.is_some() {
+				self.inject_failure().map_err(|error| while_writing(&self.place, error))?;
+				return self.write(writes);
+			}
+		}
 		self.execute("BEGIN IMMEDIATE")
 			.map_err(|error| not_written("beginning a transaction", &self.place, error))?;
-		let spaces = self.spaces.len();
-		let written = (|| {
-			let mut group = committer.group(self)?;
-			let answers: Vec<_> = batches.iter().map(|batch| group.apply(batch)).collect();
-			if answers.iter().all(Result::is_err) {
-				return Ok((answers, None));
-			}
-			let (writes, outcome) = group.finish()?;
-			self.write(writes)?;
-			Ok((answers, Some(outcome)))
-		})();
-		match written {
-			Ok((answers, None)) => {
-				self.roll_back(spaces)?;
-				Ok((answers, None, false))
-			},
-			Ok((answers, outcome)) => {
-				if let Err(error) = self.flush() {
-					let error = while_writing(&self.place, error);
-					// Taken back as far as it can be. Whether the medium has it is another
-					// question.
-					self.roll_back(spaces)?;
-					return Err(error);
-				}
-				Ok((answers, outcome, sync))
-			},
-			Err(error) => {
-				self.roll_back(spaces)?;
-				Err(error)
-			},
-		}
+		self.write(writes)?;
+		self.flush().map_err(|error| while_writing(&self.place, error))
 	}
 
 	fn write(&mut self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
@@ -258,12 +255,21 @@ impl Engine {
 	}
 
 	fn flush(&mut self) -> Result<(), Error> {
+		self.inject_failure()?;
+		self.execute("COMMIT")
+	}
+
+	#[cfg_attr(
+		not(feature = "fault-injection"),
+		allow(clippy::unused_self, clippy::unnecessary_wraps)
+	)]
+	fn inject_failure(&mut self) -> Result<(), Error> {
 		#[cfg(feature = "fault-injection")]
 		if std::mem::take(&mut self.fail_next_flush) {
 			let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
 			return Err(Error::SqliteFailure(failure, Some("injected".to_owned())));
 		}
-		self.execute("COMMIT")
+		Ok(())
 	}
 
 	/// Takes the transaction back. A transaction that cannot be taken back ends the handle.
