@@ -15,6 +15,10 @@
 //! [`Journal`] is the event handler. It writes durable events down and answers LDK at once;
 //! consumers of the log handle them in their own time.
 //!
+//! # Splices
+//! [`SpliceKeeper`] carries what the user asked for through restarts, until it funds the channel or
+//! the user is told why not.
+//!
 //! # The manager on disk
 //! [`ManagerSnapshots`] is where both learn what is settled. Tell it yourself, give the background
 //! processor a [`ManagerStore`], or let the journal's [barrier](Journal::with_barrier) do it.
@@ -32,6 +36,7 @@ mod kv_store;
 mod manager_store;
 mod monitor;
 mod snapshot;
+mod splice;
 mod tlv;
 
 pub use journal::{
@@ -45,3 +50,7 @@ pub use monitor::{
 	MANAGER_CONSUMER, MONITOR_STREAM,
 };
 pub use snapshot::{ManagerSnapshots, SettledBySnapshot, Snapshot};
+pub use splice::{
+	channel_ref, decode_user_event, inputs_of, Handling, LdkDriver, SpliceKeeper, SpliceWallet,
+	UserEvent, SPLICE_FAILED,
+};

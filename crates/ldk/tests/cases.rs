@@ -56,6 +56,6 @@ cases! {
 /// Without the barrier the bus alone does not help: this is the rule that case K needs.
 #[test]
 fn k_contradicts_without_the_barrier() {
-	let outcome = with_leyden(Case::K, Wiring { barrier: false }, false);
+	let outcome = with_leyden(Case::K, Wiring { barrier: false, ..Wiring::default() }, false);
 	assert_eq!(outcome.verdict(), Verdict::Contradiction, "{outcome:?}");
 }

@@ -123,7 +123,7 @@ struct Rig {
 fn rig(tweak: Tweak) -> Rig {
 	let medium = MemoryMedium::new();
 	let on = medium.clone();
-	let wiring = Wiring { barrier: !tweak.no_barrier };
+	let wiring = Wiring { barrier: !tweak.no_barrier, ..Wiring::default() };
 	let guards: GuardFactory = Arc::new(move |life| -> Arc<dyn Guard> {
 		let store = MemoryStore::open(&on, Namespace::default()).unwrap();
 		let guard = LeydenGuard::new(Arc::new(store) as Arc<dyn Store>, wiring);

@@ -18,11 +18,16 @@ const LAW: &[(&str, &[&str])] = &[
 	("leyden-log", &["getrandom", "leyden-id", "leyden-store", "parking_lot", "serde"]),
 	("leyden-backends", &["leyden-store", "parking_lot", "rusqlite"]),
 	(
+		"leyden-splice",
+		&["bitcoin", "getrandom", "leyden-id", "leyden-store", "parking_lot", "serde"],
+	),
+	(
 		"leyden-ldk",
 		&[
 			"bitcoin",
 			"leyden-id",
 			"leyden-log",
+			"leyden-splice",
 			"leyden-store",
 			"lightning",
 			"lightning-types",

@@ -60,7 +60,8 @@ impl Bounds {
 	}
 }
 
-/// Up to `limit` un-acked entries behind `after`, from `tail` if they are there. May be fewer, and even none, before the end.
+/// Up to `limit` un-acked entries behind `after`, from `tail` if they are there. May be fewer, and
+/// even none, before the end.
 pub(crate) fn pending(
 	store: &Arc<dyn Store>, stream: &StreamKeys, tail: Option<&Tail>, keys: &ConsumerKeys,
 	bounds: &Bounds, after: u64, limit: usize,

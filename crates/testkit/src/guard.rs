@@ -9,7 +9,7 @@ use lightning::util::ser::Writeable;
 
 use crate::disk::NodeDisk;
 use crate::node::NodeCore;
-use crate::parts::{NetChainMonitor, NetManager, NetWatch};
+use crate::parts::{NetChainMonitor, NetManager, NetWallet, NetWatch};
 use crate::wallet::Wallet;
 
 /// Makes the guard for each life of a node (the first is 1). What it keeps in memory must not
@@ -103,6 +103,18 @@ impl NodeHandle {
 	/// The wallet.
 	pub fn wallet(&self) -> Option<Arc<Wallet>> {
 		self.0.upgrade().map(|core| Arc::clone(&core.wallet))
+	}
+
+	/// What selects coins of the wallet for LDK.
+	pub fn coin_selection(&self) -> Option<Arc<NetWallet>> {
+		self.0.upgrade().map(|core| Arc::clone(&core.coin_selection))
+	}
+
+	/// Has the node handle what events LDK has for it.
+	pub fn process_events(&self) {
+		if let Some(core) = self.0.upgrade() {
+			core.process_events();
+		}
 	}
 
 	/// The manager's bytes as of now. Takes no mark and writes nothing.

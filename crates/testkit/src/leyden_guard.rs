@@ -12,10 +12,11 @@ use bitcoin::block::Header;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::Block;
 use leyden_ldk::{
-	decode_event, Journal, ManagerSnapshots, MonitorBus, SettledBySnapshot, Snapshot, EVENT_STREAM,
-	MONITOR_STREAM,
+	decode_user_event, Handling, Journal, LdkDriver, ManagerSnapshots, MonitorBus,
+	SettledBySnapshot, Snapshot, SpliceKeeper, UserEvent, EVENT_STREAM, MONITOR_STREAM,
 };
 use leyden_log::{Consumer, ConsumerOptions, EventLog, LogOptions, Start};
+use leyden_splice::{SpliceFailed, SpliceOptions};
 use leyden_store::{
 	Batch, Clock, Committed, Guarantees, Key, KeyRange, ManualClock, Page, Record, Store,
 	StoreError, Ticket,
@@ -45,11 +46,13 @@ pub type OpenStore = Arc<dyn Fn(u32) -> Arc<dyn Store> + Send + Sync>;
 pub struct Wiring {
 	/// Persist the manager before a payment's end counts as handled. Without it, case K fails.
 	pub barrier: bool,
+	/// Keep splices.
+	pub splices: bool,
 }
 
 impl Default for Wiring {
 	fn default() -> Self {
-		Self { barrier: true }
+		Self { barrier: true, splices: false }
 	}
 }
 
@@ -62,6 +65,10 @@ pub struct LeydenGuard {
 	parts: OnceLock<Parts>,
 	user: Consumer,
 	event_log: EventLog,
+	clock: Arc<ManualClock>,
+	keeper: OnceLock<SpliceKeeper>,
+	/// What the user was told of splices that failed, in this life.
+	failed: Mutex<Vec<SpliceFailed>>,
 	/// Events that the journal leaves to the node, until the guard hands them on.
 	inline: Arc<Mutex<Vec<Event>>>,
 	begun: Mutex<HashMap<u64, Snapshot>>,
@@ -88,11 +95,19 @@ impl LeydenGuard {
 	/// # Panics
 	/// If the logs cannot be opened.
 	pub fn new(store: Arc<dyn Store>, wiring: Wiring) -> Self {
+		Self::at(store, wiring, Arc::new(ManualClock::default()))
+	}
+
+	/// As [`new`](LeydenGuard::new), with this clock.
+	///
+	/// # Panics
+	/// If the logs cannot be opened.
+	pub fn at(store: Arc<dyn Store>, wiring: Wiring, clock: Arc<ManualClock>) -> Self {
 		let node = Arc::new(OnceLock::new());
 		let store: Arc<dyn Store> = Arc::new(Mortal { inner: store, node: Arc::clone(&node) });
-		let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
 		let open = |stream| {
-			EventLog::open(Arc::clone(&store), stream, Arc::clone(&clock), LogOptions::default())
+			let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+			EventLog::open(Arc::clone(&store), stream, clock, LogOptions::default())
 				.expect("the log")
 		};
 		let (monitor_log, event_log) = (open(MONITOR_STREAM), open(EVENT_STREAM));
@@ -106,6 +121,9 @@ impl LeydenGuard {
 			parts: OnceLock::new(),
 			user,
 			event_log,
+			clock,
+			keeper: OnceLock::new(),
+			failed: Mutex::default(),
 			inline: Arc::default(),
 			begun: Mutex::default(),
 			next_mark: AtomicU64::new(0),
@@ -115,6 +133,19 @@ impl LeydenGuard {
 	/// The bus.
 	pub fn bus(&self) -> &Arc<NetBus> {
 		&self.parts().bus
+	}
+
+	/// The keeper of splices.
+	///
+	/// # Panics
+	/// If the node has not started, or keeps none.
+	pub fn splices(&self) -> &SpliceKeeper {
+		self.keeper.get().expect("splices are kept")
+	}
+
+	/// What the user was told of splices that failed, in this life.
+	pub fn failed_splices(&self) -> Vec<SpliceFailed> {
+		self.failed.lock().unwrap().clone()
 	}
 
 	/// The log of user events.
@@ -160,11 +191,33 @@ impl LeydenGuard {
 		})
 	}
 
+	fn keep_splices(&self, node: &NodeHandle) {
+		let (Some(manager), Some(coins), Some(wallet)) =
+			(node.manager(), node.coin_selection(), node.wallet())
+		else {
+			return;
+		};
+		let driver = LdkDriver::new(manager, coins, Arc::clone(&wallet));
+		let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&self.clock);
+		let keeper = SpliceKeeper::open(&self.event_log, clock, driver, SpliceOptions::default());
+		// A store that dies while it is opened: the node dies with it.
+		let Ok(keeper) = keeper else { return };
+		let keeper = self.keeper.get_or_init(|| keeper.with_reserver(wallet));
+		let _ = keeper.start(|| node.process_events());
+	}
+
 	/// Hands what is in the log to the user, who acks what it has handled.
 	fn deliver(&self, handle: &mut dyn FnMut(Event) -> Result<(), ReplayEvent>) {
 		while let Ok(Some(delivery)) = self.user.next_event() {
-			let event = decode_event(delivery.payload()).expect("an event of this version");
-			if handle(event).is_err() || delivery.ack().is_err() {
+			let event = decode_user_event(delivery.payload()).expect("an event of this version");
+			let handled = match event {
+				UserEvent::Ldk(event) => handle(*event),
+				UserEvent::SpliceFailed(failed) => {
+					self.failed.lock().unwrap().push(*failed);
+					Ok(())
+				},
+			};
+			if handled.is_err() || delivery.ack().is_err() {
 				// A dead node. The delivery comes again in the next life.
 				return;
 			}
@@ -183,12 +236,20 @@ impl Guard for LeydenGuard {
 
 	fn started(&self, node: &NodeHandle) {
 		let _ = self.node.set(node.clone());
+		if self.wiring.splices {
+			self.keep_splices(node);
+		}
 		self.deliver(&mut |event| node.handle(event));
 	}
 
 	fn handle_event(
 		&self, event: Event, handle: &mut dyn FnMut(Event) -> Result<(), ReplayEvent>,
 	) -> Result<(), ReplayEvent> {
+		if let Some(keeper) = self.keeper.get() {
+			if keeper.handle_event(&event)? == Handling::Stop {
+				return Ok(());
+			}
+		}
 		self.parts().journal.handle_event(event)?;
 		let inline = std::mem::take(&mut *self.inline.lock().unwrap());
 		inline.into_iter().try_for_each(&mut *handle)?;

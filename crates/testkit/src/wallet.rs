@@ -13,8 +13,10 @@ use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::transaction::Version;
 use bitcoin::{
 	Amount, CompressedPublicKey, OutPoint, Psbt, ScriptBuf, Sequence, Transaction, TxIn, TxOut,
-	WPubkeyHash, Witness,
+	Txid, WPubkeyHash, Witness,
 };
+use leyden_ldk::SpliceWallet;
+use leyden_splice::{InputReserver, SpliceId};
 use lightning::util::wallet_utils::{Utxo, WalletSourceSync};
 
 use crate::chain::SimChain;
@@ -118,6 +120,30 @@ impl Wallet {
 
 	fn pubkey_hash(&self) -> WPubkeyHash {
 		CompressedPublicKey(self.key.public_key(&self.secp)).wpubkey_hash()
+	}
+}
+
+impl SpliceWallet for Wallet {
+	fn is_unspent(&self, coin: &OutPoint) -> bool {
+		self.chain.coins_of(&self.script()).iter().any(|(outpoint, _)| outpoint == coin)
+	}
+
+	fn transaction(&self, txid: &Txid) -> Option<Transaction> {
+		self.chain.tx(txid)
+	}
+}
+
+/// Reserved coins are held, as those of a transaction that was not broadcast yet.
+impl InputReserver for Wallet {
+	fn reserve(&self, _: &SpliceId, inputs: &[OutPoint]) {
+		self.held.lock().unwrap().extend(inputs);
+	}
+
+	fn release(&self, _: &SpliceId, inputs: &[OutPoint]) {
+		let mut held = self.held.lock().unwrap();
+		for input in inputs {
+			held.remove(input);
+		}
 	}
 }
 

@@ -34,6 +34,9 @@ pub enum UnreadableEvent {
 	Unknown,
 	/// A newer version of Leyden wrote it.
 	NewerLayout,
+	/// It is no event of LDK, but of Leyden: a splice that failed. Read it with
+	/// [`decode_user_event`](crate::decode_user_event).
+	NotFromLdk,
 	/// It is no event of the journal.
 	Malformed,
 }
@@ -50,6 +53,7 @@ impl fmt::Display for UnreadableEvent {
 		f.write_str(match self {
 			Self::Unknown => "this version of LDK does not know the event; use a newer one",
 			Self::NewerLayout => "a newer version of Leyden wrote the event; use that",
+			Self::NotFromLdk => "the entry is an event of Leyden; use decode_user_event",
 			Self::Malformed => "the entry is not an event of the journal",
 		})
 	}
@@ -101,6 +105,7 @@ type Header = (IdStrength, EventId);
 fn split(payload: &[u8]) -> Result<(Header, &[u8]), UnreadableEvent> {
 	match payload.first() {
 		Some(&LAYOUT) => {},
+		Some(&crate::splice::FAILED_LAYOUT) => return Err(UnreadableEvent::NotFromLdk),
 		Some(layout) if *layout > LAYOUT => return Err(UnreadableEvent::NewerLayout),
 		_ => return Err(UnreadableEvent::Malformed),
 	}

@@ -16,7 +16,7 @@ pub(crate) struct NodeCore {
 	pub(crate) chain_monitor: Arc<NetChainMonitor>,
 	pub(crate) disk: Arc<NodeDisk>,
 	pub(crate) wallet: Arc<Wallet>,
-	pub(super) coin_selection: Arc<NetWallet>,
+	pub(crate) coin_selection: Arc<NetWallet>,
 	pub(super) guard: Arc<dyn Guard>,
 	pub(super) listen: Arc<dyn Listen + Send + Sync>,
 	pub(super) broadcaster: Arc<Broadcaster>,
@@ -45,7 +45,7 @@ impl NodeCore {
 		!self.disk.is_dead()
 	}
 
-	pub(super) fn process_events(&self) {
+	pub(crate) fn process_events(&self) {
 		let handler = |event: Event| self.guard.handle_event(event, &mut |e| self.handle(e));
 		self.manager.process_pending_events(&handler);
 		self.chain_monitor.process_pending_events(&handler);

@@ -1,0 +1,172 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+//! Splices that finish, on LDK.
+//!
+//! [`SpliceKeeper`] is [`Splices`] with LDK below and the event log above. A node gives it every
+//! event before anything else handles it, and asks it for splices instead of asking LDK.
+
+mod driver;
+mod failed;
+mod reason;
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use leyden_log::EventLog;
+use leyden_splice::{
+	ChannelRef, InputReserver, Material, SpliceDriver, SpliceError, SpliceOptions, Splices,
+};
+use leyden_store::Clock;
+use lightning::events::{Event, FundingInfo, ReplayEvent};
+use lightning::ln::channel_state::ChannelDetails;
+use lightning::ln::types::ChannelId;
+
+pub use driver::{LdkDriver, SpliceWallet};
+pub use failed::{decode_user_event, UserEvent, SPLICE_FAILED};
+
+pub(crate) use failed::LAYOUT as FAILED_LAYOUT;
+
+/// The id that Leyden has for LDK's.
+fn channel_id(id: &ChannelId) -> leyden_id::ChannelId {
+	leyden_id::ChannelId(id.0)
+}
+
+/// Which channel these details are of, for [`Splices::splice_in`] and the like.
+pub fn channel_ref(details: &ChannelDetails) -> ChannelRef {
+	ChannelRef {
+		channel_id: channel_id(&details.channel_id),
+		user_channel_id: details.user_channel_id,
+		counterparty: details.counterparty.node_id,
+	}
+}
+
+/// Whether the rest of the node is to handle an event.
+#[must_use]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Handling {
+	/// Yes.
+	GoOn,
+	/// No: LDK asks for signatures of a splice that the user was told never runs.
+	Stop,
+}
+
+/// Keeps the splices of a node. See the [module documentation](self).
+pub struct SpliceKeeper {
+	splices: Splices,
+}
+
+impl SpliceKeeper {
+	/// Reads the splices that are going on, from the store that `events` is in, and reserves their
+	/// coins. A splice that fails becomes an entry of `events`.
+	///
+	/// Open it once the manager is read, and before the wallet spends anything; then
+	/// [`start`](SpliceKeeper::start) it.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn open(
+		events: &EventLog, clock: Arc<dyn Clock>, driver: impl SpliceDriver + 'static,
+		options: SpliceOptions,
+	) -> Result<Self, SpliceError> {
+		let tell = failed::teller(events.clone());
+		let store = Arc::clone(events.store());
+		let splices = Splices::open(store, clock, Box::new(driver), tell, options)?;
+		Ok(Self { splices })
+	}
+
+	/// Tells the wallet of every coin that is reserved, now and from now on.
+	#[must_use]
+	pub fn with_reserver(self, reserver: impl InputReserver + 'static) -> Self {
+		Self { splices: self.splices.with_reserver(reserver) }
+	}
+
+	/// The start of a node, in the one order in which no event of an old life is taken for news:
+	/// `drain` handles the events that LDK brings again (call `process_pending_events` in it), then
+	/// what LDK has forgotten is handed to it. Connect to peers after that.
+	///
+	/// # Errors
+	/// The store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// A crash in it leaves some splices handed over and some not; the next start goes on.
+	pub fn start(&self, drain: impl FnOnce()) -> Result<(), SpliceError> {
+		drain();
+		self.splices.start()
+	}
+
+	/// Hears an event. Call it first thing in the event handler, for every event: it looks at the few
+	/// that are about splices, and only looks.
+	///
+	/// # Errors
+	/// `ReplayEvent` if the store failed: give that to LDK, which brings the event again.
+	///
+	/// # Failure Behavior and Persistence
+	/// What it learned is durable when it returns, or is learned again.
+	pub fn handle_event(&self, event: &Event) -> Result<Handling, ReplayEvent> {
+		self.hear(event).map_err(|_| ReplayEvent())
+	}
+
+	/// A peer is connected again. LDK goes on with what it has; what it has forgotten is handed to it.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn peer_connected(&self) -> Result<(), SpliceError> {
+		self.splices.look_at_all()
+	}
+
+	fn hear(&self, event: &Event) -> Result<Handling, SpliceError> {
+		match event {
+			Event::SpliceNegotiated { channel_id: id, .. }
+			| Event::ChannelReady { channel_id: id, .. }
+			| Event::ChannelClosed { channel_id: id, .. } => self.splices.look(&channel_id(id))?,
+			Event::SpliceNegotiationFailed { channel_id: id, reason, contribution, .. } => {
+				let contribution = contribution.as_ref().map(|failed| failed.contribution());
+				let material: Option<Material> = contribution.map(driver::material);
+				let reason = reason::of(reason);
+				self.splices.round_failed(&channel_id(id), &reason, material.as_ref())?;
+			},
+			Event::FundingTransactionReadyForSigning {
+				channel_id: id,
+				unsigned_transaction,
+				..
+			} => {
+				let may = self.splices.before_signing(&channel_id(id), unsigned_transaction)?;
+				return Ok(if may { Handling::GoOn } else { Handling::Stop });
+			},
+			Event::DiscardFunding { funding_info, .. } => {
+				self.splices.discarded(&inputs_of(funding_info))?;
+			},
+			_ => {},
+		}
+		Ok(Handling::GoOn)
+	}
+}
+
+/// The coins that a `DiscardFunding` is about. Ask [`Splices::discarded`] which of them are free.
+pub fn inputs_of(funding: &FundingInfo) -> Vec<bitcoin::OutPoint> {
+	match funding {
+		FundingInfo::Contribution { inputs, .. } => inputs.clone(),
+		FundingInfo::Tx { transaction } => {
+			transaction.input.iter().map(|input| input.previous_output).collect()
+		},
+		FundingInfo::OutPoint { .. } => Vec::new(),
+	}
+}
+
+impl Deref for SpliceKeeper {
+	type Target = Splices;
+
+	fn deref(&self) -> &Splices {
+		&self.splices
+	}
+}
+
+impl fmt::Debug for SpliceKeeper {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		self.splices.fmt(f)
+	}
+}

@@ -1,0 +1,93 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+//! The node below: what the keeper asks of it and hands to it.
+
+use bitcoin::{OutPoint, Transaction, TxOut, Txid};
+
+use crate::parts::{ChannelRef, Contribution, FeeBand};
+use crate::probe::{ChannelView, Coins};
+use crate::reason::FailureReason;
+
+/// A node with its wallet. For LDK that is `leyden_ldk::LdkDriver`.
+///
+/// No method is called twice at a time by one keeper.
+pub trait SpliceDriver: Send + Sync {
+	/// The channel as the node lists it; `None` if it has it no more.
+	fn view(&self, channel: &ChannelRef) -> Option<ChannelView>;
+
+	/// A contribution for all of `want`, over nothing that was contributed before; for a bump, over
+	/// what is negotiated.
+	///
+	/// # Errors
+	/// Whether it makes sense to try again.
+	fn build(
+		&self, channel: &ChannelRef, want: &Want<'_>, band: FeeBand,
+	) -> Result<Contribution, BuildError>;
+
+	/// Hands a contribution to the node. It keeps nothing on disk of it before it is signed.
+	///
+	/// # Errors
+	/// Why it was not taken.
+	fn submit(&self, channel: &ChannelRef, contribution: &Contribution) -> Result<(), SubmitError>;
+
+	/// Takes back what was handed in and is not signed yet.
+	///
+	/// # Errors
+	/// If it is too late, or there is nothing.
+	fn cancel(&self, channel: &ChannelRef) -> Result<(), NotCanceled>;
+
+	/// Whether these coins of the wallet can still be spent.
+	fn coins(&self, inputs: &[OutPoint]) -> Coins;
+
+	/// A transaction of the wallet or of the chain, if it can be looked up. It tells whether a new
+	/// funding is the splice; without it, a splice whose transaction was not known before it
+	/// locked ends as [`OutcomeUnknown`](FailureReason::OutcomeUnknown).
+	fn transaction(&self, txid: &Txid) -> Option<Transaction>;
+}
+
+/// What to build.
+#[derive(Clone, Copy, Debug)]
+pub enum Want<'a> {
+	/// A splice-in of this much.
+	In {
+		/// In satoshi.
+		amount_sat: u64,
+	},
+	/// A splice-out of these.
+	Out {
+		/// What is paid.
+		outputs: &'a [TxOut],
+	},
+	/// What is negotiated, at a higher fee.
+	Bump,
+}
+
+/// Why there is no contribution.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum BuildError {
+	/// There may be one later: the channel is busy, or is not ready.
+	NotNow {
+		/// What LDK says.
+		message: String,
+	},
+	/// There will be none.
+	Impossible(FailureReason),
+}
+
+/// Why a contribution was not taken.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SubmitError {
+	/// The node has one already.
+	AlreadyPending,
+	/// There is no such channel, or it cannot be used.
+	ChannelGone,
+	/// It was refused. No event follows.
+	Refused(FailureReason),
+}
+
+/// It is too late, or there was nothing to take back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NotCanceled;

@@ -1,0 +1,435 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+//! Doing what the law says.
+
+use leyden_store::KeyRange;
+
+use super::*;
+use crate::driver::{BuildError, SubmitError, Want};
+use crate::law::{decide, Decision, Trigger};
+use crate::probe::{Coins, NewFunding, Probe, Stage};
+use crate::records::PAST;
+use crate::splice::{SpliceState, What};
+
+/// Decisions about one splice before it has to wait for the next occasion.
+const MAX_DECISIONS: usize = 8;
+
+/// What comes after a decision.
+enum Next {
+	/// Nothing, for now.
+	Rest,
+	/// Look again.
+	Again(Trigger),
+	/// It is over: whoever waited for it has its turn.
+	Over,
+}
+
+impl Splices {
+	/// Decides about a splice, and acts, until there is nothing more to do.
+	pub(super) fn look_at(
+		&self, live: &mut Live, id: &SpliceId, mut trigger: Trigger,
+	) -> Result<(), SpliceError> {
+		for _ in 0..MAX_DECISIONS {
+			let Some(splice) = live.get(id).cloned() else { return Ok(()) };
+			let probe = self.probe(live, &splice);
+			let decision = decide(&probe, &splice, self.now(), &trigger);
+			let channel = splice.channel.channel_id;
+			match self.act(live, splice, &probe, decision)? {
+				Next::Rest => return Ok(()),
+				Next::Again(again) => trigger = again,
+				Next::Over => {
+					let next = live.of_channel(&channel).first().copied();
+					return next.map_or(Ok(()), |next| self.look_at(live, &next, Trigger::Look));
+				},
+			}
+		}
+		Ok(())
+	}
+
+	fn probe(&self, live: &Live, splice: &Splice) -> Probe {
+		let channel = self.driver.view(&splice.channel);
+		let inputs = splice.contribution.iter().flat_map(|c| c.material.inputs());
+		let inputs: Vec<OutPoint> = inputs.copied().collect();
+		let coins = if inputs.is_empty() { Coins::Unspent } else { self.driver.coins(&inputs) };
+		let new = channel.as_ref().map(|c| c.funding).filter(|new| *new != splice.anchor);
+		let new_funding = match new.map(|new| self.driver.transaction(&new.txid)) {
+			Some(Some(transaction)) => {
+				let bump = splice.bump.as_ref().map(|bump| &bump.contribution);
+				let current = splice.contribution.iter().chain(bump).map(|c| &c.material);
+				match current.chain(&splice.earlier).any(|m| m.is_in(&transaction)) {
+					true => NewFunding::IsTheSplice,
+					false => NewFunding::IsNot,
+				}
+			},
+			_ => NewFunding::Unknown,
+		};
+		let its_turn = live.of_channel(&splice.channel.channel_id).first() == Some(&splice.id);
+		Probe { channel, coins, new_funding, its_turn }
+	}
+
+	fn act(
+		&self, live: &mut Live, mut splice: Splice, probe: &Probe, decision: Decision,
+	) -> Result<Next, SpliceError> {
+		let now = self.now();
+		match decision {
+			Decision::Keep(stage) => self.keep(live, splice, stage).map(|()| Next::Rest),
+			Decision::Wait => {
+				self.defer(live, splice)?;
+				Ok(Next::Rest)
+			},
+			Decision::Submit { after } => {
+				if let Some(reason) = after {
+					splice.failures = splice.failures.saturating_add(1);
+					splice.step(now, What::RoundFailed(reason));
+					// Before it is handed over: a crash must not give it more attempts.
+					self.write(Batch::new(), &splice)?;
+				}
+				self.submit(live, splice)
+			},
+			Decision::Rebuild { after } => {
+				if let Some(reason) = after {
+					splice.failures = splice.failures.saturating_add(1);
+					splice.step(now, What::RoundFailed(reason));
+				}
+				self.rebuild(live, splice)
+			},
+			Decision::SubmitBump { after } => {
+				if let (Some(reason), Some(bump)) = (after, &mut splice.bump) {
+					bump.failures = bump.failures.saturating_add(1);
+					splice.step(now, What::RoundFailed(reason));
+					self.write(Batch::new(), &splice)?;
+				}
+				self.submit_bump(live, splice)
+			},
+			Decision::RebuildBump { after } => self.rebuild_bump(live, splice, after),
+			Decision::BumpDone(txid) => {
+				if let Some(bump) = splice.bump.take() {
+					splice.contribute(bump.contribution);
+					splice.band = bump.band;
+				}
+				splice.note_txid(txid);
+				splice.step(now, What::Negotiated(txid));
+				self.write(Batch::new(), &splice)?;
+				live.insert(splice);
+				Ok(Next::Again(Trigger::Look))
+			},
+			Decision::DropBump(reason) => self.drop_bump(live, splice, Some(reason)),
+			Decision::ForgetBump => self.drop_bump(live, splice, None),
+			Decision::Reanchor(anchor) => {
+				let listed = probe.channel.as_ref();
+				let listed = listed.is_some_and(|c| splice.newest(&c.rounds).is_some());
+				splice.anchor = anchor;
+				if !listed && splice.state != SpliceState::Tentative {
+					// What it had negotiated spends what is spent.
+					splice.state = SpliceState::Accepted;
+				}
+				splice.step(now, What::Reanchored(anchor));
+				self.write(Batch::new(), &splice)?;
+				live.insert(splice);
+				Ok(Next::Again(Trigger::Look))
+			},
+			Decision::Cancel(reason) => match self.driver.cancel(&splice.channel) {
+				Ok(()) => self.end(live, splice, SpliceState::Failed(reason), false),
+				// Signed, or about to be: then it runs.
+				Err(_) => Ok(Next::Rest),
+			},
+			Decision::Locked(txid) => {
+				splice.note_txid(txid);
+				splice.step(now, What::Locked(txid));
+				self.end(live, splice, SpliceState::Settled, false)
+			},
+			Decision::Fail { reason, keep_coins } => {
+				self.end(live, splice, SpliceState::Failed(reason), keep_coins)
+			},
+			Decision::Drop => {
+				self.forget(live, &splice)?;
+				Ok(Next::Over)
+			},
+		}
+	}
+
+	/// LDK has it.
+	fn keep(&self, live: &mut Live, mut splice: Splice, stage: Stage) -> Result<(), SpliceError> {
+		let now = self.now();
+		let before = splice.clone();
+		let bumping = splice.bump.is_some() && splice.state == SpliceState::Negotiated;
+		splice.begun |= !matches!(stage, Stage::Queued | Stage::BehindLock);
+		if let (true, Some(bump)) = (bumping, &mut splice.bump) {
+			bump.accepted |= !matches!(stage, Stage::Negotiated(_));
+		}
+		match stage {
+			Stage::Queued | Stage::BehindLock | Stage::Negotiating => {
+				if matches!(splice.state, SpliceState::Tentative | SpliceState::Deferred) {
+					splice.state = SpliceState::Accepted;
+				}
+				if !bumping && splice.state == SpliceState::Signing {
+					splice.state = SpliceState::Accepted;
+				}
+			},
+			Stage::Signing(txid) => {
+				if splice.note_txid(txid) {
+					splice.step(now, What::Signing(txid));
+				}
+				if !bumping {
+					splice.state = SpliceState::Signing;
+				}
+			},
+			Stage::Negotiated(txid) => {
+				if splice.note_txid(txid) || splice.state != SpliceState::Negotiated {
+					splice.step(now, What::Negotiated(txid));
+				}
+				splice.state = SpliceState::Negotiated;
+			},
+		}
+		let changed = Splice { begun: before.begun, ..splice.clone() } != before;
+		if changed {
+			self.write(Batch::new(), &splice)?;
+		}
+		live.insert(splice);
+		Ok(())
+	}
+
+	fn defer(&self, live: &mut Live, mut splice: Splice) -> Result<(), SpliceError> {
+		if splice.state != SpliceState::Deferred {
+			splice.state = SpliceState::Deferred;
+			self.write(Batch::new(), &splice)?;
+		}
+		live.insert(splice);
+		Ok(())
+	}
+
+	/// Hands the contribution in. What is on disk already says that it may have been.
+	fn submit(&self, live: &mut Live, mut splice: Splice) -> Result<Next, SpliceError> {
+		let Some(contribution) = &splice.contribution else { return Ok(Next::Rest) };
+		match self.driver.submit(&splice.channel, contribution) {
+			Ok(()) => {
+				splice.state = SpliceState::Accepted;
+				splice.begun = false;
+				splice.step(self.now(), What::HandedOver);
+				self.write(Batch::new(), &splice)?;
+				live.insert(splice);
+				Ok(Next::Rest)
+			},
+			// Somebody else's; this one comes when that is done.
+			Err(SubmitError::AlreadyPending | SubmitError::ChannelGone) => {
+				self.defer(live, splice)?;
+				Ok(Next::Rest)
+			},
+			Err(SubmitError::Refused(reason)) => {
+				// Refused where it was handed in: LDK sends no event for that.
+				live.insert(splice);
+				Ok(Next::Again(Trigger::Failed(reason)))
+			},
+		}
+	}
+
+	/// Builds it from what the user asked for, and hands it in.
+	fn rebuild(&self, live: &mut Live, mut splice: Splice) -> Result<Next, SpliceError> {
+		let built = self.driver.build(&splice.channel, &ask::want(&splice.kind), splice.band);
+		let contribution = match built {
+			Ok(contribution) => contribution,
+			Err(BuildError::Impossible(reason)) => {
+				return self.end(live, splice, SpliceState::Failed(reason), false);
+			},
+			Err(BuildError::NotNow { .. }) => {
+				// Without a contribution, it is built at the next occasion.
+				let mut batch = Batch::new();
+				let freed = self.coins.delete(&mut batch, &splice.id, &splice.inputs);
+				if let Some(old) = splice.contribution.take() {
+					splice.remember(old.material);
+				}
+				splice.inputs.clear();
+				splice.state = SpliceState::Deferred;
+				self.write(batch, &splice)?;
+				self.released(&splice.id, &freed);
+				live.insert(splice);
+				return Ok(Next::Rest);
+			},
+		};
+		match self.check_coins(&splice, &contribution) {
+			Ok(()) => {},
+			Err(SpliceError::Store(error)) => return Err(error.into()),
+			Err(_) => {
+				let reason = SpliceState::Failed(FailureReason::InputsSpent);
+				return self.end(live, splice, reason, false);
+			},
+		}
+		let mut batch = Batch::new();
+		let inputs = contribution.material.inputs().to_vec();
+		let gone: Vec<OutPoint> =
+			splice.inputs.iter().filter(|input| !inputs.contains(input)).copied().collect();
+		let freed = self.coins.delete(&mut batch, &splice.id, &gone);
+		self.coins.put(&mut batch, &splice.id, &inputs)?;
+		splice.inputs.clone_from(&inputs);
+		splice.contribute(contribution);
+		splice.step(self.now(), What::Rebuilt);
+		self.write(batch, &splice)?;
+		self.released(&splice.id, &freed);
+		self.reserved(&splice.id, &inputs);
+		self.submit(live, splice)
+	}
+
+	fn submit_bump(&self, live: &mut Live, mut splice: Splice) -> Result<Next, SpliceError> {
+		let Some(bump) = &splice.bump else { return Ok(Next::Rest) };
+		let submitted = self.driver.submit(&splice.channel, &bump.contribution);
+		splice.begun = false;
+		live.insert(splice);
+		match submitted {
+			Ok(()) | Err(SubmitError::AlreadyPending | SubmitError::ChannelGone) => Ok(Next::Rest),
+			Err(SubmitError::Refused(reason)) => Ok(Next::Again(Trigger::Failed(reason))),
+		}
+	}
+
+	fn rebuild_bump(
+		&self, live: &mut Live, mut splice: Splice, after: FailureReason,
+	) -> Result<Next, SpliceError> {
+		let Some(band) = splice.bump.as_ref().map(|bump| bump.band) else { return Ok(Next::Rest) };
+		let contribution = match self.driver.build(&splice.channel, &Want::Bump, band) {
+			Ok(contribution) => contribution,
+			Err(BuildError::Impossible(reason)) => {
+				return self.drop_bump(live, splice, Some(reason));
+			},
+			Err(BuildError::NotNow { .. }) => return Ok(Next::Rest),
+		};
+		if self.check_coins(&splice, &contribution).is_err() {
+			return self.drop_bump(live, splice, Some(FailureReason::InputsSpent));
+		}
+		let mut batch = Batch::new();
+		let inputs = contribution.material.inputs().to_vec();
+		self.coins.put(&mut batch, &splice.id, &inputs)?;
+		let new = inputs.iter().filter(|input| !splice.inputs.contains(input));
+		let new: Vec<OutPoint> = new.copied().collect();
+		splice.inputs.extend(&new);
+		if let Some(bump) = &mut splice.bump {
+			bump.failures = bump.failures.saturating_add(1);
+			bump.contribution = contribution;
+		}
+		splice.step(self.now(), What::RoundFailed(after));
+		self.write(batch, &splice)?;
+		self.reserved(&splice.id, &new);
+		self.submit_bump(live, splice)
+	}
+
+	/// The splice goes on with the fee it has.
+	fn drop_bump(
+		&self, live: &mut Live, mut splice: Splice, reason: Option<FailureReason>,
+	) -> Result<Next, SpliceError> {
+		let Some(bump) = splice.bump.take() else { return Ok(Next::Rest) };
+		let mine = |input: &OutPoint| {
+			let current = splice.contribution.iter().map(|c| &c.material);
+			current.chain(&splice.earlier).any(|m| m.inputs().contains(input))
+		};
+		let inputs = bump.contribution.material.inputs().iter();
+		let gone: Vec<OutPoint> = inputs.filter(|input| !mine(input)).copied().collect();
+		let mut batch = Batch::new();
+		let freed = self.coins.delete(&mut batch, &splice.id, &gone);
+		splice.inputs.retain(|input| !freed.contains(input));
+		let mut plan = None;
+		if let Some(reason) = reason {
+			splice.step(self.now(), What::BumpFailed(reason.clone()));
+			let failed = SpliceFailed {
+				id: splice.id,
+				channel: splice.channel,
+				kind: splice.kind.clone(),
+				bump_only: true,
+				reason,
+				attempts: bump.failures,
+				released: freed.clone(),
+			};
+			plan = Some((self.tell)(&failed));
+		}
+		batch.put(records::live_key(&splice.id), records::write(&splice)?);
+		let batch = Plan::of(batch);
+		match plan {
+			Some(plan) => {
+				batch.and(plan).commit(&*self.store).wait()?;
+			},
+			None => batch.run(&*self.store)?,
+		}
+		self.released(&splice.id, &freed);
+		live.insert(splice);
+		Ok(Next::Again(Trigger::Look))
+	}
+
+	/// One commit: the record is over, its coins are free, the user is told.
+	fn end(
+		&self, live: &mut Live, mut splice: Splice, state: SpliceState, keep_coins: bool,
+	) -> Result<Next, SpliceError> {
+		let id = splice.id;
+		let mut batch = Batch::new();
+		let freed = match keep_coins {
+			true => Vec::new(),
+			false => self.coins.delete(&mut batch, &id, &splice.inputs),
+		};
+		if let SpliceState::Failed(reason) = &state {
+			splice.step(self.now(), What::Failed(reason.clone()));
+		}
+		splice.state = state;
+		batch.delete(records::live_key(&id));
+		let slot = batch.append(PAST, b"", records::write(&splice)?);
+		let plan = Plan::new(batch, move |committed| committed.appended(slot));
+		let told = match &splice.state {
+			SpliceState::Failed(reason) => Some((self.tell)(&SpliceFailed {
+				id,
+				channel: splice.channel,
+				kind: splice.kind.clone(),
+				bump_only: false,
+				reason: reason.clone(),
+				attempts: splice.failures,
+				released: freed.clone(),
+			})),
+			_ => None,
+		};
+		let place = match told {
+			Some(told) => plan.and(told).commit(&*self.store).wait()?.0,
+			None => plan.commit(&*self.store).wait()?,
+		};
+		live.remove(&id);
+		self.released(&id, &freed);
+		if let Some(place) = place {
+			self.trim_past(place.number().get())?;
+		}
+		Ok(Next::Over)
+	}
+
+	/// Nothing is left of a splice that LDK never had.
+	pub(super) fn forget(&self, live: &mut Live, splice: &Splice) -> Result<(), SpliceError> {
+		let mut batch = Batch::new();
+		batch.delete(records::live_key(&splice.id));
+		let freed = self.coins.delete(&mut batch, &splice.id, &splice.inputs);
+		Plan::of(batch).run(&*self.store)?;
+		live.remove(&splice.id);
+		self.released(&splice.id, &freed);
+		Ok(())
+	}
+
+	fn trim_past(&self, newest: u64) -> Result<(), SpliceError> {
+		let Some(oldest) = newest.checked_sub(MAX_PAST) else { return Ok(()) };
+		let range = KeyRange::all(PAST).below(&(oldest + 1).to_be_bytes());
+		let mut batch = Batch::new();
+		for (key, _) in self.store.scan(range, 16).wait()?.records {
+			batch.delete(key);
+		}
+		if batch.is_empty() {
+			return Ok(());
+		}
+		Ok(Plan::of(batch).run(&*self.store)?)
+	}
+
+	pub(super) fn reserved(&self, id: &SpliceId, inputs: &[OutPoint]) {
+		self.coins.took(id, inputs);
+		if let (Some(reserver), false) = (&self.reserver, inputs.is_empty()) {
+			reserver.reserve(id, inputs);
+		}
+	}
+
+	pub(super) fn released(&self, id: &SpliceId, inputs: &[OutPoint]) {
+		self.coins.gave(inputs);
+		if let (Some(reserver), false) = (&self.reserver, inputs.is_empty()) {
+			reserver.release(id, inputs);
+		}
+	}
+}

@@ -1,0 +1,132 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+//! What is heard from LDK. Nothing is believed before LDK was looked at.
+
+use bitcoin::Transaction;
+
+use super::*;
+use crate::law::Trigger;
+use crate::parts::Material;
+use crate::splice::{SpliceState, What};
+
+impl Splices {
+	/// Something may have changed about a channel: it is ready, closed, has a new funding, a splice
+	/// of it is negotiated, its peer is back.
+	///
+	/// # Errors
+	/// The store's; call it again.
+	///
+	/// # Failure Behavior and Persistence
+	/// A crash in it is made good by the next look.
+	pub fn look(&self, channel: &ChannelId) -> Result<(), SpliceError> {
+		let mut live = self.live.lock();
+		for id in live.of_channel(channel) {
+			self.look_at(&mut live, &id, Trigger::Look)?;
+		}
+		Ok(())
+	}
+
+	/// LDK says that a round failed, with what we had put in, if it says so. If LDK shows that the
+	/// splice is there all the same, this is old news and nothing happens.
+	///
+	/// # Errors
+	/// As [`look`](Splices::look).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`look`](Splices::look): a failure that was not counted before a crash is counted when LDK
+	/// brings it again, or not at all.
+	pub fn round_failed(
+		&self, channel: &ChannelId, reason: &FailureReason, material: Option<&Material>,
+	) -> Result<(), SpliceError> {
+		let mut live = self.live.lock();
+		for id in live.of_channel(channel) {
+			let Some(splice) = live.get(&id) else { continue };
+			let bump = splice.bump.as_ref().map(|bump| &bump.contribution);
+			let current = splice.contribution.iter().chain(bump).map(|c| &c.material);
+			let meant = material.is_some_and(|m| !m.is_empty() && current.clone().any(|c| c == m));
+			let trigger = match meant {
+				true => Trigger::Failed(reason.clone()),
+				false => Trigger::Look,
+			};
+			self.look_at(&mut live, &id, trigger)?;
+		}
+		Ok(())
+	}
+
+	/// LDK asks for signatures. Writes the transaction's id down, so that the splice is known by it
+	/// whatever happens from now on.
+	///
+	/// Answers whether it may be signed: `false` if the caller was told that this splice never runs.
+	/// It was then taken back; do not sign it.
+	///
+	/// # Errors
+	/// The store's. Do not sign; LDK asks again.
+	///
+	/// # Failure Behavior and Persistence
+	/// After `Ok(true)` the id is durable.
+	pub fn before_signing(
+		&self, channel: &ChannelId, transaction: &Transaction,
+	) -> Result<bool, SpliceError> {
+		let mut live = self.live.lock();
+		for id in live.of_channel(channel) {
+			let Some(mut splice) = live.get(&id).cloned() else { continue };
+			let bump = splice.bump.as_ref().map(|bump| &bump.contribution);
+			let mut current = splice.contribution.iter().chain(bump);
+			if !current.any(|c| c.material.is_in(transaction)) {
+				continue;
+			}
+			if live.vetoed.contains(&id) {
+				let _ = self.driver.cancel(&splice.channel);
+				return Ok(false);
+			}
+			let txid = transaction.compute_txid();
+			if splice.note_txid(txid) {
+				splice.step(self.now(), What::Signing(txid));
+				if splice.state != SpliceState::Negotiated {
+					splice.state = SpliceState::Signing;
+				}
+				self.write(Batch::new(), &splice)?;
+				live.insert(splice);
+			}
+		}
+		Ok(true)
+	}
+
+	/// LDK says that these coins are not needed by a round any more. Answers those that the wallet
+	/// may spend: not those of a splice that goes on, which LDK will get again.
+	///
+	/// # Errors
+	/// The store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// When it returns, what it answers is no longer reserved, durably.
+	pub fn discarded(&self, inputs: &[OutPoint]) -> Result<Vec<OutPoint>, SpliceError> {
+		let live = self.live.lock();
+		let mut free = Vec::new();
+		let mut batch = Batch::new();
+		let mut freed = Vec::new();
+		for input in inputs {
+			match self.coins.holder(input) {
+				None => free.push(*input),
+				Some(id) if live.get(&id).is_some() => {},
+				// Of one whose record cannot be read: it may be going on.
+				Some(id) if self.damaged.iter().any(|d| d.id == Some(id)) => {},
+				Some(id) => {
+					self.coins.delete(&mut batch, &id, &[*input]);
+					freed.push((id, *input));
+					free.push(*input);
+				},
+			}
+		}
+		if !batch.is_empty() {
+			Plan::of(batch).run(&*self.store)?;
+		}
+		for (id, input) in freed {
+			self.released(&id, &[input]);
+		}
+		Ok(free)
+	}
+}

@@ -1,0 +1,181 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+//! Keeps splices: asks the law what is to be done, and does it.
+//!
+//! # What is promised
+//! A splice that [`splice_in`](Splices::splice_in) or [`splice_out`](Splices::splice_out) said `Ok`
+//! to is written down. It is handed to LDK again until it funds the channel, or until the user was
+//! told why it does not. One for which they said `Err` never runs.
+//!
+//! # The order of writes
+//! `Tentative` is durable before LDK sees a splice, `Accepted` after LDK took it and before the
+//! caller's `Ok`. A crash in between is settled by what LDK shows at the start: a tentative splice
+//! that LDK does not know is forgotten.
+//!
+//! # Locks
+//! One request or event at a time. The wallet is asked for coins under that lock, so it must not
+//! call the keeper; [`Splices::reservations`] is safe.
+
+mod act;
+mod ask;
+mod hear;
+mod load;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::OutPoint;
+use leyden_id::ChannelId;
+use leyden_store::{Batch, Clock, Plan, Store, Timestamp};
+use parking_lot::Mutex;
+
+use crate::coins::{InputReserver, Reservations};
+use crate::driver::SpliceDriver;
+use crate::parts::{ChannelRef, SpliceId, SpliceKind};
+use crate::reason::FailureReason;
+use crate::records;
+use crate::splice::Splice;
+use crate::SpliceError;
+
+pub use ask::{DUST_SAT, MAX_OUTPUTS, MAX_SAT};
+pub use load::Damaged;
+
+/// Splices that may be going on at a time, of all channels.
+pub const MAX_LIVE: usize = 1024;
+/// Splices that are over and still listed.
+pub const MAX_PAST: u64 = 1000;
+/// How long a splice may wait to be signed, unless [`SpliceOptions`] say otherwise: two weeks.
+pub const DEFAULT_MAX_AGE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// How splices are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct SpliceOptions {
+	/// How long a splice may wait to be signed. A peer that is away uses up nothing but this.
+	pub max_age: Duration,
+}
+
+impl Default for SpliceOptions {
+	fn default() -> Self {
+		Self { max_age: DEFAULT_MAX_AGE }
+	}
+}
+
+/// What the user is told when a splice, or its higher fee, came to nothing. Told once, in one commit
+/// with the end of the record.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SpliceFailed {
+	/// Which splice.
+	pub id: SpliceId,
+	/// Which channel.
+	pub channel: ChannelRef,
+	/// What the user had asked for.
+	pub kind: SpliceKind,
+	/// Whether it is only the higher fee that failed, and the splice goes on.
+	pub bump_only: bool,
+	/// Why.
+	pub reason: FailureReason,
+	/// Rounds that failed, this one included if it counts.
+	pub attempts: u32,
+	/// The wallet's coins that are free again.
+	pub released: Vec<OutPoint>,
+}
+
+/// Makes a plan of what tells the user. It becomes part of the commit that ends the record.
+pub type Tell = Box<dyn Fn(&SpliceFailed) -> Plan<()> + Send + Sync>;
+
+/// See the [module documentation](self).
+pub struct Splices {
+	store: Arc<dyn Store>,
+	clock: Arc<dyn Clock>,
+	driver: Box<dyn SpliceDriver>,
+	tell: Tell,
+	options: SpliceOptions,
+	reserver: Option<Box<dyn InputReserver>>,
+	coins: Reservations,
+	live: Mutex<Live>,
+	damaged: Vec<Damaged>,
+}
+
+/// What is going on. Ordered by when it was asked for.
+#[derive(Default)]
+struct Live {
+	splices: BTreeMap<(Timestamp, SpliceId), Splice>,
+	order: BTreeMap<SpliceId, Timestamp>,
+	/// Splices that must not be signed: the caller was told `Err`.
+	vetoed: Vec<SpliceId>,
+}
+
+impl Live {
+	fn get(&self, id: &SpliceId) -> Option<&Splice> {
+		self.splices.get(&(*self.order.get(id)?, *id))
+	}
+
+	fn insert(&mut self, splice: Splice) {
+		self.order.insert(splice.id, splice.asked_at);
+		self.splices.insert((splice.asked_at, splice.id), splice);
+	}
+
+	fn remove(&mut self, id: &SpliceId) {
+		if let Some(at) = self.order.remove(id) {
+			self.splices.remove(&(at, *id));
+		}
+		self.vetoed.retain(|vetoed| vetoed != id);
+	}
+
+	fn of_channel(&self, channel: &ChannelId) -> Vec<SpliceId> {
+		let of = |splice: &&Splice| splice.channel.channel_id == *channel;
+		self.splices.values().filter(of).map(|splice| splice.id).collect()
+	}
+}
+
+impl Splices {
+	/// Every splice that is going on, the oldest first.
+	pub fn splices(&self) -> Vec<Splice> {
+		self.live.lock().splices.values().cloned().collect()
+	}
+
+	/// A splice that is going on.
+	pub fn splice(&self, id: &SpliceId) -> Option<Splice> {
+		self.live.lock().get(id).cloned()
+	}
+
+	/// The newest splices that are over, the newest first. At most [`MAX_PAST`] are kept.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn past(&self, limit: usize) -> Result<Vec<Splice>, SpliceError> {
+		Ok(load::past(&*self.store, limit)?)
+	}
+
+	/// Records that could not be read. Each stays as it is, keeps its coins reserved, and its splice
+	/// is left alone.
+	pub fn damaged(&self) -> &[Damaged] {
+		&self.damaged
+	}
+
+	/// The coins that are reserved. The wallet leaves them out of what it spends.
+	pub fn reservations(&self) -> &Reservations {
+		&self.coins
+	}
+
+	/// Writes a splice as it is now, with whatever else is in `batch`.
+	fn write(&self, mut batch: Batch, splice: &Splice) -> Result<(), SpliceError> {
+		batch.put(records::live_key(&splice.id), records::write(splice)?);
+		Ok(Plan::of(batch).run(&*self.store)?)
+	}
+
+	fn now(&self) -> Timestamp {
+		self.clock.now()
+	}
+}
+
+impl fmt::Debug for Splices {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		write!(f, "Splices ({} going on)", self.live.lock().splices.len())
+	}
+}

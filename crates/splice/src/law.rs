@@ -1,0 +1,256 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+//! The law: what becomes of a splice, given what LDK shows of its channel.
+//!
+//! One pure function decides at the start, after a failure, after a lock, when a peer is back:
+//! whatever happened, LDK is looked at first, and what it shows counts for more than what somebody
+//! said. So the order of events does no harm, and an old event that LDK brings again says nothing.
+//!
+//! The rows have the numbers of the table in `docs/splices.md`.
+
+use bitcoin::{OutPoint, Txid};
+use leyden_store::Timestamp;
+
+use crate::parts::SpliceKind;
+use crate::probe::{ChannelView, Coins, NewFunding, Probe, Stage};
+use crate::reason::{FailureReason, Remedy};
+use crate::splice::{Bump, Splice, SpliceState};
+
+/// Rounds that may fail before a splice is given up.
+pub const MAX_FAILURES: u32 = 3;
+
+/// Why a splice is looked at.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Trigger {
+	/// The start, a reconnected peer, a new block, or anything else.
+	Look,
+	/// LDK says that a round failed, or has refused one.
+	Failed(FailureReason),
+}
+
+/// What is to be done with a splice.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Decision {
+	/// Nothing: LDK has it, in this stage.
+	Keep(Stage),
+	/// Nothing now: an earlier splice of the channel goes first.
+	Wait,
+	/// Hand the contribution to LDK.
+	Submit {
+		/// Whether a failure is to be counted first, and of what.
+		after: Option<FailureReason>,
+	},
+	/// Build the contribution from what the user asked for, and hand it to LDK.
+	Rebuild {
+		/// Whether a failure is to be counted first, and of what.
+		after: Option<FailureReason>,
+	},
+	/// Hand the contribution with the higher fee to LDK.
+	SubmitBump {
+		/// Whether a failure is to be counted first, and of what.
+		after: Option<FailureReason>,
+	},
+	/// Build the contribution with the higher fee anew, and hand it to LDK.
+	RebuildBump {
+		/// What is to be counted first.
+		after: FailureReason,
+	},
+	/// The higher fee is negotiated.
+	BumpDone(Txid),
+	/// Forget the higher fee, and tell the user. The splice goes on.
+	DropBump(FailureReason),
+	/// Forget the higher fee: LDK never had it, and the user was never told that it would run.
+	ForgetBump,
+	/// The channel has another funding: go on from there, and decide again.
+	Reanchor(OutPoint),
+	/// Take it back from LDK; then it has failed.
+	Cancel(FailureReason),
+	/// It funds the channel.
+	Locked(Txid),
+	/// It is over.
+	Fail {
+		/// Why.
+		reason: FailureReason,
+		/// Whether its coins stay reserved, since its transaction may still be confirmed.
+		keep_coins: bool,
+	},
+	/// Forget it: LDK never had it, and the user was never told that it would run.
+	Drop,
+}
+
+/// Decides. Pure, and total: there is an answer to every probe and every splice that is not over.
+pub fn decide(probe: &Probe, splice: &Splice, now: Timestamp, trigger: &Trigger) -> Decision {
+	let Some(channel) = &probe.channel else {
+		// Rows 1 and 2.
+		let keep_coins = !splice.txids.is_empty();
+		return fail(FailureReason::ChannelClosed, keep_coins);
+	};
+	if channel.funding != splice.anchor {
+		return decide_new_funding(probe, channel, splice);
+	}
+	let Some((round, part)) = splice.newest(&channel.rounds) else {
+		return decide_absent(probe, channel, splice, now, trigger);
+	};
+	match round.stage {
+		// Row 3.
+		stage if stage.txid().is_none() && channel.closing => {
+			give_up(splice, FailureReason::ChannelClosing)
+		},
+		// Row 8. A round of the bump, too.
+		Stage::Negotiating => match splice.canceling && !is_bump_of_negotiated(splice) {
+			true => Decision::Cancel(FailureReason::LocallyCanceled),
+			false => Decision::Keep(round.stage),
+		},
+		Stage::Queued | Stage::BehindLock => {
+			let bumps = is_bump_of_negotiated(splice);
+			if splice.canceling && !bumps {
+				Decision::Cancel(FailureReason::LocallyCanceled)
+			} else if now >= splice.expires_at && !bumps {
+				Decision::Cancel(FailureReason::TooOld)
+			} else {
+				Decision::Keep(round.stage)
+			}
+		},
+		Stage::Signing(_) if splice.canceling && !is_bump_of_negotiated(splice) => {
+			Decision::Cancel(FailureReason::LocallyCanceled)
+		},
+		// Rows 9 and 10.
+		// Of a bump, too: what is not signed by both may still fail.
+		Stage::Signing(_) => Decision::Keep(round.stage),
+		Stage::Negotiated(txid) => match &splice.bump {
+			Some(bump) if part.sat_per_kw >= bump.contribution.sat_per_kw => {
+				Decision::BumpDone(txid)
+			},
+			Some(bump) => decide_bump(channel, bump, now, splice, trigger),
+			None => Decision::Keep(round.stage),
+		},
+	}
+}
+
+/// Rows 4 to 7: the channel has another funding than the splice was to spend.
+fn decide_new_funding(probe: &Probe, channel: &ChannelView, splice: &Splice) -> Decision {
+	let txid = channel.funding.txid;
+	if splice.txids.contains(&txid) {
+		return Decision::Locked(txid);
+	}
+	if splice.newest(&channel.rounds).is_some() {
+		return Decision::Reanchor(channel.funding);
+	}
+	if splice.contribution.is_none() {
+		// LDK never had it.
+		return Decision::Reanchor(channel.funding);
+	}
+	match probe.new_funding {
+		NewFunding::IsTheSplice => Decision::Locked(txid),
+		NewFunding::IsNot => Decision::Reanchor(channel.funding),
+		NewFunding::Unknown => fail(FailureReason::OutcomeUnknown, !splice.txids.is_empty()),
+	}
+}
+
+/// Rows 3 and 11 to 14: LDK shows nothing of it.
+fn decide_absent(
+	probe: &Probe, channel: &ChannelView, splice: &Splice, now: Timestamp, trigger: &Trigger,
+) -> Decision {
+	if splice.state == SpliceState::Tentative {
+		return Decision::Drop;
+	}
+	if splice.bump.is_some() {
+		return Decision::DropBump(FailureReason::NothingToBump);
+	}
+	if splice.state == SpliceState::Negotiated {
+		// It was broadcast and may be confirmed. Nothing that LDK does leads here.
+		return fail(FailureReason::OutcomeUnknown, true);
+	}
+	if channel.closing {
+		return fail(FailureReason::ChannelClosing, false);
+	}
+	if splice.canceling {
+		return fail(FailureReason::LocallyCanceled, false);
+	}
+	if now >= splice.expires_at {
+		return fail(FailureReason::TooOld, false);
+	}
+	if let Trigger::Failed(reason) = trigger {
+		let counted = (counts(reason) || splice.begun).then(|| reason.clone());
+		if splice.failures + u32::from(counted.is_some()) >= MAX_FAILURES && counted.is_some() {
+			return fail(reason.clone(), false);
+		}
+		match reason.remedy() {
+			Remedy::GiveUp => return fail(reason.clone(), false),
+			Remedy::Rebuild => return Decision::Rebuild { after: counted },
+			Remedy::Resubmit => return submit(probe, splice, counted),
+		}
+	}
+	if !probe.its_turn {
+		return Decision::Wait;
+	}
+	submit(probe, splice, None)
+}
+
+/// Row 12: the same again, if its coins are there.
+fn submit(probe: &Probe, splice: &Splice, after: Option<FailureReason>) -> Decision {
+	match (&splice.contribution, probe.coins, &splice.kind) {
+		(None, ..) | (_, Coins::Spent, SpliceKind::In { .. }) => Decision::Rebuild { after },
+		(_, Coins::Spent, SpliceKind::Out { .. }) => fail(FailureReason::InputsSpent, false),
+		_ => Decision::Submit { after },
+	}
+}
+
+/// Row 10: a cheaper round of ours is there, and a higher fee is wanted.
+fn decide_bump(
+	channel: &ChannelView, bump: &Bump, now: Timestamp, splice: &Splice, trigger: &Trigger,
+) -> Decision {
+	if !bump.accepted && *trigger == Trigger::Look {
+		// The node died while it was handed over: the caller was told nothing.
+		return Decision::ForgetBump;
+	}
+	if channel.decided {
+		return Decision::DropBump(FailureReason::CannotInitiateRbf);
+	}
+	if channel.closing {
+		return Decision::DropBump(FailureReason::ChannelClosing);
+	}
+	if splice.canceling {
+		return Decision::DropBump(FailureReason::LocallyCanceled);
+	}
+	if now >= splice.expires_at {
+		return Decision::DropBump(FailureReason::TooOld);
+	}
+	let Trigger::Failed(reason) = trigger else {
+		return Decision::SubmitBump { after: None };
+	};
+	let counted = (counts(reason) || splice.begun).then(|| reason.clone());
+	if counted.is_some() && bump.failures + 1 >= MAX_FAILURES {
+		return Decision::DropBump(reason.clone());
+	}
+	match reason.remedy() {
+		Remedy::GiveUp => Decision::DropBump(reason.clone()),
+		Remedy::Rebuild => Decision::RebuildBump { after: reason.clone() },
+		Remedy::Resubmit => Decision::SubmitBump { after: counted },
+	}
+}
+
+/// Whether the volatile round that LDK shows is that of a higher fee: what is negotiated stays.
+fn is_bump_of_negotiated(splice: &Splice) -> bool {
+	splice.bump.is_some() && splice.state == SpliceState::Negotiated
+}
+
+/// In a closing channel: the splice, or only its bump.
+fn give_up(splice: &Splice, reason: FailureReason) -> Decision {
+	match is_bump_of_negotiated(splice) {
+		true => Decision::DropBump(reason),
+		false => fail(reason, false),
+	}
+}
+
+/// Whether the budget counts it even if nothing of it was seen to begin.
+fn counts(reason: &FailureReason) -> bool {
+	reason.remedy() != Remedy::Resubmit
+}
+
+fn fail(reason: FailureReason, keep_coins: bool) -> Decision {
+	Decision::Fail { reason, keep_coins }
+}

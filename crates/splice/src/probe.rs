@@ -1,0 +1,101 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! What LDK shows of a channel, as far as the law needs it.
+
+use bitcoin::{OutPoint, Txid};
+
+use crate::parts::Material;
+
+/// A channel as LDK lists it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ChannelView {
+	/// What it is funded by now.
+	pub funding: OutPoint,
+	/// Whether a close was begun.
+	pub closing: bool,
+	/// The rounds of the splice that is pending, oldest first.
+	pub rounds: Vec<Round>,
+	/// Whether one of them is confirmed, or the peer has locked one: no more can be begun.
+	pub decided: bool,
+}
+
+/// A round of negotiation.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Round {
+	/// What we put in; `None` in a round of the peer's alone.
+	pub ours: Option<OurPart>,
+	/// How far it is.
+	pub stage: Stage,
+}
+
+/// What we put into a round.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OurPart {
+	/// What it is.
+	pub material: Material,
+	/// What it pays, in satoshi per 1000 weight units.
+	pub sat_per_kw: u64,
+}
+
+/// How far a round is. Only the last two survive a restart.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Stage {
+	/// Waits for the channel to become quiet, or for the peer to be there.
+	Queued,
+	/// Waits for an earlier splice to lock.
+	BehindLock,
+	/// The peer has been told.
+	Negotiating,
+	/// The transaction is complete, and not signed by both.
+	Signing(Txid),
+	/// Signed by both, and broadcast.
+	Negotiated(Txid),
+}
+
+impl Stage {
+	/// The transaction, if there is one.
+	pub fn txid(self) -> Option<Txid> {
+		match self {
+			Self::Signing(txid) | Self::Negotiated(txid) => Some(txid),
+			_ => None,
+		}
+	}
+}
+
+/// What is known of the coins that a contribution spends.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Coins {
+	/// They are there.
+	Unspent,
+	/// At least one is not.
+	Spent,
+}
+
+/// What is known of the transaction that funds the channel now, if it is not the one that the
+/// splice was to spend.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum NewFunding {
+	/// The splice is in it.
+	IsTheSplice,
+	/// The splice is not in it.
+	IsNot,
+	/// The transaction cannot be looked at.
+	Unknown,
+}
+
+/// Everything that is decided by.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Probe {
+	/// The channel; `None` if LDK has it no more.
+	pub channel: Option<ChannelView>,
+	/// The coins of the contribution.
+	pub coins: Coins,
+	/// The new funding, if there is one.
+	pub new_funding: NewFunding,
+	/// Whether no earlier splice of this channel is still going on.
+	pub its_turn: bool,
+}
