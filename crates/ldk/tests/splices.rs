@@ -9,7 +9,7 @@
 
 mod splice_rig;
 
-use leyden_splice::SpliceState;
+use leyden_splice::{FailureReason, SpliceState};
 use splice_rig::{Rig, Setup, CHANNEL_SAT};
 
 /// What this is all about: LDK alone keeps nothing of it, and says nothing.
@@ -67,4 +67,160 @@ fn a_splice_in_survives_a_restart_with_the_peer_away() {
 	rig.assert_locked(&id, was);
 	let value = rig.value_sat(rig.a);
 	assert!((CHANNEL_SAT + 50_000..CHANNEL_SAT + 50_010).contains(&value), "{value}");
+}
+
+#[test]
+fn a_fee_bump_survives_a_restart_with_the_peer_away() {
+	let mut rig = Rig::new();
+	let was = rig.funding();
+	let (id, output) = rig.splice_out(50_000).unwrap();
+	rig.net.settle();
+	assert_eq!(rig.state(&id), Some(SpliceState::Negotiated));
+	let first = rig.keeper(|keeper| keeper.splice(&id)).unwrap().txids().to_vec();
+	rig.net.persist_manager(rig.a);
+	rig.disconnect();
+	rig.bump(&id, 1_000).unwrap();
+	rig.restart();
+	let splice = rig.keeper(|keeper| keeper.splice(&id)).unwrap();
+	assert_eq!(splice.bump_sat_per_kw(), Some(1_000));
+	rig.connect();
+	let splice = rig.keeper(|keeper| keeper.splice(&id)).unwrap();
+	assert_eq!((splice.txids().len(), splice.bump_sat_per_kw()), (2, None), "{splice:?}");
+	assert_eq!(splice.txids()[0], first[0], "it is one splice, with two transactions");
+	rig.lock();
+	rig.assert_locked(&id, was);
+	assert_eq!(rig.funding().txid, splice.txids()[1]);
+	assert_eq!(rig.paid(&output), 1);
+}
+
+/// LDK keeps a round that waits for signatures, if the manager was written; if not, it is lost and
+/// handed in again. Either way it happens once.
+#[test]
+fn a_restart_while_it_waits_for_signatures() {
+	for written in [true, false] {
+		let mut rig = Rig::new();
+		let was = rig.funding();
+		rig.net.cut_before(rig.a, "UpdateHTLCs");
+		let (id, output) = rig.splice_out(50_000).unwrap();
+		rig.net.settle();
+		assert!(rig.net.was_cut());
+		assert_eq!(rig.state(&id), Some(SpliceState::Signing));
+		if written {
+			rig.net.persist_manager(rig.a);
+		}
+		rig.restart();
+		let expected = if written { SpliceState::Signing } else { SpliceState::Accepted };
+		assert_eq!(rig.state(&id), Some(expected));
+		rig.connect();
+		rig.lock();
+		rig.assert_locked(&id, was);
+		assert_eq!(rig.paid(&output), 1);
+	}
+}
+
+/// Wherever the connection breaks, LDK or the keeper goes on when it is back.
+#[test]
+fn the_connection_breaks_in_the_middle() {
+	let says = |a: bool, message: &'static str| (a, message);
+	for (by_a, message) in [
+		says(true, "SendStfu"),
+		says(false, "SendStfu"),
+		says(true, "SendSpliceInit"),
+		says(false, "SendSpliceAck"),
+		says(true, "SendTxAddInput"),
+		says(true, "SendTxAddOutput"),
+		says(false, "SendTxComplete"),
+		says(true, "SendTxComplete"),
+		says(true, "UpdateHTLCs"),
+		says(false, "UpdateHTLCs"),
+		says(false, "SendTxSignatures"),
+		says(true, "SendTxSignatures"),
+		says(true, "SendSpliceLocked"),
+		says(false, "SendSpliceLocked"),
+	] {
+		let mut rig = Rig::new();
+		let was = rig.funding();
+		let from = if by_a { rig.a } else { rig.b };
+		rig.net.cut_before(from, message);
+		let (id, output) = rig.splice_out(50_000).unwrap();
+		rig.net.settle();
+		rig.connect();
+		rig.lock();
+		rig.connect();
+		rig.lock();
+		assert!(rig.net.was_cut(), "{message} was never said");
+		rig.assert_locked(&id, was);
+		assert_eq!(rig.paid(&output), 1, "{message}");
+		let splice = rig.keeper(|keeper| keeper.past(1)).unwrap().remove(0);
+		assert!(splice.failures() <= 1, "{message}: {splice:?}");
+	}
+}
+
+/// The second waits for the first to lock, and then runs on the new funding.
+#[test]
+fn two_splices_one_after_the_other() {
+	let mut rig = Rig::new();
+	let was = rig.funding();
+	let (first, paid_first) = rig.splice_out(50_000).unwrap();
+	let (second, paid_second) = rig.splice_out(60_000).unwrap();
+	let third = rig.splice_in(70_000).unwrap();
+	assert_eq!(rig.state(&second), Some(SpliceState::Deferred));
+	rig.net.settle();
+	assert_eq!(rig.state(&first), Some(SpliceState::Negotiated));
+	assert_eq!(rig.state(&second), Some(SpliceState::Deferred));
+	rig.net.persist_manager(rig.a);
+	rig.restart();
+	rig.connect();
+	rig.lock();
+	assert_eq!(rig.ended(&first), Some(SpliceState::Settled));
+	let between = rig.funding();
+	assert_ne!(between, was);
+	rig.lock();
+	assert_eq!(rig.ended(&second), Some(SpliceState::Settled));
+	rig.lock();
+	rig.assert_locked(&third, between);
+	assert_eq!((rig.paid(&paid_first), rig.paid(&paid_second)), (1, 1));
+}
+
+#[test]
+fn a_peer_that_is_away_over_ten_restarts_uses_nothing_up() {
+	let mut rig = Rig::new();
+	let was = rig.funding();
+	rig.disconnect();
+	let (id, output) = rig.splice_out(50_000).unwrap();
+	for restart in 0..10 {
+		// Of managers that knew it, LDK brings a failure; of others, nothing.
+		if restart % 2 == 0 {
+			rig.net.persist_manager(rig.a);
+		}
+		rig.restart();
+		let splice = rig.keeper(|keeper| keeper.splice(&id)).unwrap();
+		assert_eq!((splice.state(), splice.failures()), (&SpliceState::Accepted, 0));
+	}
+	rig.connect();
+	rig.lock();
+	rig.assert_locked(&id, was);
+	assert_eq!(rig.paid(&output), 1);
+}
+
+#[test]
+fn an_age_limit_ends_it() {
+	let mut rig = Rig::new();
+	rig.disconnect();
+	let id = rig.splice_in(50_000).unwrap();
+	rig.pass(leyden_splice::DEFAULT_MAX_AGE);
+	rig.keeper(|keeper| keeper.look_at_all()).unwrap();
+	rig.net.settle();
+	assert_eq!(rig.ended(&id), Some(SpliceState::Failed(FailureReason::TooOld)));
+	let failed = rig.failed();
+	assert_eq!(failed.len(), 1, "told once: {failed:?}");
+	assert_eq!((failed[0].id, &failed[0].reason), (id, &FailureReason::TooOld));
+	assert!(!failed[0].released.is_empty());
+	assert!(rig.keeper(|keeper| keeper.reservations().all()).is_empty());
+	// It does not come back, and is not told again.
+	let was = rig.funding();
+	rig.restart();
+	rig.connect();
+	rig.lock();
+	assert_eq!((rig.funding(), rig.failed().len()), (was, 1));
 }

@@ -100,7 +100,8 @@ impl Reservations {
 		Ok(())
 	}
 
-	/// Ends a reservation of [`reserve`](Reservations::reserve). What is not reserved under `id` stays.
+	/// Ends a reservation of [`reserve`](Reservations::reserve). What is not reserved under `id`
+	/// stays.
 	///
 	/// # Errors
 	/// The store's.

@@ -178,7 +178,7 @@ fn decide_absent(
 		if splice.failures + u32::from(counted.is_some()) >= MAX_FAILURES && counted.is_some() {
 			return fail(reason.clone(), false);
 		}
-		match reason.remedy() {
+		match remedy(splice, reason) {
 			Remedy::GiveUp => return fail(reason.clone(), false),
 			Remedy::Rebuild => return Decision::Rebuild { after: counted },
 			Remedy::Resubmit => return submit(probe, splice, counted),
@@ -226,7 +226,7 @@ fn decide_bump(
 	if counted.is_some() && bump.failures + 1 >= MAX_FAILURES {
 		return Decision::DropBump(reason.clone());
 	}
-	match reason.remedy() {
+	match remedy(splice, reason) {
 		Remedy::GiveUp => Decision::DropBump(reason.clone()),
 		Remedy::Rebuild => Decision::RebuildBump { after: reason.clone() },
 		Remedy::Resubmit => Decision::SubmitBump { after: counted },
@@ -243,6 +243,16 @@ fn give_up(splice: &Splice, reason: FailureReason) -> Decision {
 	match is_bump_of_negotiated(splice) {
 		true => Decision::DropBump(reason),
 		false => fail(reason, false),
+	}
+}
+
+/// A peer that lost its half of a complete transaction, by a disconnect or a restart, aborts it
+/// when it is back, as LDK does. It had agreed to everything, so that is no refusal; if it is one
+/// after all, the budget ends it.
+fn remedy(splice: &Splice, reason: &FailureReason) -> Remedy {
+	match reason {
+		FailureReason::CounterpartyAborted { .. } if splice.signing => Remedy::Resubmit,
+		reason => reason.remedy(),
 	}
 }
 

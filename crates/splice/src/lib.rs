@@ -11,8 +11,8 @@
 //! until it funds the channel, or is given up for a reason that the user is told.
 //!
 //! # What is promised
-//! - After `Ok`, a splice ends in one of two ways: it funds the channel, or the user is told why not,
-//!   once. After `Err` it never runs.
+//! - After `Ok`, a splice ends in one of two ways: it funds the channel, or the user is told why
+//!   not, once. After `Err` it never runs.
 //! - No withdrawal is made twice, and no amount is doubled by being built anew.
 //! - Coins are reserved as long as a splice may need them, and no longer.
 //!

@@ -130,8 +130,8 @@ impl Material {
 		self.inputs.is_empty() && self.outputs.is_empty()
 	}
 
-	/// Whether a transaction has all of it. A cooperative close, which spends the same channel, does
-	/// not; neither does anything if there is nothing to look for.
+	/// Whether a transaction has all of it. A cooperative close, which spends the same channel,
+	/// does not; neither does anything if there is nothing to look for.
 	pub fn is_in(&self, transaction: &bitcoin::Transaction) -> bool {
 		let spends = |o: &OutPoint| transaction.input.iter().any(|i| i.previous_output == *o);
 		let mut outputs: Vec<&TxOut> = transaction.output.iter().collect();

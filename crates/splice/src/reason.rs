@@ -73,7 +73,8 @@ pub enum Remedy {
 }
 
 impl FailureReason {
-	/// What may be done about it. For LDK's reasons, `GiveUp` is where LDK's `is_retriable` says no.
+	/// What may be done about it. For LDK's reasons, `GiveUp` is where LDK's `is_retriable` says
+	/// no.
 	pub fn remedy(&self) -> Remedy {
 		match self {
 			Self::Unknown | Self::PeerDisconnected => Remedy::Resubmit,

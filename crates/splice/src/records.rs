@@ -52,6 +52,7 @@ struct SpliceV1 {
 	inputs: Vec<OutPointV1>,
 	failures: u32,
 	canceling: bool,
+	number: u64,
 	asked_at: Timestamp,
 	expires_at: Timestamp,
 	steps: Vec<StepV1>,
@@ -180,6 +181,7 @@ impl From<&Splice> for SpliceV1 {
 			inputs: s.inputs.iter().map(out_point).collect(),
 			failures: s.failures,
 			canceling: s.canceling,
+			number: s.number,
 			asked_at: s.asked_at,
 			expires_at: s.expires_at,
 			steps: s.steps.iter().map(|step| StepV1(step.at, what(&step.what))).collect(),
@@ -216,10 +218,12 @@ impl SpliceV1 {
 			inputs: self.inputs.into_iter().map(OutPoint::from).collect(),
 			failures: self.failures,
 			canceling: self.canceling,
+			number: self.number,
 			asked_at: self.asked_at,
 			expires_at: self.expires_at,
 			steps: self.steps.into_iter().map(Step::from).collect(),
 			begun: false,
+			signing: false,
 		})
 	}
 }
@@ -434,6 +438,7 @@ mod tests {
 			inputs: vec![coin(3)],
 			failures: 2,
 			canceling: true,
+			number: 3,
 			asked_at: Timestamp(10),
 			expires_at: Timestamp(20),
 			steps: vec![
@@ -441,6 +446,7 @@ mod tests {
 				Step { at: Timestamp(11), what: What::Locked(coin(6).txid) },
 			],
 			begun: false,
+			signing: false,
 		};
 		let value = write(&splice).unwrap();
 		assert_eq!((value.record_type, value.schema), (RecordType(0x0301), 1));
@@ -483,6 +489,7 @@ mod tests {
 			&coin_bytes(3),
 			&[0, 0, 0, 2],
 			&[1],
+			&number(3),
 			&number(10),
 			&number(20),
 			&number(2),

@@ -33,11 +33,15 @@ pub struct Splice {
 	pub(crate) inputs: Vec<OutPoint>,
 	pub(crate) failures: u32,
 	pub(crate) canceling: bool,
+	/// Its place among those that are going on. Clocks jump, and two may be asked for at once.
+	pub(crate) number: u64,
 	pub(crate) asked_at: Timestamp,
 	pub(crate) expires_at: Timestamp,
 	pub(crate) steps: Vec<Step>,
 	/// Whether a round of it was seen to leave the queue in this life. Not written down.
 	pub(crate) begun: bool,
+	/// Whether that round got as far as waiting for signatures. Not written down.
+	pub(crate) signing: bool,
 }
 
 /// How far a splice is.
@@ -161,6 +165,11 @@ impl Splice {
 	/// Its own transactions, oldest first.
 	pub fn txids(&self) -> &[Txid] {
 		&self.txids
+	}
+
+	/// What is handed to LDK, in LDK's encoding; `None` while it waits for its turn.
+	pub fn contribution_bytes(&self) -> Option<&[u8]> {
+		self.contribution.as_ref().map(|contribution| contribution.bytes.as_slice())
 	}
 
 	/// The wallet's coins that are reserved for it.

@@ -86,6 +86,29 @@ impl Wallet {
 		self.sign(tx)
 	}
 
+	/// A signed transaction that spends these coins to the wallet itself, held or not.
+	///
+	/// # Panics
+	///
+	/// When one is not the wallet's, or they do not pay the fee.
+	pub fn spend(&self, coins: &[OutPoint]) -> Transaction {
+		let value = |coin: &OutPoint| self.output(coin).expect("a coin").value;
+		let found: Amount = coins.iter().map(value).sum();
+		let input = |previous_output: &OutPoint| TxIn {
+			previous_output: *previous_output,
+			script_sig: ScriptBuf::new(),
+			sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+			witness: Witness::new(),
+		};
+		let value = found - Amount::from_sat(FEE_SATS);
+		self.sign(Transaction {
+			version: Version::TWO,
+			lock_time: LockTime::ZERO,
+			input: coins.iter().map(input).collect(),
+			output: vec![TxOut { value, script_pubkey: self.script() }],
+		})
+	}
+
 	/// Signs every input that is this wallet's and leaves the others alone.
 	pub fn sign(&self, mut tx: Transaction) -> Transaction {
 		let (script, pubkey) = (self.script(), self.key.public_key(&self.secp));

@@ -25,8 +25,8 @@ use super::reason;
 
 /// What the driver asks the wallet and the chain.
 pub trait SpliceWallet: Send + Sync {
-	/// Whether this coin of the wallet can be spent: it is confirmed, or the wallet's own change, and
-	/// nothing spends it.
+	/// Whether this coin of the wallet can be spent: it is confirmed, or the wallet's own change,
+	/// and nothing spends it.
 	fn is_unspent(&self, coin: &OutPoint) -> bool;
 
 	/// A transaction, if the wallet or the chain source has it. Without one, a splice whose

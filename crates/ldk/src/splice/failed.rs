@@ -37,7 +37,8 @@ pub enum UserEvent {
 	SpliceFailed(Box<SpliceFailed>),
 }
 
-/// What is in the payload of a delivery of the stream of user events, if splices are kept there too.
+/// What is in the payload of a delivery of the stream of user events, if splices are kept there
+/// too.
 ///
 /// # Errors
 /// As [`decode_event`].
@@ -52,8 +53,8 @@ pub fn decode_user_event(payload: &[u8]) -> Result<UserEvent, UnreadableEvent> {
 
 /// Tells of a failure by an entry of `log`, in whatever commit its plan is part of.
 pub(super) fn teller(log: EventLog) -> Tell {
-	// The commit that ends the record tells, so each call is another event; the ids must differ, and
-	// need not be the same ever again.
+	// The commit that ends the record tells, so each call is another event; the ids must differ,
+	// and need not be the same ever again.
 	let life = RandomState::new().build_hasher().finish();
 	let told = AtomicU64::new(0);
 	Box::new(move |failed| {

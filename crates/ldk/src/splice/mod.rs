@@ -98,8 +98,8 @@ impl SpliceKeeper {
 		self.splices.start()
 	}
 
-	/// Hears an event. Call it first thing in the event handler, for every event: it looks at the few
-	/// that are about splices, and only looks.
+	/// Hears an event. Call it first thing in the event handler, for every event: it looks at the
+	/// few that are about splices, and only looks.
 	///
 	/// # Errors
 	/// `ReplayEvent` if the store failed: give that to LDK, which brings the event again.
@@ -110,7 +110,8 @@ impl SpliceKeeper {
 		self.hear(event).map_err(|_| ReplayEvent())
 	}
 
-	/// A peer is connected again. LDK goes on with what it has; what it has forgotten is handed to it.
+	/// A peer is connected again. LDK goes on with what it has; what it has forgotten is handed to
+	/// it.
 	///
 	/// # Errors
 	/// The store's.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut};
 use leyden_ldk::{channel_ref, SpliceKeeper};
 use leyden_splice::{ChannelRef, FeeBand, SpliceError, SpliceFailed, SpliceId, SpliceState};
-use leyden_store::{ManualClock, MemoryMedium, MemoryStore, Namespace, Store};
+use leyden_store::{Batch, Key, ManualClock, MemoryMedium, MemoryStore, Namespace, Store};
 use leyden_testkit::parts::FEE_SAT_PER_KW;
 use leyden_testkit::{
 	Bare, Guard, GuardFactory, Idx, LdkNet, LeydenGuard, MemKv, NodeConfig, Wiring,
@@ -40,19 +40,21 @@ pub struct Rig {
 #[derive(Clone)]
 pub struct Setup {
 	pub config: NodeConfig,
+	/// Node b's, if it is another.
+	pub peer: Option<NodeConfig>,
 	/// Whether node a keeps splices.
 	pub leyden: bool,
 }
 
 impl Default for Setup {
 	fn default() -> Self {
-		Self { config: NodeConfig::anchors(), leyden: true }
+		Self { config: NodeConfig::anchors(), peer: None, leyden: true }
 	}
 }
 
 impl Rig {
-	/// A channel of [`CHANNEL_SAT`], funded by a, with a third of it at b, and a manager on disk that
-	/// knows it.
+	/// A channel of [`CHANNEL_SAT`], funded by a, with a third of it at b, and a manager on disk
+	/// that knows it.
 	pub fn new() -> Self {
 		Self::with(Setup::default())
 	}
@@ -87,7 +89,7 @@ impl Rig {
 		};
 		let mut net = LdkNet::new(7);
 		let a = net.add_node_with(setup.config.clone(), Arc::new(MemKv::new()), guards);
-		let b = net.add_node(setup.config);
+		let b = net.add_node(setup.peer.unwrap_or(setup.config));
 		net.connect(a, b);
 		let channel = net.open_channel_pushing(a, b, CHANNEL_SAT, 300_000_000);
 		net.persist_manager(a);
@@ -224,6 +226,19 @@ impl Rig {
 		let confirmed = self.net.chain.coins_of(&output.script_pubkey).len();
 		let pending = self.net.chain.mempool();
 		confirmed + pending.iter().flat_map(|tx| &tx.output).filter(|o| *o == output).count()
+	}
+
+	/// Changes the contribution in a record so that LDK cannot read it; the record itself is sound.
+	pub fn spoil_contribution(&self, record: &Key) {
+		let store = MemoryStore::open(&self.medium, Namespace::default()).unwrap();
+		let mut value = store.get(record).wait().unwrap().unwrap().value;
+		let encoded =
+			self.keeper(|keeper| keeper.splices())[0].contribution_bytes().unwrap().to_vec();
+		let at = value.body.windows(encoded.len()).position(|w| w == encoded).unwrap();
+		value.body[at] ^= 0xff;
+		let mut batch = Batch::new();
+		batch.put(record.clone(), value);
+		store.commit(batch).wait().unwrap();
 	}
 
 	pub fn pass(&self, time: Duration) {

@@ -66,7 +66,8 @@ impl Splices {
 			},
 			_ => NewFunding::Unknown,
 		};
-		let its_turn = live.of_channel(&splice.channel.channel_id).first() == Some(&splice.id);
+		let first = live.of_channel(&splice.channel.channel_id).first() == Some(&splice.id);
+		let its_turn = first && !channel.as_ref().is_some_and(|view| live.has_stranger(view));
 		Probe { channel, coins, new_funding, its_turn }
 	}
 
@@ -157,6 +158,7 @@ impl Splices {
 		let before = splice.clone();
 		let bumping = splice.bump.is_some() && splice.state == SpliceState::Negotiated;
 		splice.begun |= !matches!(stage, Stage::Queued | Stage::BehindLock);
+		splice.signing |= matches!(stage, Stage::Signing(_));
 		if let (true, Some(bump)) = (bumping, &mut splice.bump) {
 			bump.accepted |= !matches!(stage, Stage::Negotiated(_));
 		}
@@ -184,7 +186,8 @@ impl Splices {
 				splice.state = SpliceState::Negotiated;
 			},
 		}
-		let changed = Splice { begun: before.begun, ..splice.clone() } != before;
+		let Splice { begun, signing, .. } = before;
+		let changed = Splice { begun, signing, ..splice.clone() } != before;
 		if changed {
 			self.write(Batch::new(), &splice)?;
 		}
@@ -207,7 +210,7 @@ impl Splices {
 		match self.driver.submit(&splice.channel, contribution) {
 			Ok(()) => {
 				splice.state = SpliceState::Accepted;
-				splice.begun = false;
+				(splice.begun, splice.signing) = (false, false);
 				splice.step(self.now(), What::HandedOver);
 				self.write(Batch::new(), &splice)?;
 				live.insert(splice);
@@ -275,7 +278,7 @@ impl Splices {
 	fn submit_bump(&self, live: &mut Live, mut splice: Splice) -> Result<Next, SpliceError> {
 		let Some(bump) = &splice.bump else { return Ok(Next::Rest) };
 		let submitted = self.driver.submit(&splice.channel, &bump.contribution);
-		splice.begun = false;
+		(splice.begun, splice.signing) = (false, false);
 		live.insert(splice);
 		match submitted {
 			Ok(()) | Err(SubmitError::AlreadyPending | SubmitError::ChannelGone) => Ok(Next::Rest),

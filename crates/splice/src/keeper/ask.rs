@@ -33,8 +33,8 @@ impl Splices {
 	/// error the splice never runs.
 	///
 	/// # Failure Behavior and Persistence
-	/// After `Ok` it is carried through restarts until it funds the channel, or the user is told that
-	/// it failed. A crash before that leaves it, if LDK had it signed, or nothing.
+	/// After `Ok` it is carried through restarts until it funds the channel, or the user is told
+	/// that it failed. A crash before that leaves it, if LDK had it signed, or nothing.
 	pub fn splice_in(
 		&self, channel: ChannelRef, amount_sat: u64, band: FeeBand,
 	) -> Result<SpliceId, SpliceError> {
@@ -45,8 +45,8 @@ impl Splices {
 	/// Pays `outputs` from a channel.
 	///
 	/// # Errors
-	/// As [`splice_in`](Splices::splice_in); [`SpliceError::ScriptInUse`] if a splice of the channel
-	/// that is going on pays to one of the scripts, since LDK could not tell the two apart.
+	/// As [`splice_in`](Splices::splice_in); [`SpliceError::ScriptInUse`] if a splice of the
+	/// channel that is going on pays to one of the scripts, since LDK could not tell the two apart.
 	///
 	/// # Failure Behavior and Persistence
 	/// As [`splice_in`](Splices::splice_in).
@@ -113,8 +113,8 @@ impl Splices {
 	/// [`SpliceError::NoSuchSplice`], [`SpliceError::TooLate`]; the store's.
 	///
 	/// # Failure Behavior and Persistence
-	/// When it returns, the splice is over. The wish is written down first: a crash on the way leaves
-	/// a splice that is canceled at the next start, if it is not signed by then.
+	/// When it returns, the splice is over. The wish is written down first: a crash on the way
+	/// leaves a splice that is canceled at the next start, if it is not signed by then.
 	pub fn cancel(&self, id: &SpliceId) -> Result<(), SpliceError> {
 		let mut live = self.live.lock();
 		self.look_at(&mut live, id, Trigger::Look)?;
@@ -164,14 +164,16 @@ impl Splices {
 			inputs: Vec::new(),
 			failures: 0,
 			canceling: false,
+			number: live.next_number(),
 			asked_at: now,
 			expires_at: now.after(self.options.max_age),
 			steps: Vec::new(),
 			begun: false,
+			signing: false,
 		};
 		splice.step(now, What::Asked);
 		let id = splice.id;
-		if !ahead.is_empty() {
+		if !ahead.is_empty() || live.has_stranger(&view) {
 			let mut batch = Batch::new();
 			batch.expect(records::live_key(&id), Expectation::Absent);
 			self.write(batch, &splice)?;
@@ -206,8 +208,8 @@ impl Splices {
 		splice.state = SpliceState::Accepted;
 		splice.step(self.now(), What::HandedOver);
 		if let Err(error) = self.write(Batch::new(), &splice) {
-			// The caller hears an error, so it must not run: taken back, and if that is too late, it
-			// is not signed.
+			// The caller hears an error, so it must not run: taken back, and if that is too late,
+			// it is not signed.
 			if self.driver.cancel(&splice.channel).is_err() {
 				live.vetoed.push(id);
 			}

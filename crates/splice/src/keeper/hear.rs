@@ -36,8 +36,8 @@ impl Splices {
 	/// As [`look`](Splices::look).
 	///
 	/// # Failure Behavior and Persistence
-	/// As [`look`](Splices::look): a failure that was not counted before a crash is counted when LDK
-	/// brings it again, or not at all.
+	/// As [`look`](Splices::look): a failure that was not counted before a crash is counted when
+	/// LDK brings it again, or not at all.
 	pub fn round_failed(
 		&self, channel: &ChannelId, reason: &FailureReason, material: Option<&Material>,
 	) -> Result<(), SpliceError> {
@@ -59,8 +59,8 @@ impl Splices {
 	/// LDK asks for signatures. Writes the transaction's id down, so that the splice is known by it
 	/// whatever happens from now on.
 	///
-	/// Answers whether it may be signed: `false` if the caller was told that this splice never runs.
-	/// It was then taken back; do not sign it.
+	/// Answers whether it may be signed: `false` if the caller was told that this splice never
+	/// runs. It was then taken back; do not sign it.
 	///
 	/// # Errors
 	/// The store's. Do not sign; LDK asks again.
@@ -83,14 +83,15 @@ impl Splices {
 				return Ok(false);
 			}
 			let txid = transaction.compute_txid();
+			splice.signing = true;
 			if splice.note_txid(txid) {
 				splice.step(self.now(), What::Signing(txid));
 				if splice.state != SpliceState::Negotiated {
 					splice.state = SpliceState::Signing;
 				}
 				self.write(Batch::new(), &splice)?;
-				live.insert(splice);
 			}
+			live.insert(splice);
 		}
 		Ok(true)
 	}

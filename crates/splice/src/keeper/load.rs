@@ -24,8 +24,8 @@ pub struct Damaged {
 }
 
 impl Splices {
-	/// Reads the splices that are going on, and reserves their coins. Nothing is handed to LDK before
-	/// [`start`](Splices::start).
+	/// Reads the splices that are going on, and reserves their coins. Nothing is handed to LDK
+	/// before [`start`](Splices::start).
 	///
 	/// `tell` makes the entry of the event log with which the user is told that a splice failed.
 	///
@@ -53,8 +53,8 @@ impl Splices {
 		self
 	}
 
-	/// Looks at every splice, and hands to LDK what LDK has forgotten. Call it once, when the node is
-	/// loaded and has handled the events that LDK brought again, before peers connect. Later or
+	/// Looks at every splice, and hands to LDK what LDK has forgotten. Call it once, when the node
+	/// is loaded and has handled the events that LDK brought again, before peers connect. Later or
 	/// earlier does no harm: everything that is heard of LDK is checked against what LDK shows.
 	///
 	/// # Errors

@@ -37,6 +37,7 @@ use parking_lot::Mutex;
 use crate::coins::{InputReserver, Reservations};
 use crate::driver::SpliceDriver;
 use crate::parts::{ChannelRef, SpliceId, SpliceKind};
+use crate::probe::ChannelView;
 use crate::reason::FailureReason;
 use crate::records;
 use crate::splice::Splice;
@@ -65,8 +66,8 @@ impl Default for SpliceOptions {
 	}
 }
 
-/// What the user is told when a splice, or its higher fee, came to nothing. Told once, in one commit
-/// with the end of the record.
+/// What the user is told when a splice, or its higher fee, came to nothing. Told once, in one
+/// commit with the end of the record.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SpliceFailed {
 	/// Which splice.
@@ -101,30 +102,42 @@ pub struct Splices {
 	damaged: Vec<Damaged>,
 }
 
-/// What is going on. Ordered by when it was asked for.
+/// What is going on, in the order in which it was asked for.
 #[derive(Default)]
 struct Live {
-	splices: BTreeMap<(Timestamp, SpliceId), Splice>,
-	order: BTreeMap<SpliceId, Timestamp>,
+	splices: BTreeMap<u64, Splice>,
+	numbers: BTreeMap<SpliceId, u64>,
 	/// Splices that must not be signed: the caller was told `Err`.
 	vetoed: Vec<SpliceId>,
 }
 
 impl Live {
 	fn get(&self, id: &SpliceId) -> Option<&Splice> {
-		self.splices.get(&(*self.order.get(id)?, *id))
+		self.splices.get(self.numbers.get(id)?)
 	}
 
 	fn insert(&mut self, splice: Splice) {
-		self.order.insert(splice.id, splice.asked_at);
-		self.splices.insert((splice.asked_at, splice.id), splice);
+		self.numbers.insert(splice.id, splice.number);
+		self.splices.insert(splice.number, splice);
 	}
 
 	fn remove(&mut self, id: &SpliceId) {
-		if let Some(at) = self.order.remove(id) {
-			self.splices.remove(&(at, *id));
+		if let Some(number) = self.numbers.remove(id) {
+			self.splices.remove(&number);
 		}
 		self.vetoed.retain(|vetoed| vetoed != id);
+	}
+
+	/// Whether LDK has a round of ours of which there is no record: it was handed in by somebody
+	/// else, or its record is damaged. Another contribution would replace it.
+	fn has_stranger(&self, view: &ChannelView) -> bool {
+		let parts = view.rounds.iter().filter_map(|round| round.ours.as_ref());
+		let mut parts = parts.filter(|part| !part.material.is_empty());
+		parts.any(|part| !self.splices.values().any(|splice| splice.is_ours(part)))
+	}
+
+	fn next_number(&self) -> u64 {
+		self.splices.last_key_value().map_or(1, |(last, _)| last.saturating_add(1))
 	}
 
 	fn of_channel(&self, channel: &ChannelId) -> Vec<SpliceId> {
@@ -152,8 +165,8 @@ impl Splices {
 		Ok(load::past(&*self.store, limit)?)
 	}
 
-	/// Records that could not be read. Each stays as it is, keeps its coins reserved, and its splice
-	/// is left alone.
+	/// Records that could not be read. Each stays as it is, keeps its coins reserved, and its
+	/// splice is left alone.
 	pub fn damaged(&self) -> &[Damaged] {
 		&self.damaged
 	}

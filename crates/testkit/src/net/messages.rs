@@ -16,6 +16,10 @@ impl LdkNet {
 		for message in messages {
 			let Some(to) = target(&message).and_then(|id| self.find(&id)) else { continue };
 			let heard = self.connected(from, to) && self.takes_part(to);
+			if heard && self.is_cut(from, &message) {
+				self.disconnect(from, to);
+				continue;
+			}
 			// A sender that has died meanwhile says nothing more.
 			if heard && self.is_running(from) {
 				self.deliver(from, to, message);
@@ -23,6 +27,24 @@ impl LdkNet {
 			}
 		}
 		delivered
+	}
+
+	/// The next time that `from` wants to say `message` (a variant of LDK's `MessageSendEvent`), it
+	/// is lost, and so is the connection to whom it was for.
+	pub fn cut_before(&mut self, from: Idx, message: &str) {
+		self.cut = Some((from, message.to_owned()));
+	}
+
+	/// Whether what was to be cut was cut.
+	pub fn was_cut(&self) -> bool {
+		self.cut.is_none()
+	}
+
+	fn is_cut(&mut self, from: Idx, message: &MessageSendEvent) -> bool {
+		let meant = |(node, name): &(Idx, String)| {
+			*node == from && format!("{message:?}").starts_with(name.as_str())
+		};
+		self.cut.take_if(|cut| meant(cut)).is_some()
 	}
 
 	fn deliver(&mut self, from: Idx, to: Idx, message: MessageSendEvent) {

@@ -37,6 +37,7 @@ pub struct LdkNet {
 	links: BTreeSet<(Idx, Idx)>,
 	sent: Vec<Sent>,
 	complaints: Vec<String>,
+	cut: Option<(Idx, String)>,
 }
 
 /// What is left of a node while it does not run.
@@ -64,6 +65,7 @@ impl LdkNet {
 			links: BTreeSet::new(),
 			sent: Vec::new(),
 			complaints: Vec::new(),
+			cut: None,
 		}
 	}
 

@@ -6,6 +6,7 @@ use bitcoin::hashes::{sha256, Hash};
 use bitcoin::secp256k1::Secp256k1;
 use bitcoin::{Amount, BlockHash, TxOut};
 use lightning::chain::Listen;
+use lightning::ln::channelmanager::TrustedChannelFeatures;
 use lightning::sign::{KeysManager, OutputSpender, SpendableOutputDescriptor};
 
 use crate::chain::SimChain;
@@ -62,12 +63,14 @@ impl NodeCore {
 		match event {
 			Event::OpenChannelRequest { temporary_channel_id, counterparty_node_id, .. } => {
 				let user_id = user_channel_id(&temporary_channel_id.0);
-				let _ = self.manager.accept_inbound_channel(
-					&temporary_channel_id,
-					&counterparty_node_id,
-					user_id,
-					None,
-				);
+				let (id, peer) = (&temporary_channel_id, &counterparty_node_id);
+				let _ = if self.config.zero_conf {
+					let features = TrustedChannelFeatures::ZeroConf;
+					let accept = NetManager::accept_inbound_channel_from_trusted_peer;
+					accept(&self.manager, id, peer, user_id, features, None)
+				} else {
+					self.manager.accept_inbound_channel(id, peer, user_id, None)
+				};
 			},
 			Event::FundingGenerationReady {
 				temporary_channel_id,

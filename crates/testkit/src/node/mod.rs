@@ -34,6 +34,8 @@ pub struct NodeConfig {
 	pub sweep: bool,
 	/// Whether LDK's log is kept; see [`Node::log`].
 	pub keep_log: bool,
+	/// Whether inbound channels may be used before they are confirmed.
+	pub zero_conf: bool,
 	/// Paid to its wallet by the chain, in ten coins.
 	pub funds_sats: u64,
 }
@@ -59,6 +61,7 @@ impl NodeConfig {
 			deferred: false,
 			sweep: true,
 			keep_log: false,
+			zero_conf: false,
 			funds_sats: 1_000_000_000,
 		}
 	}
@@ -69,6 +72,12 @@ impl NodeConfig {
 		let handshake = &mut config.user_config.channel_handshake_config;
 		handshake.negotiate_anchors_zero_fee_htlc_tx = false;
 		config
+	}
+
+	/// The same for a node that trusts its peers to confirm what they fund.
+	pub fn zero_conf(mut self) -> Self {
+		self.zero_conf = true;
+		self
 	}
 
 	/// The same with a deferred chain monitor.

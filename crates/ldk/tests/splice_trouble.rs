@@ -1,0 +1,314 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+//! Splices that meet trouble, on real nodes: what is tried again, what is not, what the user hears.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod splice_rig;
+
+use leyden_ldk::channel_ref;
+use leyden_splice::{FailureReason, FeeBand, SpliceError, SpliceKind, SpliceState, What};
+use leyden_store::{Key, Namespace, Table};
+use leyden_testkit::NodeConfig;
+use splice_rig::{Rig, Setup, BAND, CHANNEL_SAT};
+
+fn out_of(rig: &mut Rig, sat: u64, band: FeeBand) -> Result<leyden_splice::SpliceId, SpliceError> {
+	let (channel, output) = (rig.channel_ref(), rig.output(sat));
+	rig.keeper(|keeper| keeper.splice_out(channel, vec![output], band))
+}
+
+#[test]
+fn coins_that_were_spent_elsewhere_are_replaced_and_nothing_is_doubled() {
+	let mut rig = Rig::new();
+	let was = rig.funding();
+	rig.disconnect();
+	let id = rig.splice_in(50_000).unwrap();
+	let before = rig.keeper(|keeper| keeper.splice(&id)).unwrap().inputs().to_vec();
+	// Somebody spends them behind the wallet's back, while the node is down.
+	let spend = rig.net.node(rig.a).wallet().spend(&before);
+	rig.net.mine_txs(vec![spend]);
+	rig.restart();
+	let splice = rig.keeper(|keeper| keeper.splice(&id)).unwrap();
+	assert!(!splice.inputs().iter().any(|input| before.contains(input)), "{splice:?}");
+	assert_eq!(splice.failures(), 0);
+	let reserved = rig.keeper(|keeper| keeper.reservations().all());
+	assert_eq!(reserved.len(), splice.inputs().len(), "the old ones are not held");
+	rig.connect();
+	rig.lock();
+	rig.assert_locked(&id, was);
+	let value = rig.value_sat(rig.a);
+	assert!((CHANNEL_SAT + 50_000..CHANNEL_SAT + 50_010).contains(&value), "once: {value}");
+	let steps = rig.keeper(|keeper| keeper.past(1)).unwrap()[0].steps().to_vec();
+	assert_eq!(steps.iter().filter(|step| step.what == What::Rebuilt).count(), 1);
+}
+
+/// What LDK refuses when it is handed in again, LDK sends no event for.
+#[test]
+fn a_stale_contribution_is_built_anew_once() {
+	let mut rig = Rig::new();
+	let was = rig.funding();
+	rig.disconnect();
+	let id = rig.splice_in(50_000).unwrap();
+	// A version of LDK that this one cannot read wrote it.
+	let record = Key::new(Table::new("splices"), *id.as_bytes());
+	rig.spoil_contribution(&record);
+	rig.restart();
+	let splice = rig.keeper(|keeper| keeper.splice(&id)).unwrap();
+	assert_eq!((splice.state(), splice.failures()), (&SpliceState::Accepted, 1), "{splice:?}");
+	rig.connect();
+	rig.lock();
+	rig.assert_locked(&id, was);
+	let value = rig.value_sat(rig.a);
+	assert!((CHANNEL_SAT + 50_000..CHANNEL_SAT + 50_010).contains(&value), "once: {value}");
+}
+
+#[test]
+fn the_channel_is_closed_meanwhile() {
+	let mut rig = Rig::new();
+	rig.disconnect();
+	let id = rig.splice_in(50_000).unwrap();
+	rig.net.force_close(rig.a, rig.channel);
+	rig.net.settle();
+	assert_eq!(rig.ended(&id), Some(SpliceState::Failed(FailureReason::ChannelClosed)));
+	let failed = rig.failed();
+	assert_eq!(failed.len(), 1, "{failed:?}");
+	assert!(matches!(failed[0].kind, SpliceKind::In { amount_sat: 50_000 }));
+	assert!(!failed[0].released.is_empty());
+	rig.net.persist_manager(rig.a);
+	rig.restart();
+	assert_eq!(rig.failed().len(), 1, "told once");
+}
+
+/// A splice that is broadcast when the channel closes may still be confirmed: its coins stay
+/// reserved until LDK says that they are not needed.
+#[test]
+fn the_channel_is_closed_while_a_splice_is_unconfirmed() {
+	let mut rig = Rig::new();
+	let id = rig.splice_in(50_000).unwrap();
+	rig.net.settle();
+	assert_eq!(rig.state(&id), Some(SpliceState::Negotiated));
+	rig.net.chain.clear_mempool();
+	rig.disconnect();
+	rig.net.force_close(rig.a, rig.channel);
+	rig.net.settle();
+	assert_eq!(rig.ended(&id), Some(SpliceState::Failed(FailureReason::ChannelClosed)));
+	let failed = rig.failed();
+	assert!(failed.len() == 1 && failed[0].released.is_empty(), "{failed:?}");
+	let reserved = || rig.guard().splices().reservations().all().len();
+	assert!(reserved() > 0);
+	rig.net.mine(20);
+	assert_eq!(rig.guard().splices().reservations().all().len(), 0, "DiscardFunding freed them");
+}
+
+#[test]
+fn the_peer_refuses() {
+	let mut peer = NodeConfig::anchors();
+	peer.user_config.reject_inbound_splices = true;
+	let mut rig = Rig::with(Setup { peer: Some(peer), ..Setup::default() });
+	let was = rig.funding();
+	let asked = rig.splice_in(50_000);
+	rig.net.settle();
+	// LDK may know beforehand, or hear it from the peer.
+	match asked {
+		Err(error) => assert!(matches!(error, SpliceError::Refused(_)), "{error}"),
+		Ok(id) => {
+			let ended = rig.ended(&id);
+			assert!(matches!(ended, Some(SpliceState::Failed(_))), "{ended:?}");
+			assert_eq!(rig.failed().len(), 1);
+		},
+	}
+	rig.lock();
+	assert_eq!(rig.funding(), was);
+	assert!(rig.keeper(|keeper| keeper.splices().is_empty()));
+	assert!(rig.keeper(|keeper| keeper.reservations().all().is_empty()));
+}
+
+/// Both sides splice, the peer first. LDK merges or queues ours, and may raise its fee rate: it is
+/// found by what it brings, not by equality.
+#[test]
+fn the_peer_splices_first() {
+	let mut rig = Rig::new();
+	rig.disconnect();
+	let (id, output) = rig.splice_out(50_000).unwrap();
+	rig.net.splice_out(rig.b, rig.channel, 40_000);
+	rig.restart();
+	rig.connect();
+	let splice = rig.keeper(|keeper| keeper.splice(&id));
+	assert!(splice.is_some_and(|splice| splice.failures() == 0));
+	for _ in 0..3 {
+		rig.lock();
+		rig.connect();
+	}
+	assert_eq!(rig.ended(&id), Some(SpliceState::Settled));
+	assert_eq!(rig.paid(&output), 1);
+	let value = rig.value_sat(rig.a);
+	assert!(value < CHANNEL_SAT - 90_000, "both are paid: {value}");
+}
+
+/// Ours is queued while the peer's is negotiated: LDK must pay more to replace it.
+#[test]
+fn ldk_raises_the_fee_rate() {
+	let mut rig = Rig::new();
+	rig.net.splice_out(rig.b, rig.channel, 40_000);
+	assert_eq!(rig.net.chain.mempool().len(), 1);
+	rig.disconnect();
+	let (id, output) = rig.splice_out(50_000).unwrap();
+	rig.net.persist_manager(rig.a);
+	let asked = rig.keeper(|keeper| keeper.splice(&id)).unwrap();
+	rig.connect();
+	let splice = rig.keeper(|keeper| keeper.splice(&id)).unwrap();
+	assert_eq!(splice.state(), &SpliceState::Negotiated, "{asked:?} {splice:?}");
+	for _ in 0..3 {
+		rig.lock();
+	}
+	assert_eq!(rig.ended(&id), Some(SpliceState::Settled));
+	assert_eq!(rig.paid(&output), 1);
+}
+
+#[test]
+fn a_channel_that_locks_unconfirmed() {
+	let config = NodeConfig::anchors().zero_conf();
+	let mut rig = Rig::with(Setup { config, ..Setup::default() });
+	let was = rig.funding();
+	rig.disconnect();
+	let (id, output) = rig.splice_out(50_000).unwrap();
+	rig.restart();
+	rig.connect();
+	assert_eq!(rig.paid(&output), 1);
+	if rig.ended(&id).is_none() {
+		rig.lock();
+	}
+	rig.assert_locked(&id, was);
+	// LDK broadcasts it again and again; nothing is handed in again.
+	rig.net.persist_manager(rig.a);
+	rig.restart();
+	rig.connect();
+	rig.lock();
+	assert_eq!(rig.paid(&output), 1);
+}
+
+#[test]
+fn one_confirmation_and_a_reorganization() {
+	let mut rig = Rig::new();
+	let was = rig.funding();
+	let (id, output) = rig.splice_out(50_000).unwrap();
+	rig.net.settle();
+	rig.net.mine(1);
+	rig.net.persist_manager(rig.a);
+	rig.net.reorg(1);
+	assert_eq!(rig.state(&id), Some(SpliceState::Negotiated));
+	rig.restart();
+	rig.connect();
+	rig.lock();
+	rig.assert_locked(&id, was);
+	assert_eq!(rig.paid(&output), 1);
+}
+
+#[test]
+fn canceled_by_the_user() {
+	let mut rig = Rig::new();
+	let was = rig.funding();
+	rig.disconnect();
+	let id = rig.splice_in(50_000).unwrap();
+	rig.keeper(|keeper| keeper.cancel(&id)).unwrap();
+	rig.net.settle();
+	assert_eq!(rig.ended(&id), Some(SpliceState::Failed(FailureReason::LocallyCanceled)));
+	assert_eq!(rig.failed().len(), 1);
+	assert!(matches!(
+		rig.keeper(|keeper| keeper.cancel(&id)),
+		Err(SpliceError::NoSuchSplice { .. })
+	));
+	rig.restart();
+	rig.connect();
+	rig.lock();
+	assert_eq!((rig.funding(), rig.failed().len()), (was, 1));
+	// One that is negotiated is not canceled.
+	let id = rig.splice_in(50_000).unwrap();
+	rig.net.settle();
+	let late = rig.keeper(|keeper| keeper.cancel(&id));
+	assert!(matches!(late, Err(SpliceError::TooLate { .. })), "{late:?}");
+	rig.lock();
+	assert_eq!(rig.ended(&id), Some(SpliceState::Settled));
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_is_written() {
+	let mut rig = Rig::new();
+	let writes = rig.medium.size_bytes();
+	let refused = |rig: &mut Rig, sat: u64| out_of(rig, sat, BAND).unwrap_err();
+	assert!(matches!(refused(&mut rig, 0), SpliceError::BadAmount { .. }));
+	assert!(matches!(refused(&mut rig, 100), SpliceError::BadAmount { .. }), "dust");
+	assert!(matches!(refused(&mut rig, u64::MAX), SpliceError::BadAmount { .. }));
+	let error = refused(&mut rig, CHANNEL_SAT);
+	assert!(matches!(error, SpliceError::Refused(FailureReason::NotEnoughFunds { .. })), "{error}");
+	let outputs = vec![rig.output(1_000_000_000_000_000), rig.output(1_999_999_999_999_999)];
+	let channel = rig.channel_ref();
+	let sum = rig.keeper(|keeper| keeper.splice_out(channel, outputs, BAND));
+	assert!(matches!(sum, Err(SpliceError::BadAmount { .. })), "{sum:?}");
+	let none = rig.keeper(|keeper| keeper.splice_out(channel, vec![], BAND));
+	assert!(matches!(none, Err(SpliceError::BadOutputs { count: 0 })));
+	for band in [(0, 1000), (1000, 999)] {
+		let band = FeeBand { min_sat_per_kw: band.0, max_sat_per_kw: band.1 };
+		assert!(matches!(out_of(&mut rig, 50_000, band), Err(SpliceError::BadFeeBand)));
+	}
+	let mut other = channel;
+	other.channel_id.0[0] ^= 1;
+	let unknown = rig.keeper(|keeper| keeper.splice_in(other, 50_000, BAND));
+	assert!(matches!(unknown, Err(SpliceError::UnknownChannel)));
+	let mut other = channel;
+	other.counterparty = rig.net.id(rig.a);
+	let foreign = rig.keeper(|keeper| keeper.splice_in(other, 50_000, BAND));
+	assert!(matches!(foreign, Err(SpliceError::UnknownChannel)));
+	let rich = rig.keeper(|keeper| keeper.splice_in(channel, 2_000_000_000, BAND));
+	assert!(
+		matches!(rich, Err(SpliceError::Refused(FailureReason::NotEnoughFunds { .. }))),
+		"{rich:?}"
+	);
+	assert_eq!(rig.medium.size_bytes(), writes, "nothing was written");
+
+	// A script of a splice that is going on.
+	rig.disconnect();
+	let (_, output) = rig.splice_out(50_000).unwrap();
+	let again = rig.keeper(|keeper| keeper.splice_out(channel, vec![output], BAND));
+	assert!(matches!(again, Err(SpliceError::ScriptInUse { .. })), "{again:?}");
+	let no_bump = rig.bump(&rig.keeper(|keeper| keeper.splices()[0].id()), 1_000);
+	assert!(matches!(no_bump, Err(SpliceError::NothingToBump { .. })), "{no_bump:?}");
+}
+
+#[test]
+fn a_channel_that_is_closing_takes_none() {
+	let mut rig = Rig::new();
+	let channel = channel_ref(&rig.details());
+	rig.net.cut_before(rig.b, "SendShutdown");
+	let peer = rig.details().counterparty.node_id;
+	rig.net.node(rig.a).manager().close_channel(&rig.channel, &peer).unwrap();
+	rig.net.settle();
+	let closing = rig.keeper(|keeper| keeper.splice_in(channel, 50_000, BAND));
+	assert!(matches!(closing, Err(SpliceError::ChannelClosing)), "{closing:?}");
+}
+
+/// The damaged one is left as it is and reported; its coins stay reserved; the others go on.
+#[test]
+fn a_damaged_record_stops_only_its_own_splice() {
+	let mut rig = Rig::new();
+	rig.disconnect();
+	let first = rig.splice_in(50_000).unwrap();
+	let second = rig.splice_in(60_000).unwrap();
+	let coins = rig.keeper(|keeper| keeper.reservations().all());
+	let record = Key::new(Table::new("splices"), *first.as_bytes());
+	rig.medium.damage(&Namespace::default(), &record, |frame| *frame.last_mut().unwrap() ^= 1);
+	rig.restart();
+	let damaged = rig.keeper(|keeper| keeper.damaged().to_vec());
+	assert_eq!(damaged.len(), 1);
+	assert_eq!(damaged[0].id, Some(first));
+	assert!(damaged[0].error.to_string().contains("splices"), "{}", damaged[0].error);
+	assert!(rig.state(&second).is_some());
+	let reserved = rig.keeper(|keeper| keeper.reservations().all());
+	assert!(coins.iter().all(|coin| reserved.contains(coin)), "its coins stay reserved");
+	rig.connect();
+	rig.lock();
+	assert_eq!(rig.ended(&second), Some(SpliceState::Settled));
+}
