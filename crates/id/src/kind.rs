@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::ParseError;
 
 /// Longest name of a kind, in characters.
-pub const MAX_KIND_CHARS: usize = 32;
+pub const MAX_KIND_CHARS: usize = 64;
 
 /// The name of a sort of event, such as `PaymentSent`: LDK's name where it is LDK's event.
 ///

@@ -61,7 +61,12 @@ pub enum Decision {
 	/// The higher fee is negotiated.
 	BumpDone(Txid),
 	/// Forget the higher fee, and tell the user. The splice goes on.
-	DropBump(FailureReason),
+	DropBump {
+		/// Why.
+		reason: FailureReason,
+		/// Whether this was a round that counts.
+		counted: bool,
+	},
 	/// Forget the higher fee: LDK never had it, and the user was never told that it would run.
 	ForgetBump,
 	/// The channel has another funding: go on from there, and decide again.
@@ -74,6 +79,8 @@ pub enum Decision {
 	Fail {
 		/// Why.
 		reason: FailureReason,
+		/// Whether this was a round that counts.
+		counted: bool,
 		/// Whether its coins stay reserved, since its transaction may still be confirmed.
 		keep_coins: bool,
 	},
@@ -158,7 +165,7 @@ fn decide_absent(
 		return Decision::Drop;
 	}
 	if splice.bump.is_some() {
-		return Decision::DropBump(FailureReason::NothingToBump);
+		return drop_bump(FailureReason::NothingToBump);
 	}
 	if splice.state == SpliceState::Negotiated {
 		// It was broadcast and may be confirmed. Nothing that LDK does leads here.
@@ -174,12 +181,15 @@ fn decide_absent(
 		return fail(FailureReason::TooOld, false);
 	}
 	if let Trigger::Failed(reason) = trigger {
-		let counted = (counts(reason) || splice.begun).then(|| reason.clone());
-		if splice.failures + u32::from(counted.is_some()) >= MAX_FAILURES && counted.is_some() {
-			return fail(reason.clone(), false);
+		let counted = (counts(reason) || splice.handed).then(|| reason.clone());
+		let last = counted.is_some() && splice.failures + 1 >= MAX_FAILURES;
+		let remedy = remedy(splice, reason);
+		if last || remedy == Remedy::GiveUp {
+			let (reason, counted) = (reason.clone(), counted.is_some());
+			return Decision::Fail { reason, counted, keep_coins: false };
 		}
-		match remedy(splice, reason) {
-			Remedy::GiveUp => return fail(reason.clone(), false),
+		match remedy {
+			Remedy::GiveUp => {},
 			Remedy::Rebuild => return Decision::Rebuild { after: counted },
 			Remedy::Resubmit => return submit(probe, splice, counted),
 		}
@@ -208,26 +218,26 @@ fn decide_bump(
 		return Decision::ForgetBump;
 	}
 	if channel.decided {
-		return Decision::DropBump(FailureReason::CannotInitiateRbf);
+		return drop_bump(FailureReason::CannotInitiateRbf);
 	}
 	if channel.closing {
-		return Decision::DropBump(FailureReason::ChannelClosing);
+		return drop_bump(FailureReason::ChannelClosing);
 	}
 	if splice.canceling {
-		return Decision::DropBump(FailureReason::LocallyCanceled);
+		return drop_bump(FailureReason::LocallyCanceled);
 	}
 	if now >= splice.expires_at {
-		return Decision::DropBump(FailureReason::TooOld);
+		return drop_bump(FailureReason::TooOld);
 	}
 	let Trigger::Failed(reason) = trigger else {
 		return Decision::SubmitBump { after: None };
 	};
-	let counted = (counts(reason) || splice.begun).then(|| reason.clone());
+	let counted = (counts(reason) || splice.handed).then(|| reason.clone());
 	if counted.is_some() && bump.failures + 1 >= MAX_FAILURES {
-		return Decision::DropBump(reason.clone());
+		return Decision::DropBump { reason: reason.clone(), counted: true };
 	}
 	match remedy(splice, reason) {
-		Remedy::GiveUp => Decision::DropBump(reason.clone()),
+		Remedy::GiveUp => Decision::DropBump { reason: reason.clone(), counted: counted.is_some() },
 		Remedy::Rebuild => Decision::RebuildBump { after: reason.clone() },
 		Remedy::Resubmit => Decision::SubmitBump { after: counted },
 	}
@@ -241,7 +251,7 @@ fn is_bump_of_negotiated(splice: &Splice) -> bool {
 /// In a closing channel: the splice, or only its bump.
 fn give_up(splice: &Splice, reason: FailureReason) -> Decision {
 	match is_bump_of_negotiated(splice) {
-		true => Decision::DropBump(reason),
+		true => drop_bump(reason),
 		false => fail(reason, false),
 	}
 }
@@ -262,5 +272,9 @@ fn counts(reason: &FailureReason) -> bool {
 }
 
 fn fail(reason: FailureReason, keep_coins: bool) -> Decision {
-	Decision::Fail { reason, keep_coins }
+	Decision::Fail { reason, counted: false, keep_coins }
+}
+
+fn drop_bump(reason: FailureReason) -> Decision {
+	Decision::DropBump { reason, counted: false }
 }

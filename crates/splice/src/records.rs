@@ -222,7 +222,7 @@ impl SpliceV1 {
 			asked_at: self.asked_at,
 			expires_at: self.expires_at,
 			steps: self.steps.into_iter().map(Step::from).collect(),
-			begun: false,
+			handed: false,
 			signing: false,
 		})
 	}
@@ -445,7 +445,7 @@ mod tests {
 				Step { at: Timestamp(10), what: What::Asked },
 				Step { at: Timestamp(11), what: What::Locked(coin(6).txid) },
 			],
-			begun: false,
+			handed: false,
 			signing: false,
 		};
 		let value = write(&splice).unwrap();

@@ -50,37 +50,45 @@ pub fn class_of(event: &Event) -> EventClass {
 
 /// The variant's name.
 pub fn kind_of(event: &Event) -> EventKind {
-	EventKind::from_static(match event {
-		Event::FundingGenerationReady { .. } => "FundingGenerationReady",
-		Event::FundingTxBroadcastSafe { .. } => "FundingTxBroadcastSafe",
-		Event::PaymentClaimable { .. } => "PaymentClaimable",
-		Event::PaymentClaimed { .. } => "PaymentClaimed",
-		Event::ConnectionNeeded { .. } => "ConnectionNeeded",
-		Event::InvoiceReceived { .. } => "InvoiceReceived",
-		Event::PaymentSent { .. } => "PaymentSent",
-		Event::PaymentFailed { .. } => "PaymentFailed",
-		Event::PaymentPathSuccessful { .. } => "PaymentPathSuccessful",
-		Event::PaymentPathFailed { .. } => "PaymentPathFailed",
-		Event::ProbeSuccessful { .. } => "ProbeSuccessful",
-		Event::ProbeFailed { .. } => "ProbeFailed",
-		Event::HTLCIntercepted { .. } => "HTLCIntercepted",
-		Event::SpendableOutputs { .. } => "SpendableOutputs",
-		Event::PaymentForwarded { .. } => "PaymentForwarded",
-		Event::ChannelPending { .. } => "ChannelPending",
-		Event::ChannelReady { .. } => "ChannelReady",
-		Event::ChannelClosed { .. } => "ChannelClosed",
-		Event::SpliceNegotiated { .. } => "SpliceNegotiated",
-		Event::SpliceNegotiationFailed { .. } => "SpliceNegotiationFailed",
-		Event::DiscardFunding { .. } => "DiscardFunding",
-		Event::OpenChannelRequest { .. } => "OpenChannelRequest",
-		Event::HTLCHandlingFailed { .. } => "HTLCHandlingFailed",
-		Event::BumpTransaction(_) => "BumpTransaction",
-		Event::OnionMessageIntercepted { .. } => "OnionMessageIntercepted",
-		Event::OnionMessagePeerConnected { .. } => "OnionMessagePeerConnected",
-		Event::PersistStaticInvoice { .. } => "PersistStaticInvoice",
-		Event::StaticInvoiceRequested { .. } => "StaticInvoiceRequested",
-		Event::FundingTransactionReadyForSigning { .. } => "FundingTransactionReadyForSigning",
-	})
+	// Checked when this is compiled.
+	macro_rules! kind {
+		($name:literal) => {
+			const { EventKind::from_static($name) }
+		};
+	}
+	match event {
+		Event::FundingGenerationReady { .. } => kind!("FundingGenerationReady"),
+		Event::FundingTxBroadcastSafe { .. } => kind!("FundingTxBroadcastSafe"),
+		Event::PaymentClaimable { .. } => kind!("PaymentClaimable"),
+		Event::PaymentClaimed { .. } => kind!("PaymentClaimed"),
+		Event::ConnectionNeeded { .. } => kind!("ConnectionNeeded"),
+		Event::InvoiceReceived { .. } => kind!("InvoiceReceived"),
+		Event::PaymentSent { .. } => kind!("PaymentSent"),
+		Event::PaymentFailed { .. } => kind!("PaymentFailed"),
+		Event::PaymentPathSuccessful { .. } => kind!("PaymentPathSuccessful"),
+		Event::PaymentPathFailed { .. } => kind!("PaymentPathFailed"),
+		Event::ProbeSuccessful { .. } => kind!("ProbeSuccessful"),
+		Event::ProbeFailed { .. } => kind!("ProbeFailed"),
+		Event::HTLCIntercepted { .. } => kind!("HTLCIntercepted"),
+		Event::SpendableOutputs { .. } => kind!("SpendableOutputs"),
+		Event::PaymentForwarded { .. } => kind!("PaymentForwarded"),
+		Event::ChannelPending { .. } => kind!("ChannelPending"),
+		Event::ChannelReady { .. } => kind!("ChannelReady"),
+		Event::ChannelClosed { .. } => kind!("ChannelClosed"),
+		Event::SpliceNegotiated { .. } => kind!("SpliceNegotiated"),
+		Event::SpliceNegotiationFailed { .. } => kind!("SpliceNegotiationFailed"),
+		Event::DiscardFunding { .. } => kind!("DiscardFunding"),
+		Event::OpenChannelRequest { .. } => kind!("OpenChannelRequest"),
+		Event::HTLCHandlingFailed { .. } => kind!("HTLCHandlingFailed"),
+		Event::BumpTransaction(_) => kind!("BumpTransaction"),
+		Event::OnionMessageIntercepted { .. } => kind!("OnionMessageIntercepted"),
+		Event::OnionMessagePeerConnected { .. } => kind!("OnionMessagePeerConnected"),
+		Event::PersistStaticInvoice { .. } => kind!("PersistStaticInvoice"),
+		Event::StaticInvoiceRequested { .. } => kind!("StaticInvoiceRequested"),
+		Event::FundingTransactionReadyForSigning { .. } => {
+			kind!("FundingTransactionReadyForSigning")
+		},
+	}
 }
 
 /// Whether only routing learns from it: paths and probes. Not journaled unless asked for; they go

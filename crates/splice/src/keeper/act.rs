@@ -117,7 +117,12 @@ impl Splices {
 				live.insert(splice);
 				Ok(Next::Again(Trigger::Look))
 			},
-			Decision::DropBump(reason) => self.drop_bump(live, splice, Some(reason)),
+			Decision::DropBump { reason, counted } => {
+				if let Some(bump) = &mut splice.bump {
+					bump.failures = bump.failures.saturating_add(counted.into());
+				}
+				self.drop_bump(live, splice, Some(reason))
+			},
 			Decision::ForgetBump => self.drop_bump(live, splice, None),
 			Decision::Reanchor(anchor) => {
 				let listed = probe.channel.as_ref();
@@ -142,7 +147,8 @@ impl Splices {
 				splice.step(now, What::Locked(txid));
 				self.end(live, splice, SpliceState::Settled, false)
 			},
-			Decision::Fail { reason, keep_coins } => {
+			Decision::Fail { reason, counted, keep_coins } => {
+				splice.failures = splice.failures.saturating_add(counted.into());
 				self.end(live, splice, SpliceState::Failed(reason), keep_coins)
 			},
 			Decision::Drop => {
@@ -157,7 +163,6 @@ impl Splices {
 		let now = self.now();
 		let before = splice.clone();
 		let bumping = splice.bump.is_some() && splice.state == SpliceState::Negotiated;
-		splice.begun |= !matches!(stage, Stage::Queued | Stage::BehindLock);
 		splice.signing |= matches!(stage, Stage::Signing(_));
 		if let (true, Some(bump)) = (bumping, &mut splice.bump) {
 			bump.accepted |= !matches!(stage, Stage::Negotiated(_));
@@ -186,8 +191,8 @@ impl Splices {
 				splice.state = SpliceState::Negotiated;
 			},
 		}
-		let Splice { begun, signing, .. } = before;
-		let changed = Splice { begun, signing, ..splice.clone() } != before;
+		let Splice { handed, signing, .. } = before;
+		let changed = Splice { handed, signing, ..splice.clone() } != before;
 		if changed {
 			self.write(Batch::new(), &splice)?;
 		}
@@ -210,7 +215,7 @@ impl Splices {
 		match self.driver.submit(&splice.channel, contribution) {
 			Ok(()) => {
 				splice.state = SpliceState::Accepted;
-				(splice.begun, splice.signing) = (false, false);
+				(splice.handed, splice.signing) = (true, false);
 				splice.step(self.now(), What::HandedOver);
 				self.write(Batch::new(), &splice)?;
 				live.insert(splice);
@@ -278,7 +283,7 @@ impl Splices {
 	fn submit_bump(&self, live: &mut Live, mut splice: Splice) -> Result<Next, SpliceError> {
 		let Some(bump) = &splice.bump else { return Ok(Next::Rest) };
 		let submitted = self.driver.submit(&splice.channel, &bump.contribution);
-		(splice.begun, splice.signing) = (false, false);
+		(splice.handed, splice.signing) = (true, false);
 		live.insert(splice);
 		match submitted {
 			Ok(()) | Err(SubmitError::AlreadyPending | SubmitError::ChannelGone) => Ok(Next::Rest),

@@ -97,6 +97,7 @@ impl Splices {
 		if let Some(bump) = &mut splice.bump {
 			bump.accepted = true;
 		}
+		(splice.handed, splice.signing) = (true, false);
 		splice.step(self.now(), What::Bumped);
 		if let Err(error) = self.write(Batch::new(), &splice) {
 			// The higher fee may be taken back or not; the splice is the same.
@@ -168,7 +169,7 @@ impl Splices {
 			asked_at: now,
 			expires_at: now.after(self.options.max_age),
 			steps: Vec::new(),
-			begun: false,
+			handed: false,
 			signing: false,
 		};
 		splice.step(now, What::Asked);
@@ -205,6 +206,7 @@ impl Splices {
 			self.forget(live, &splice)?;
 			return Err(refused(error));
 		}
+		splice.handed = true;
 		splice.state = SpliceState::Accepted;
 		splice.step(self.now(), What::HandedOver);
 		if let Err(error) = self.write(Batch::new(), &splice) {
