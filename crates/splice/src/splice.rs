@@ -38,8 +38,9 @@ pub struct Splice {
 	pub(crate) asked_at: Timestamp,
 	pub(crate) expires_at: Timestamp,
 	pub(crate) steps: Vec<Step>,
-	/// Whether it was handed over in this life. Not written down. Of what waits in its queue LDK says
-	/// nothing when the peer goes away, only of what it has begun, and of old lives at the start.
+	/// Whether it was handed over in this life. Not written down. Of what waits in its queue LDK
+	/// says nothing when the peer goes away, only of what it has begun, and of old lives at the
+	/// start.
 	pub(crate) handed: bool,
 	/// Whether that round got as far as waiting for signatures. Not written down.
 	pub(crate) signing: bool,

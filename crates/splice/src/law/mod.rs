@@ -278,3 +278,6 @@ fn fail(reason: FailureReason, keep_coins: bool) -> Decision {
 fn drop_bump(reason: FailureReason) -> Decision {
 	Decision::DropBump { reason, counted: false }
 }
+
+#[cfg(test)]
+mod tests;
