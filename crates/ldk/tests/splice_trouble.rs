@@ -313,3 +313,30 @@ fn a_damaged_record_stops_only_its_own_splice() {
 	rig.lock();
 	assert_eq!(rig.ended(&second), Some(SpliceState::Settled));
 }
+
+/// An LDK node that has signed, and has forgotten it when it is back, tells its peer to abort; the
+/// peer, which has sent its own signatures, closes the channel by force. So the manager is written
+/// before a splice is signed. When LDK does that itself, or no longer closes: take the barrier out.
+#[test]
+fn without_the_barrier_a_crash_after_signing_closes_the_channel() {
+	for barrier in [false, true] {
+		let mut rig = Rig::with(Setup { barrier, ..Setup::default() });
+		let was = rig.funding();
+		rig.net.cut_before(rig.b, "UpdateHTLCs");
+		let (id, output) = rig.splice_out(50_000).unwrap();
+		rig.net.settle();
+		assert!(rig.net.was_cut());
+		rig.restart();
+		rig.net.connect(rig.a, rig.b);
+		if barrier {
+			rig.lock();
+			rig.assert_locked(&id, was);
+			assert_eq!(rig.paid(&output), 1);
+		} else {
+			assert!(rig.net.channel(rig.a, rig.channel).is_none(), "LDK keeps it now");
+			let ended = rig.ended(&id);
+			assert_eq!(ended, Some(SpliceState::Failed(FailureReason::ChannelClosed)));
+			assert_eq!(rig.failed().len(), 1);
+		}
+	}
+}

@@ -98,7 +98,7 @@ fn a_fee_bump_survives_a_restart_with_the_peer_away() {
 #[test]
 fn a_restart_while_it_waits_for_signatures() {
 	for written in [true, false] {
-		let mut rig = Rig::new();
+		let mut rig = Rig::with(Setup { barrier: false, ..Setup::default() });
 		let was = rig.funding();
 		rig.net.cut_before(rig.a, "UpdateHTLCs");
 		let (id, output) = rig.splice_out(50_000).unwrap();

@@ -48,11 +48,13 @@ pub struct Wiring {
 	pub barrier: bool,
 	/// Keep splices.
 	pub splices: bool,
+	/// Persist the manager before a splice is signed.
+	pub splice_barrier: bool,
 }
 
 impl Default for Wiring {
 	fn default() -> Self {
-		Self { barrier: true, splices: false }
+		Self { barrier: true, splices: false, splice_barrier: true }
 	}
 }
 
@@ -202,7 +204,17 @@ impl LeydenGuard {
 		let keeper = SpliceKeeper::open(&self.event_log, clock, driver, SpliceOptions::default());
 		// A store that dies while it is opened: the node dies with it.
 		let Ok(keeper) = keeper else { return };
-		let keeper = self.keeper.get_or_init(|| keeper.with_reserver(wallet));
+		let keeper = self.keeper.get_or_init(|| {
+			let keeper = keeper.with_reserver(wallet);
+			if !self.wiring.splice_barrier {
+				return keeper;
+			}
+			let node = node.clone();
+			keeper.with_barrier(move || match node.persist_manager() {
+				true => Ok(()),
+				false => Err(io::ErrorKind::Other.into()),
+			})
+		});
 		let _ = keeper.start(|| node.process_events());
 	}
 

@@ -22,6 +22,7 @@ use leyden_splice::{
 };
 use leyden_store::Clock;
 use lightning::events::{Event, FundingInfo, ReplayEvent};
+use lightning::io;
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::types::ChannelId;
 
@@ -57,7 +58,10 @@ pub enum Handling {
 /// Keeps the splices of a node. See the [module documentation](self).
 pub struct SpliceKeeper {
 	splices: Splices,
+	barrier: Option<Persist>,
 }
+
+type Persist = Box<dyn Fn() -> Result<(), io::Error> + Send + Sync>;
 
 impl SpliceKeeper {
 	/// Reads the splices that are going on, from the store that `events` is in, and reserves their
@@ -75,13 +79,26 @@ impl SpliceKeeper {
 		let tell = failed::teller(events.clone());
 		let store = Arc::clone(events.store());
 		let splices = Splices::open(store, clock, Box::new(driver), tell, options)?;
-		Ok(Self { splices })
+		Ok(Self { splices, barrier: None })
 	}
 
 	/// Tells the wallet of every coin that is reserved, now and from now on.
 	#[must_use]
 	pub fn with_reserver(self, reserver: impl InputReserver + 'static) -> Self {
-		Self { splices: self.splices.with_reserver(reserver) }
+		Self { splices: self.splices.with_reserver(reserver), ..self }
+	}
+
+	/// Persists the manager before a splice is signed. `persist` must encode and write it.
+	///
+	/// Without this, a node that dies after it has signed, and before its manager was written, knows
+	/// nothing of the round when it is back, and says so; and a peer that is an LDK node closes the
+	/// channel, by force (see `docs/ldk-findings.md`).
+	#[must_use]
+	pub fn with_barrier(
+		mut self, persist: impl Fn() -> Result<(), io::Error> + Send + Sync + 'static,
+	) -> Self {
+		self.barrier = Some(Box::new(persist));
+		self
 	}
 
 	/// The start of a node, in the one order in which no event of an old life is taken for news:
@@ -102,12 +119,17 @@ impl SpliceKeeper {
 	/// few that are about splices, and only looks.
 	///
 	/// # Errors
-	/// `ReplayEvent` if the store failed: give that to LDK, which brings the event again.
+	/// `ReplayEvent` if the store or the [barrier](SpliceKeeper::with_barrier) failed: give that to LDK, which brings the event again.
 	///
 	/// # Failure Behavior and Persistence
 	/// What it learned is durable when it returns, or is learned again.
 	pub fn handle_event(&self, event: &Event) -> Result<Handling, ReplayEvent> {
-		self.hear(event).map_err(|_| ReplayEvent())
+		let handling = self.hear(event).map_err(|_| ReplayEvent())?;
+		let signs = matches!(event, Event::FundingTransactionReadyForSigning { .. });
+		if let (Some(persist), true, Handling::GoOn) = (&self.barrier, signs, handling) {
+			persist().map_err(|_| ReplayEvent())?;
+		}
+		Ok(handling)
 	}
 
 	/// A peer is connected again. LDK goes on with what it has; what it has forgotten is handed to

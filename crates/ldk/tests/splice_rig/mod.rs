@@ -16,7 +16,7 @@ use leyden_splice::{ChannelRef, FeeBand, SpliceError, SpliceFailed, SpliceId, Sp
 use leyden_store::{Batch, Key, ManualClock, MemoryMedium, MemoryStore, Namespace, Store};
 use leyden_testkit::parts::FEE_SAT_PER_KW;
 use leyden_testkit::{
-	Bare, Guard, GuardFactory, Idx, LdkNet, LeydenGuard, MemKv, NodeConfig, Wiring,
+	Bare, Guard, GuardFactory, Idx, LdkNet, LeydenGuard, MemKv, NodeConfig, NodeDisk, Wiring,
 };
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::types::ChannelId;
@@ -44,11 +44,13 @@ pub struct Setup {
 	pub peer: Option<NodeConfig>,
 	/// Whether node a keeps splices.
 	pub leyden: bool,
+	/// Whether the manager is persisted before a splice is signed.
+	pub barrier: bool,
 }
 
 impl Default for Setup {
 	fn default() -> Self {
-		Self { config: NodeConfig::anchors(), peer: None, leyden: true }
+		Self { config: NodeConfig::anchors(), peer: None, leyden: true, barrier: true }
 	}
 }
 
@@ -62,9 +64,11 @@ impl Rig {
 	pub fn with(setup: Setup) -> Self {
 		let medium = MemoryMedium::new();
 		let on = medium.clone();
+		let disk = Arc::new(NodeDisk::new(Arc::new(MemKv::new())));
 		Self::on(
 			setup,
 			medium,
+			disk,
 			Arc::new(move |_| {
 				Arc::new(MemoryStore::open(&on, Namespace::default()).unwrap()) as Arc<dyn Store>
 			}),
@@ -72,14 +76,16 @@ impl Rig {
 	}
 
 	pub fn on(
-		setup: Setup, medium: MemoryMedium, open: Arc<dyn Fn(u32) -> Arc<dyn Store> + Send + Sync>,
+		setup: Setup, medium: MemoryMedium, disk: Arc<NodeDisk>,
+		open: Arc<dyn Fn(u32) -> Arc<dyn Store> + Send + Sync>,
 	) -> Self {
 		let clock = Arc::new(ManualClock::default());
 		let guard = Arc::new(Mutex::new(None));
 		let (newest, time) = (Arc::clone(&guard), Arc::clone(&clock));
 		let guards: GuardFactory = if setup.leyden {
 			Arc::new(move |life| -> Arc<dyn Guard> {
-				let wiring = Wiring { splices: true, ..Wiring::default() };
+				let splice_barrier = setup.barrier;
+				let wiring = Wiring { splices: true, splice_barrier, ..Wiring::default() };
 				let guard = Arc::new(LeydenGuard::at(open(life), wiring, Arc::clone(&time)));
 				*newest.lock().unwrap() = Some(Arc::clone(&guard));
 				guard
@@ -88,7 +94,7 @@ impl Rig {
 			Bare::factory()
 		};
 		let mut net = LdkNet::new(7);
-		let a = net.add_node_with(setup.config.clone(), Arc::new(MemKv::new()), guards);
+		let a = net.add_node_on(setup.config.clone(), disk, guards);
 		let b = net.add_node(setup.peer.unwrap_or(setup.config));
 		net.connect(a, b);
 		let channel = net.open_channel_pushing(a, b, CHANNEL_SAT, 300_000_000);
