@@ -16,8 +16,25 @@ use crate::output::{tell, wrapped, Failure, Output};
 use crate::report::Report;
 use crate::DemoArguments;
 
-/// What is shown if nothing is asked for: the crashes that matter, and one that LDK heals itself.
-const SHOWN: [Case; 8] = [Case::A, Case::B, Case::G1, Case::G3, Case::H, Case::K, Case::N, Case::P];
+/// What is shown if nothing is asked for: the crashes that matter, one that LDK heals itself, and
+/// splices that are forgotten.
+const SHOWN: [Case; 12] = [
+	Case::A,
+	Case::B,
+	Case::G1,
+	Case::G3,
+	Case::H,
+	Case::K,
+	Case::N,
+	Case::P,
+	Case::SpliceOut,
+	Case::SpliceIn,
+	Case::FeeBump,
+	Case::SplicePeerOffline,
+];
+
+/// As wide as the longest name.
+const CASE_COLUMNS: usize = 19;
 
 pub fn run(arguments: &DemoArguments, output: &mut Output) -> Result<(), Failure> {
 	let cases = if arguments.cases.is_empty() { &SHOWN[..] } else { &arguments.cases };
@@ -70,7 +87,8 @@ fn directory(arguments: &DemoArguments) -> Result<(PathBuf, Option<tempfile::Tem
 	};
 	std::fs::create_dir_all(dir)
 		.map_err(|error| Failure::Error(format!("{}: {error}", dir.display())))?;
-	let known = Case::ALL.iter().flat_map(|case| [true, false].map(|w| Place::new(dir, *case, w)));
+	let known = Case::ALL.iter().chain(&Case::SPLICES);
+	let known = known.flat_map(|case| [true, false].map(|w| Place::new(dir, *case, w)));
 	for place in known {
 		for path in [place.leyden, place.ldk] {
 			if path.exists() {
@@ -89,8 +107,9 @@ fn print(
 ) -> Result<(), Failure> {
 	let how = if arguments.kill { "is killed (SIGKILL)" } else { "dies" };
 	output.line(&format!(
-		"Real LDK nodes on a simulated chain. Each time one node {how} after an event was handed out and\n\
-		 before its ChannelManager was persisted, and is started again from what is on disk.\n"
+		"Real LDK nodes on a simulated chain. Each time one node {how} after an event\n\
+		 was handed out, or a splice was taken, and before its ChannelManager was persisted; and is\n\
+		 started again from what is on disk.\n"
 	))?;
 	let header = ["CASE", "WHAT IS LOST", "LDK ALONE", "WITH LEYDEN"];
 	let mut rows = vec![header.map(str::to_owned).to_vec()];
@@ -103,7 +122,7 @@ fn print(
 		]);
 	}
 	// What fits into a terminal of 100 columns.
-	for line in wrapped(&rows, &[4, 34, 28, 26]) {
+	for line in wrapped(&rows, &[CASE_COLUMNS, 29, 25, 21]) {
 		output.line(&line)?;
 	}
 	let mut panics = reports.iter().filter_map(|(alone, _)| alone.panic.as_ref());

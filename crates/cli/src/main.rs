@@ -151,7 +151,8 @@ fn main() -> ExitCode {
 
 fn case(name: &str) -> Result<Case, String> {
 	name.parse().map_err(|_| {
-		let known: Vec<_> = Case::ALL.iter().map(|case| case.name()).collect();
+		let known = Case::ALL.iter().chain(&Case::SPLICES);
+		let known: Vec<_> = known.map(|case| case.name()).collect();
 		format!("there is no such case; there are {}", known.join(", "))
 	})
 }

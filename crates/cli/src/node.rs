@@ -48,7 +48,7 @@ pub fn in_process(
 ) -> Result<Report, Failure> {
 	let place = Place::new(dir, case, with_leyden);
 	let disk = Arc::new(NodeDisk::new(kv(&place.ldk)?));
-	let guards = if with_leyden { guards(sqlite(&place.leyden)) } else { Bare::factory() };
+	let guards = if with_leyden { guards(case, sqlite(&place.leyden)) } else { Bare::factory() };
 	Ok(Report::of(&run(case, &setup(guards, disk), step)))
 }
 
@@ -89,7 +89,8 @@ pub fn child(
 	let place = Place::new(dir, case, with_leyden);
 	if !resume {
 		let disk = Arc::new(NodeDisk::new(kv(&place.ldk)?));
-		let guards = if with_leyden { guards(sqlite(&place.leyden)) } else { Bare::factory() };
+		let guards =
+			if with_leyden { guards(case, sqlite(&place.leyden)) } else { Bare::factory() };
 		run(case, &setup(guards, disk), &mut |step| {
 			if step == "crash" {
 				let _ = output.line(KILL_ME);
@@ -110,7 +111,7 @@ pub fn child(
 			},
 			life => real(life),
 		});
-		guards(open)
+		guards(case, open)
 	} else {
 		Bare::factory()
 	};
@@ -132,8 +133,8 @@ fn setup(guards: GuardFactory, victim: Arc<NodeDisk>) -> CaseSetup {
 	})
 }
 
-fn guards(open: OpenStore) -> GuardFactory {
-	LeydenGuard::factory(Wiring::default(), open)
+fn guards(case: Case, open: OpenStore) -> GuardFactory {
+	LeydenGuard::factory(Wiring { splices: case.is_splice(), ..Wiring::default() }, open)
 }
 
 /// Opens the database anew in every life.

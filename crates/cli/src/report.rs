@@ -24,6 +24,8 @@ pub struct Report {
 	pub panic: Option<String>,
 	/// How often the user was told how the payment ended, in the event named by the case.
 	pub told: u64,
+	/// How often the user was told that a splice failed.
+	pub failed: u64,
 	/// Channels the node has open at the end, and should have.
 	pub channels: Option<u64>,
 	pub channels_expected: u64,
@@ -48,6 +50,7 @@ impl Report {
 			panics: count(outcome.panics()),
 			panic: panic.map(|caught| format!("{}: {}", caught.at, caught.message)),
 			told: count(outcome.told(outcome.case.resolution())),
+			failed: count(outcome.told("SpliceNegotiationFailed")),
 			channels: outcome.last().channels.map(count),
 			channels_expected: count(outcome.channels_expected),
 			pending: outcome.paid == Some(Paid::Pending),
@@ -62,6 +65,7 @@ impl Report {
 			"panics": self.panics,
 			"panic": self.panic,
 			"told": self.told,
+			"failed": self.failed,
 			"event": self.case.resolution(),
 			"channels": self.channels,
 			"channels_expected": self.channels_expected,
@@ -78,6 +82,7 @@ impl Report {
 			panics: value.get("panics")?.as_u64()?,
 			panic: value.get("panic")?.as_str().map(str::to_owned),
 			told: value.get("told")?.as_u64()?,
+			failed: value.get("failed")?.as_u64()?,
 			channels: value.get("channels")?.as_u64(),
 			channels_expected: value.get("channels_expected")?.as_u64()?,
 			pending: value.get("pending")?.as_bool()?,
@@ -93,6 +98,9 @@ impl Report {
 	/// What happened, from what was observed.
 	pub fn in_words(&self) -> String {
 		let event = self.case.resolution();
+		if self.case.is_splice() {
+			return self.splice_in_words().to_owned();
+		}
 		match self.verdict.as_str() {
 			"crash_loop" => {
 				format!("crash loop: panics at every start ({} of {})", self.panics, self.restarts)
@@ -112,6 +120,19 @@ impl Report {
 				}
 				bad.join(", ")
 			},
+		}
+	}
+}
+
+impl Report {
+	fn splice_in_words(&self) -> &'static str {
+		match (self.verdict.as_str(), self.case) {
+			("recovered", Case::FeeBump) => "locked, at the higher fee",
+			("recovered", _) => "locked",
+			("crash_loop", _) => "crash loop: panics at every start",
+			(_, Case::FeeBump) => "higher fee forgotten, nobody told",
+			_ if self.failed > 0 => "splice given up, told as SpliceNegotiationFailed",
+			_ => "splice forgotten, nobody told",
 		}
 	}
 }

@@ -9,9 +9,10 @@
 use std::sync::Arc;
 
 use leyden::backends::sqlite::SqliteStore;
-use leyden::ldk::{decode_event, EVENT_STREAM};
+use leyden::ldk::{decode_user_event, UserEvent, EVENT_STREAM};
 use leyden::lightning::events::Event;
 use leyden::log::{Entry, LogIndex, LogReader, StreamInfo};
+use leyden::splice::{SpliceFailed, SpliceKind};
 use leyden::store::{Namespace, Store};
 use leyden::StoreUrl;
 use serde_json::{json, Value};
@@ -259,11 +260,12 @@ fn facts(stream: &StreamInfo, entry: &Entry) -> Vec<(&'static str, String)> {
 	if stream.name != EVENT_STREAM {
 		return Vec::new();
 	}
-	let event = match decode_event(entry.payload()) {
-		Ok(event) => event,
+	let event = match decode_user_event(entry.payload()) {
+		Ok(UserEvent::Ldk(event)) => event,
+		Ok(UserEvent::SpliceFailed(failed)) => return splice_facts(&failed),
 		Err(error) => return vec![("event", error.to_string())],
 	};
-	match event {
+	match *event {
 		Event::PaymentSent { payment_hash, amount_msat, fee_paid_msat, .. } => vec![
 			("payment_hash", payment_hash.to_string()),
 			("amount_msat", option(amount_msat)),
@@ -286,6 +288,28 @@ fn facts(stream: &StreamInfo, entry: &Entry) -> Vec<(&'static str, String)> {
 		},
 		_ => Vec::new(),
 	}
+}
+
+fn splice_facts(failed: &SpliceFailed) -> Vec<(&'static str, String)> {
+	let what = match (&failed.kind, failed.bump_only) {
+		(_, true) => "higher fee of a splice, which goes on".to_owned(),
+		(SpliceKind::In { amount_sat }, _) => format!("splice-in of {amount_sat} sat"),
+		(SpliceKind::Out { outputs }, _) => {
+			let sum: u64 = outputs.iter().map(|output| output.value.to_sat()).sum();
+			format!("splice-out of {sum} sat to {} outputs", outputs.len())
+		},
+	};
+	vec![
+		("splice", failed.id.to_string()),
+		("channel_id", failed.channel.channel_id.to_string()),
+		("what", what),
+		("reason", failed.reason.to_string()),
+		("attempts", failed.attempts.to_string()),
+		(
+			"released",
+			failed.released.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+		),
+	]
 }
 
 fn option(amount: Option<u64>) -> String {

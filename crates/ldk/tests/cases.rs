@@ -53,6 +53,19 @@ cases! {
 	p_no_payment_is_pending_for_ever: P,
 }
 
+/// Splices that LDK alone forgets.
+#[test]
+fn splices_are_finished() {
+	for case in Case::SPLICES {
+		let outcome = with_leyden(case, Wiring { splices: true, ..Wiring::default() }, true);
+		assert_eq!(outcome.verdict(), Verdict::Recovered, "{case}: {outcome:?}");
+		assert_eq!(outcome.told("SpliceNegotiated"), 1 + usize::from(case == Case::FeeBump));
+		// Without the keeper, the bus and the journal do not help.
+		let outcome = with_leyden(case, Wiring::default(), true);
+		assert_eq!(outcome.verdict(), Verdict::Stuck, "{case}: {outcome:?}");
+	}
+}
+
 /// Without the barrier the bus alone does not help: this is the rule that case K needs.
 #[test]
 fn k_contradicts_without_the_barrier() {

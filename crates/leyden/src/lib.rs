@@ -18,6 +18,7 @@ pub use leyden_backends as backends;
 pub use leyden_id as id;
 pub use leyden_ldk as ldk;
 pub use leyden_log as log;
+pub use leyden_splice as splice;
 pub use leyden_store as store;
 pub use url::{StoreUrl, UrlError};
 
@@ -25,10 +26,11 @@ pub use url::{StoreUrl, UrlError};
 pub use {bitcoin, lightning};
 
 use leyden_ldk::{
-	Journal, LeydenKvStore, ManagerSnapshots, MonitorBus, SettledBySnapshot, EVENT_STREAM,
-	MONITOR_STREAM,
+	Journal, LeydenKvStore, ManagerSnapshots, MonitorBus, SettledBySnapshot, SpliceKeeper,
+	EVENT_STREAM, MONITOR_STREAM,
 };
 use leyden_log::{Consumer, ConsumerOptions, EventLog, LogError, LogOptions, Start};
+use leyden_splice::{SpliceDriver, SpliceError, SpliceOptions};
 use leyden_store::{Clock, Store};
 
 /// An open store with the logs that a node needs: monitor events, and user events.
@@ -37,6 +39,7 @@ use leyden_store::{Clock, Store};
 #[derive(Clone)]
 pub struct Leyden {
 	store: Arc<dyn Store>,
+	clock: Arc<dyn Clock>,
 	monitor_log: EventLog,
 	event_log: EventLog,
 }
@@ -59,7 +62,8 @@ impl Leyden {
 		let open = |stream| {
 			EventLog::open(Arc::clone(&store), stream, Arc::clone(&clock), LogOptions::default())
 		};
-		Ok(Self { monitor_log: open(MONITOR_STREAM)?, event_log: open(EVENT_STREAM)?, store })
+		let (monitor_log, event_log) = (open(MONITOR_STREAM)?, open(EVENT_STREAM)?);
+		Ok(Self { store, clock, monitor_log, event_log })
 	}
 
 	/// The store, for records of your own that are to be one commit with an ack.
@@ -101,6 +105,17 @@ impl Leyden {
 	/// The log's.
 	pub fn journal<H>(&self, inline: H) -> Result<Journal<H>, LogError> {
 		Journal::new(self.event_log.clone(), inline).settled_by_snapshots()
+	}
+
+	/// The keeper of splices: what the user asked for, carried through restarts. See
+	/// `docs/splices.md` for the few lines that a node adds.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn splices(
+		&self, driver: impl SpliceDriver + 'static, options: SpliceOptions,
+	) -> Result<SpliceKeeper, SpliceError> {
+		SpliceKeeper::open(&self.event_log, Arc::clone(&self.clock), driver, options)
 	}
 
 	/// What must be told of every durable manager, for this bus and this journal.

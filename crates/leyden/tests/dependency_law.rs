@@ -43,6 +43,7 @@ const LAW: &[(&str, &[&str])] = &[
 			"leyden-id",
 			"leyden-ldk",
 			"leyden-log",
+			"leyden-splice",
 			"leyden-store",
 			"lightning",
 		],

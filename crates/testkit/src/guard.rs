@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use bitcoin::ScriptBuf;
 use lightning::chain::Listen;
 use lightning::events::{Event, ReplayEvent};
 use lightning::ln::channel_state::ChannelDetails;
@@ -49,6 +50,12 @@ pub trait Guard: Send + Sync {
 		handle(event)
 	}
 
+	/// Asks for a splice through what keeps splices; `None` if nothing does.
+	fn splice(&self, channel: &ChannelDetails, asked: &Asked) -> Option<Result<(), String>> {
+		let _ = (channel, asked);
+		None
+	}
+
 	/// Taken before the manager is encoded. Whatever it returns comes back in
 	/// [`manager_persisted`](Self::manager_persisted).
 	fn before_manager_encode(&self) -> u64 {
@@ -60,6 +67,28 @@ pub trait Guard: Send + Sync {
 	fn manager_persisted(&self, mark: u64) {
 		let _ = mark;
 	}
+}
+
+/// What a user asks of a channel.
+#[derive(Clone, Debug)]
+pub enum Asked {
+	/// Pay this from it.
+	Out {
+		/// How much.
+		sats: u64,
+		/// Whom.
+		script: ScriptBuf,
+	},
+	/// Put this into it.
+	In {
+		/// How much.
+		sats: u64,
+	},
+	/// Raise the fee of the splice that is negotiated.
+	Bump {
+		/// To what, in satoshi per 1000 weight units.
+		sat_per_kw: u64,
+	},
 }
 
 /// LDK alone.

@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use bitcoin::block::Header;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::Block;
+use bitcoin::{Amount, Block, TxOut};
 use leyden_ldk::{
-	decode_user_event, Handling, Journal, LdkDriver, ManagerSnapshots, MonitorBus,
+	channel_ref, decode_user_event, Handling, Journal, LdkDriver, ManagerSnapshots, MonitorBus,
 	SettledBySnapshot, Snapshot, SpliceKeeper, UserEvent, EVENT_STREAM, MONITOR_STREAM,
 };
 use leyden_log::{Consumer, ConsumerOptions, EventLog, LogOptions, Start};
-use leyden_splice::{SpliceFailed, SpliceOptions};
+use leyden_splice::{FeeBand, SpliceFailed, SpliceOptions};
 use leyden_store::{
 	Batch, Clock, Committed, Guarantees, Key, KeyRange, ManualClock, Page, Record, Store,
 	StoreError, Ticket,
@@ -26,11 +26,15 @@ use lightning::chain::transaction::{OutPoint, TransactionData};
 use lightning::chain::{BlockLocator, ChannelMonitorUpdateStatus, Listen, Watch};
 use lightning::events::{Event, EventHandler, ReplayEvent};
 use lightning::io;
+use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::types::ChannelId;
 use lightning::sign::InMemorySigner;
 
-use crate::guard::{Guard, GuardFactory, NodeHandle};
-use crate::parts::{NetChainMonitor, NetWatch};
+use crate::guard::{Asked, Guard, GuardFactory, NodeHandle};
+use crate::parts::{NetChainMonitor, NetWatch, FEE_SAT_PER_KW};
+
+/// The most that the user pays for a splice.
+const MAX_SPLICE_SAT_PER_KW: u64 = 5_000;
 
 /// The consumer that stands for the node's user.
 pub const USER_CONSUMER: &str = "user";
@@ -267,6 +271,28 @@ impl Guard for LeydenGuard {
 		inline.into_iter().try_for_each(&mut *handle)?;
 		self.deliver(handle);
 		Ok(())
+	}
+
+	fn splice(&self, channel: &ChannelDetails, asked: &Asked) -> Option<Result<(), String>> {
+		let keeper = self.keeper.get()?;
+		let band = |least| FeeBand { min_sat_per_kw: least, max_sat_per_kw: MAX_SPLICE_SAT_PER_KW };
+		let channel = channel_ref(channel);
+		let done = match asked {
+			Asked::In { sats } => {
+				keeper.splice_in(channel, *sats, band(FEE_SAT_PER_KW.into())).map(|_| ())
+			},
+			Asked::Out { sats, script } => {
+				let value = Amount::from_sat(*sats);
+				let outputs = vec![TxOut { value, script_pubkey: script.clone() }];
+				keeper.splice_out(channel, outputs, band(FEE_SAT_PER_KW.into())).map(|_| ())
+			},
+			Asked::Bump { sat_per_kw } => {
+				let mut splices = keeper.splices().into_iter();
+				let splice = splices.find(|splice| splice.channel() == &channel)?;
+				keeper.bump_fee(&splice.id(), band(*sat_per_kw))
+			},
+		};
+		Some(done.map_err(|error| error.to_string()))
 	}
 
 	fn before_manager_encode(&self) -> u64 {

@@ -53,7 +53,7 @@ pub mod wallet;
 pub use chain::SimChain;
 pub use disk::{DiskSnapshot, DiskWrite, Fate, MemKv, NodeDisk, WriteKind};
 pub use faulty_store::{crash_everywhere, Doom, FaultyStore, LossyMedium, Side};
-pub use guard::{Bare, Guard, GuardFactory, NodeHandle};
+pub use guard::{Asked, Bare, Guard, GuardFactory, NodeHandle};
 pub use leyden_guard::{LeydenGuard, Wiring};
 pub use net::{Feed, Idx, LdkNet, Sent};
 pub use node::{Node, NodeConfig, Told};

@@ -193,3 +193,14 @@ fn hooks_see_the_writes_of_a_case() {
 		"twice before the crash and once in each life after it"
 	);
 }
+
+/// LDK alone forgets what is not signed. It says so only of what a manager on disk knew.
+#[test]
+fn splices_are_forgotten() {
+	for case in Case::SPLICES {
+		let outcome = bare(case);
+		assert_eq!(outcome.verdict(), Verdict::Stuck, "{case}: {outcome:?}");
+		let told = outcome.told("SpliceNegotiationFailed");
+		assert_eq!(told > 0, case == Case::SplicePeerOffline, "{case}: {outcome:?}");
+	}
+}

@@ -17,6 +17,7 @@
 
 mod outcome;
 mod scripts;
+mod splices;
 mod stage;
 
 use std::fmt;
@@ -51,10 +52,22 @@ pub enum Case {
 	N,
 	/// The user was told that a payment succeeded, and the node forgot.
 	P,
+	/// A splice-out that the node had taken and forgot.
+	SpliceOut,
+	/// A splice-in that the node had taken and forgot.
+	SpliceIn,
+	/// A higher fee for a splice, that the node had taken and forgot.
+	FeeBump,
+	/// A splice-out with a peer that stays away over several restarts.
+	SplicePeerOffline,
 }
 
 impl Case {
-	/// All of them.
+	/// Those about splices.
+	pub const SPLICES: [Case; 4] =
+		[Case::SpliceOut, Case::SpliceIn, Case::FeeBump, Case::SplicePeerOffline];
+
+	/// Those about events that are lost.
 	pub const ALL: [Case; 10] = [
 		Case::A,
 		Case::B,
@@ -81,6 +94,10 @@ impl Case {
 			Case::L => "L",
 			Case::N => "N",
 			Case::P => "P",
+			Case::SpliceOut => "splice-out",
+			Case::SpliceIn => "splice-in",
+			Case::FeeBump => "fee-bump",
+			Case::SplicePeerOffline => "splice-peer-offline",
 		}
 	}
 
@@ -97,12 +114,21 @@ impl Case {
 			Case::L => "failure of an own payment lost with the manager",
 			Case::N => "as G1, with a manager that is written once before it panics",
 			Case::P => "close written, payment sent handled by the user and not written",
+			Case::SpliceOut => "splice-out taken by LDK, node stops before it is signed",
+			Case::SpliceIn => "splice-in taken by LDK, node stops before it is signed",
+			Case::FeeBump => "higher fee taken by LDK, node stops before it is signed",
+			Case::SplicePeerOffline => "splice-out, the peer is away over four restarts",
 		}
+	}
+
+	/// Whether it is about a splice.
+	pub fn is_splice(self) -> bool {
+		Case::SPLICES.contains(&self)
 	}
 
 	/// Whether the victim's chain monitor is deferred, which the state of this case needs.
 	pub fn is_deferred(self) -> bool {
-		!matches!(self, Case::A | Case::K | Case::K0 | Case::P)
+		!matches!(self, Case::A | Case::K | Case::K0 | Case::P) && !self.is_splice()
 	}
 
 	/// The event by which the victim's user learns what has become of the payment.
@@ -110,6 +136,7 @@ impl Case {
 		match self {
 			Case::H => "HTLCHandlingFailed",
 			Case::L => "PaymentFailed",
+			_ if self.is_splice() => "SpliceNegotiated",
 			_ => "PaymentSent",
 		}
 	}
@@ -125,7 +152,8 @@ impl FromStr for Case {
 	type Err = String;
 
 	fn from_str(name: &str) -> Result<Self, String> {
-		let found = Case::ALL.into_iter().find(|case| case.name().eq_ignore_ascii_case(name));
+		let mut all = Case::ALL.into_iter().chain(Case::SPLICES);
+		let found = all.find(|case| case.name().eq_ignore_ascii_case(name));
 		found.ok_or_else(|| format!("no case is called {name}"))
 	}
 }

@@ -49,6 +49,8 @@ pub struct Outcome {
 	pub paid: Option<Paid>,
 	/// How many channels the victim should have at the end.
 	pub channels_expected: usize,
+	/// In cases about a splice, whether it has locked as it was asked for.
+	pub spliced: Option<bool>,
 }
 
 impl Outcome {
@@ -79,6 +81,9 @@ impl Outcome {
 		}
 		if self.told("PaymentSent") > 0 && self.told("PaymentFailed") > 0 {
 			return Verdict::Contradiction;
+		}
+		if let Some(spliced) = self.spliced {
+			return if spliced { Verdict::Recovered } else { Verdict::Stuck };
 		}
 		let known = self.paid != Some(Paid::Pending) && self.told(self.case.resolution()) > 0;
 		if known && self.last().channels == Some(self.channels_expected) {

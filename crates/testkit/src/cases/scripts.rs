@@ -1,7 +1,7 @@
 //! The cases, step by step.
 
 use super::stage::{Stage, DUST_MSAT, VISIBLE_MSAT};
-use super::{Case, CaseSetup, Outcome};
+use super::{splices, Case, CaseSetup, Outcome};
 
 /// Restarts that are tried before a node is given up.
 const TRIES: u32 = 4;
@@ -18,6 +18,9 @@ pub(super) fn run(case: Case, setup: &CaseSetup, step: &mut dyn FnMut(&str)) -> 
 		Case::K0 => close_update_written(setup, step),
 		Case::L => failed_and_lost(setup, step),
 		Case::P => sent_and_forgotten(setup, step),
+		Case::SpliceOut | Case::SpliceIn | Case::FeeBump | Case::SplicePeerOffline => {
+			splices::run(case, setup, step)
+		},
 	}
 }
 

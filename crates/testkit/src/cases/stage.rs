@@ -220,6 +220,7 @@ impl<'a> Stage<'a> {
 			paid: (!silent).then(|| self.net.paid(&self.sent)),
 			lives: self.lives,
 			channels_expected: self.channels_expected,
+			spliced: None,
 		}
 	}
 

@@ -9,6 +9,8 @@ use lightning::ln::funding::{FundingContribution, FundingTemplate};
 use lightning::ln::msgs::{BaseMessageHandler, Init};
 use lightning::ln::types::ChannelId;
 
+use crate::guard::Asked;
+
 /// What splices pay for each 1000 weight units.
 const SPLICE_SAT_PER_KW: u64 = 253;
 
@@ -153,6 +155,39 @@ impl LdkNet {
 		let rate = FeeRate::from_sat_per_kwu(SPLICE_SAT_PER_KW);
 		let contribution = self.splice_template(n, id).splice_out(outputs, rate, FeeRate::MAX);
 		self.contribute(n, id, contribution.expect("enough in the channel"));
+	}
+
+	/// The user of `n` asks for a splice: through what keeps splices in the node, or of LDK.
+	/// Nothing settles.
+	///
+	/// # Panics
+	///
+	/// When it is refused.
+	pub fn ask_for_splice(&mut self, n: Idx, id: ChannelId, asked: Asked) {
+		let channel = self.channel(n, id).expect("an open channel");
+		if let Some(taken) = self.node(n).guard().splice(&channel, &asked) {
+			return taken.unwrap_or_else(|e| panic!("node {n} cannot splice {id}: {e}"));
+		}
+		let template = self.splice_template(n, id);
+		let least = FeeRate::from_sat_per_kwu(SPLICE_SAT_PER_KW);
+		let wallet = self.node(n).coin_selection().as_ref();
+		let contribution = match asked {
+			Asked::In { sats } => {
+				template.splice_in_sync(Amount::from_sat(sats), least, FeeRate::MAX, wallet)
+			},
+			Asked::Out { sats, script } => {
+				let output = TxOut { value: Amount::from_sat(sats), script_pubkey: script };
+				template.splice_out(vec![output], least, FeeRate::MAX)
+			},
+			Asked::Bump { sat_per_kw } => {
+				let rate = FeeRate::from_sat_per_kwu(sat_per_kw);
+				template.rbf_prior_contribution_sync(Some(rate), FeeRate::MAX, wallet)
+			},
+		};
+		let peer = channel.counterparty.node_id;
+		let contribution = contribution.expect("it can be built");
+		let taken = self.node(n).manager().funding_contributed(&id, &peer, contribution, None);
+		taken.unwrap_or_else(|e| panic!("node {n} cannot splice {id}: {e:?}"));
 	}
 
 	fn splice_template(&self, n: Idx, id: ChannelId) -> FundingTemplate {
