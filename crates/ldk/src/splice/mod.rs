@@ -4,9 +4,6 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 //! Splices that finish, on LDK.
-//!
-//! [`SpliceKeeper`] is [`Splices`] with LDK below and the event log above. A node gives it every
-//! event before anything else handles it, and asks it for splices instead of asking LDK.
 
 mod driver;
 mod failed;
@@ -55,7 +52,11 @@ pub enum Handling {
 	Stop,
 }
 
-/// Keeps the splices of a node. See the [module documentation](self).
+/// Keeps the splices of a node: [`Splices`] with LDK below and the event log above.
+///
+/// A node gives it every event before anything else handles it, and asks it for splices instead of
+/// asking LDK. `docs/splices.md` has the few lines that this takes, what is tried again and what
+/// not.
 pub struct SpliceKeeper {
 	splices: Splices,
 	barrier: Option<Persist>,

@@ -3,21 +3,7 @@
 // This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
-//! Keeps splices: asks the law what is to be done, and does it.
-//!
-//! # What is promised
-//! A splice that [`splice_in`](Splices::splice_in) or [`splice_out`](Splices::splice_out) said `Ok`
-//! to is written down. It is handed to LDK again until it funds the channel, or until the user was
-//! told why it does not. One for which they said `Err` never runs.
-//!
-//! # The order of writes
-//! `Tentative` is durable before LDK sees a splice, `Accepted` after LDK took it and before the
-//! caller's `Ok`. A crash in between is settled by what LDK shows at the start: a tentative splice
-//! that LDK does not know is forgotten.
-//!
-//! # Locks
-//! One request or event at a time. The wallet is asked for coins under that lock, so it must not
-//! call the keeper; [`Splices::reservations`] is safe.
+//! The keeper: asks the law what is to be done, and does it.
 
 mod act;
 mod ask;
@@ -89,7 +75,21 @@ pub struct SpliceFailed {
 /// Makes a plan of what tells the user. It becomes part of the commit that ends the record.
 pub type Tell = Box<dyn Fn(&SpliceFailed) -> Plan<()> + Send + Sync>;
 
-/// See the [module documentation](self).
+/// Keeps splices: asks the [law](crate::law) what is to be done, and does it.
+///
+/// # What is promised
+/// A splice that [`splice_in`](Splices::splice_in) or [`splice_out`](Splices::splice_out) said `Ok`
+/// to is written down. It is handed to LDK again until it funds the channel, or until the user was
+/// told why it does not. One for which they said `Err` never runs.
+///
+/// # The order of writes
+/// `Tentative` is durable before LDK sees a splice, `Accepted` after LDK took it and before the
+/// caller's `Ok`. A crash in between is settled by what LDK shows at the start: a tentative splice
+/// that LDK does not know is forgotten.
+///
+/// # Locks
+/// One request or event at a time. The wallet is asked for coins under that lock, so it must not
+/// call the keeper; [`Splices::reservations`] is safe.
 pub struct Splices {
 	store: Arc<dyn Store>,
 	clock: Arc<dyn Clock>,
