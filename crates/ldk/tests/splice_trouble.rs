@@ -340,3 +340,28 @@ fn without_the_barrier_a_crash_after_signing_closes_the_channel() {
 		}
 	}
 }
+
+/// The first candidate is confirmed while the higher fee waits for the peer: the withdrawal is
+/// made, and must not be made again on the new funding.
+#[test]
+fn a_bump_that_is_overtaken_pays_nothing_twice() {
+	for restart in [false, true] {
+		let mut rig = Rig::new();
+		let (id, output) = rig.splice_out(50_000).unwrap();
+		rig.net.settle();
+		rig.net.persist_manager(rig.a);
+		rig.disconnect();
+		rig.bump(&id, 1_000).unwrap();
+		rig.net.mine(8);
+		if restart {
+			rig.restart();
+		}
+		rig.connect();
+		for _ in 0..3 {
+			rig.lock();
+			rig.connect();
+		}
+		assert_eq!(rig.paid(&output), 1, "restart: {restart}");
+		assert_eq!(rig.ended(&id), Some(SpliceState::Settled));
+	}
+}

@@ -75,15 +75,15 @@ pub enum Coins {
 	Spent,
 }
 
-/// What is known of the transaction that funds the channel now, if it is not the one that the
-/// splice was to spend.
+/// What is known of the transaction that spent the funding which the splice was to spend, if the
+/// channel has another funding now. There may be more than one between the two.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum NewFunding {
-	/// The splice is in it.
-	IsTheSplice,
+	/// It is this one, and the splice is in it.
+	IsTheSplice(Txid),
 	/// The splice is not in it.
 	IsNot,
-	/// The transaction cannot be looked at.
+	/// It was not found.
 	Unknown,
 }
 

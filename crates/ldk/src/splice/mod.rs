@@ -91,9 +91,9 @@ impl SpliceKeeper {
 
 	/// Persists the manager before a splice is signed. `persist` must encode and write it.
 	///
-	/// Without this, a node that dies after it has signed, and before its manager was written, knows
-	/// nothing of the round when it is back, and says so; and a peer that is an LDK node closes the
-	/// channel, by force (see `docs/ldk-findings.md`).
+	/// Without this, a node that dies after it has signed, and before its manager was written,
+	/// knows nothing of the round when it is back, and says so; and a peer that is an LDK node
+	/// closes the channel, by force (see `docs/ldk-findings.md`).
 	#[must_use]
 	pub fn with_barrier(
 		mut self, persist: impl Fn() -> Result<(), io::Error> + Send + Sync + 'static,
@@ -120,7 +120,8 @@ impl SpliceKeeper {
 	/// few that are about splices, and only looks.
 	///
 	/// # Errors
-	/// `ReplayEvent` if the store or the [barrier](SpliceKeeper::with_barrier) failed: give that to LDK, which brings the event again.
+	/// `ReplayEvent` if the store or the [barrier](SpliceKeeper::with_barrier) failed: give that to
+	/// LDK, which brings the event again.
 	///
 	/// # Failure Behavior and Persistence
 	/// What it learned is durable when it returns, or is learned again.
@@ -144,6 +145,12 @@ impl SpliceKeeper {
 
 	fn hear(&self, event: &Event) -> Result<Handling, SpliceError> {
 		match event {
+			Event::ChannelReady { channel_id: id, funding_txo: Some(funding), .. } => {
+				self.splices.funded_by(&channel_id(id), *funding)?;
+			},
+			Event::ChannelClosed { channel_id: id, channel_funding_txo: Some(funding), .. } => {
+				self.splices.funded_by(&channel_id(id), funding.into_bitcoin_outpoint())?;
+			},
 			Event::SpliceNegotiated { channel_id: id, .. }
 			| Event::ChannelReady { channel_id: id, .. }
 			| Event::ChannelClosed { channel_id: id, .. } => self.splices.look(&channel_id(id))?,

@@ -5,6 +5,9 @@
 // http://opensource.org/licenses/MIT>, at your option.
 //! Doing what the law says.
 
+use std::collections::VecDeque;
+
+use bitcoin::Txid;
 use leyden_store::KeyRange;
 
 use super::*;
@@ -16,6 +19,9 @@ use crate::splice::{SpliceState, What};
 
 /// Decisions about one splice before it has to wait for the next occasion.
 const MAX_DECISIONS: usize = 8;
+
+/// Transactions looked at on the way from the funding of now back to the one that a splice spends.
+const MAX_TRACED: usize = 64;
 
 /// What comes after a decision.
 enum Next {
@@ -55,20 +61,31 @@ impl Splices {
 		let inputs: Vec<OutPoint> = inputs.copied().collect();
 		let coins = if inputs.is_empty() { Coins::Unspent } else { self.driver.coins(&inputs) };
 		let new = channel.as_ref().map(|c| c.funding).filter(|new| *new != splice.anchor);
-		let new_funding = match new.map(|new| self.driver.transaction(&new.txid)) {
-			Some(Some(transaction)) => {
-				let bump = splice.bump.as_ref().map(|bump| &bump.contribution);
-				let current = splice.contribution.iter().chain(bump).map(|c| &c.material);
-				match current.chain(&splice.earlier).any(|m| m.is_in(&transaction)) {
-					true => NewFunding::IsTheSplice,
-					false => NewFunding::IsNot,
-				}
-			},
-			_ => NewFunding::Unknown,
-		};
+		let new_funding = new.map_or(NewFunding::Unknown, |new| self.trace(splice, new.txid));
 		let first = live.of_channel(&splice.channel.channel_id).first() == Some(&splice.id);
 		let its_turn = first && !channel.as_ref().is_some_and(|view| live.has_stranger(view));
 		Probe { channel, coins, new_funding, its_turn }
+	}
+
+	/// Looks for the transaction that spent the anchor, from the one that funds the channel now
+	/// back.
+	fn trace(&self, splice: &Splice, newest: Txid) -> NewFunding {
+		let bump = splice.bump.as_ref().map(|bump| &bump.contribution);
+		let materials = splice.contribution.iter().chain(bump).map(|c| &c.material);
+		let materials: Vec<_> = materials.chain(&splice.earlier).collect();
+		let mut to_look_at = VecDeque::from([newest]);
+		for _ in 0..MAX_TRACED {
+			let Some(txid) = to_look_at.pop_front() else { break };
+			let Some(transaction) = self.driver.transaction(&txid) else { continue };
+			let mut spends = transaction.input.iter().map(|input| input.previous_output);
+			let ours = splice.txids.contains(&txid)
+				|| materials.iter().any(|material| material.is_in(&transaction));
+			if spends.any(|spent| spent == splice.anchor) {
+				return if ours { NewFunding::IsTheSplice(txid) } else { NewFunding::IsNot };
+			}
+			to_look_at.extend(transaction.input.iter().map(|input| input.previous_output.txid));
+		}
+		NewFunding::Unknown
 	}
 
 	fn act(
@@ -143,9 +160,8 @@ impl Splices {
 				Err(_) => Ok(Next::Rest),
 			},
 			Decision::Locked(txid) => {
-				splice.note_txid(txid);
-				splice.step(now, What::Locked(txid));
-				self.end(live, splice, SpliceState::Settled, false)
+				self.lock_in(live, splice, txid)?;
+				Ok(Next::Over)
 			},
 			Decision::Fail { reason, counted, keep_coins } => {
 				splice.failures = splice.failures.saturating_add(counted.into());
@@ -360,6 +376,20 @@ impl Splices {
 		self.released(&splice.id, &freed);
 		live.insert(splice);
 		Ok(Next::Again(Trigger::Look))
+	}
+
+	/// Its transaction funds the channel.
+	pub(super) fn lock_in(
+		&self, live: &mut Live, mut splice: Splice, txid: Txid,
+	) -> Result<(), SpliceError> {
+		if let Some(bump) = splice.bump.take() {
+			// Whatever LDK still has of it would do the same again, on the new funding.
+			let _ = self.driver.cancel(&splice.channel);
+			splice.remember(bump.contribution.material);
+		}
+		splice.note_txid(txid);
+		splice.step(self.now(), What::Locked(txid));
+		self.end(live, splice, SpliceState::Settled, false).map(|_| ())
 	}
 
 	/// One commit: the record is over, its coins are free, the user is told.

@@ -29,6 +29,29 @@ impl Splices {
 		Ok(())
 	}
 
+	/// LDK says what a channel is, or was, funded by. A splice whose transaction that is has
+	/// locked, even if the channel is gone by now.
+	///
+	/// # Errors
+	/// As [`look`](Splices::look).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`look`](Splices::look).
+	pub fn funded_by(&self, channel: &ChannelId, funding: OutPoint) -> Result<(), SpliceError> {
+		let mut live = self.live.lock();
+		for id in live.of_channel(channel) {
+			let Some(splice) = live.get(&id) else { continue };
+			if splice.anchor != funding && splice.txids.contains(&funding.txid) {
+				let splice = splice.clone();
+				self.lock_in(&mut live, splice, funding.txid)?;
+			}
+		}
+		for id in live.of_channel(channel) {
+			self.look_at(&mut live, &id, Trigger::Look)?;
+		}
+		Ok(())
+	}
+
 	/// LDK says that a round failed, with what we had put in, if it says so. If LDK shows that the
 	/// splice is there all the same, this is old news and nothing happens.
 	///
@@ -59,8 +82,9 @@ impl Splices {
 	/// LDK asks for signatures. Writes the transaction's id down, so that the splice is known by it
 	/// whatever happens from now on.
 	///
-	/// Answers whether it may be signed: `false` if the caller was told that this splice never
-	/// runs. It was then taken back; do not sign it.
+	/// Answers whether it may be signed. It may not if it has what a splice brings that is over,
+	/// and none that goes on: LDK has come back with it, from a manager that was written before, or
+	/// has kept a higher fee for what has locked. It was then taken back; do not sign it.
 	///
 	/// # Errors
 	/// The store's. Do not sign; LDK asks again.
@@ -71,6 +95,11 @@ impl Splices {
 		&self, channel: &ChannelId, transaction: &Transaction,
 	) -> Result<bool, SpliceError> {
 		let mut live = self.live.lock();
+		// What has locked meanwhile is over before anything else is signed for it.
+		for id in live.of_channel(channel) {
+			self.look_at(&mut live, &id, Trigger::Look)?;
+		}
+		let mut known = false;
 		for id in live.of_channel(channel) {
 			let Some(mut splice) = live.get(&id).cloned() else { continue };
 			let bump = splice.bump.as_ref().map(|bump| &bump.contribution);
@@ -82,6 +111,7 @@ impl Splices {
 				let _ = self.driver.cancel(&splice.channel);
 				return Ok(false);
 			}
+			known = true;
 			let txid = transaction.compute_txid();
 			splice.signing = true;
 			if splice.note_txid(txid) {
@@ -92,6 +122,18 @@ impl Splices {
 				self.write(Batch::new(), &splice)?;
 			}
 			live.insert(splice);
+		}
+		if known {
+			return Ok(true);
+		}
+		let over = load::past(&*self.store, usize::MAX)?.into_iter().find(|splice| {
+			let current = splice.contribution.iter().map(|c| &c.material);
+			splice.channel.channel_id == *channel
+				&& current.chain(&splice.earlier).any(|m| m.is_in(transaction))
+		});
+		if let Some(splice) = over {
+			let _ = self.driver.cancel(&splice.channel);
+			return Ok(false);
 		}
 		Ok(true)
 	}

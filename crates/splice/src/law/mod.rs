@@ -151,7 +151,7 @@ fn decide_new_funding(probe: &Probe, channel: &ChannelView, splice: &Splice) -> 
 		return Decision::Reanchor(channel.funding);
 	}
 	match probe.new_funding {
-		NewFunding::IsTheSplice => Decision::Locked(txid),
+		NewFunding::IsTheSplice(txid) => Decision::Locked(txid),
 		NewFunding::IsNot => Decision::Reanchor(channel.funding),
 		NewFunding::Unknown => fail(FailureReason::OutcomeUnknown, !splice.txids.is_empty()),
 	}

@@ -173,7 +173,7 @@ fn row_5_another_funding_and_ldk_still_has_ours() {
 fn row_6_another_funding_and_nothing_of_ours() {
 	let new = |known| with_funding(shows(vec![]), NEW, known);
 	for splice in [out(Accepted), into(Accepted)] {
-		let is = look(&new(NewFunding::IsTheSplice), &splice);
+		let is = look(&new(NewFunding::IsTheSplice(txid(NEW))), &splice);
 		assert_eq!(is, Decision::Locked(txid(NEW)));
 		let is_not = look(&new(NewFunding::IsNot), &splice);
 		assert_eq!(is_not, Decision::Reanchor(coin(NEW)));
@@ -421,7 +421,7 @@ fn nothing_falls_through() {
 					(OWN, NewFunding::Unknown),
 					(NEW, NewFunding::Unknown),
 					(NEW, NewFunding::IsNot),
-					(NEW, NewFunding::IsTheSplice),
+					(NEW, NewFunding::IsTheSplice(txid(NEW))),
 				] {
 					let mut probe = with_funding(shows(rounds.clone()), funding, known);
 					let channel = probe.channel.as_mut().unwrap();
