@@ -9,6 +9,8 @@
 
 mod splice_rig;
 
+use leyden_ldk::splice_candidates;
+use leyden_splice::funding::{FundingState, Fundings, Owners};
 use leyden_splice::{FailureReason, SpliceState};
 use splice_rig::{Rig, Setup, CHANNEL_SAT};
 
@@ -223,4 +225,71 @@ fn an_age_limit_ends_it() {
 	rig.connect();
 	rig.lock();
 	assert_eq!((rig.funding(), rig.failed().len()), (was, 1));
+}
+
+/// What LDK broadcasts goes into one record, under the splice's id, with LDK's own figures.
+#[test]
+fn one_payment_record_from_the_first_broadcast_to_the_end() {
+	let mut rig = Rig::new();
+	let was = rig.funding();
+	let fundings = |rig: &Rig| Fundings::new(rig.guard().events().store().clone());
+	let channel = leyden_id::ChannelId(rig.channel.0);
+	// As a node's broadcaster does, for all that was broadcast in this life.
+	let classify = |rig: &Rig| {
+		for (transaction, kind) in rig.net.node(rig.a).broadcast_kinds() {
+			let Some((id, candidates)) = splice_candidates(&kind) else { continue };
+			assert_eq!(id, rig.channel);
+			rig.keeper(|keeper| {
+				let owners: &dyn Owners = &**keeper;
+				fundings(rig).broadcast(&channel, &candidates, &transaction, owners).unwrap()
+			});
+		}
+	};
+	let (id, output) = rig.splice_out(50_000).unwrap();
+	rig.net.settle();
+	classify(&rig);
+	let record = fundings(&rig).record(&id).unwrap().expect("the splice's id is the payment's");
+	let first = record.txid;
+	assert!(record.share().unwrap().net_sat <= -50_000, "{record:?}");
+	rig.bump(&id, 1_000).unwrap();
+	rig.net.settle();
+	classify(&rig);
+	let record = fundings(&rig).record(&id).unwrap().unwrap();
+	assert_eq!(record.candidates.len(), 2);
+	assert_ne!(record.txid, first);
+	let fees: Vec<_> = record.candidates.iter().map(|c| c.share.unwrap().fee_sat).collect();
+	assert!(fees[1] > fees[0], "{fees:?}");
+	assert_eq!(fundings(&rig).by_txid(&first).unwrap().unwrap().id, id);
+	// What the wallet sees leaves the intent alone.
+	let live = rig.keeper(|keeper| keeper.splice(&id));
+	let waiting = rig.net.chain.mempool().pop().unwrap();
+	for height in [Some(rig.net.chain.height()), None] {
+		rig.keeper(|keeper| {
+			let owners: &dyn Owners = &**keeper;
+			fundings(&rig).seen(&channel, &waiting, height, owners).unwrap()
+		});
+	}
+	assert_eq!(rig.keeper(|keeper| keeper.splice(&id)), live);
+	// Once more in the next block, and then deep.
+	rig.net.persist_manager(rig.a);
+	rig.lock();
+	rig.assert_locked(&id, was);
+	let transaction = rig.net.chain.tx(&rig.funding().txid).unwrap();
+	let height = rig.net.chain.height() - 7;
+	let seen = rig.keeper(|keeper| {
+		let owners: &dyn Owners = &**keeper;
+		fundings(&rig).seen(&channel, &transaction, Some(height), owners).unwrap()
+	});
+	assert_eq!(seen.unwrap().id, id);
+	assert_eq!(fundings(&rig).tip(rig.net.chain.height()).unwrap().len(), 1);
+	let record = fundings(&rig).record(&id).unwrap().unwrap();
+	assert_eq!(record.state, FundingState::Succeeded { confirmed_at: height });
+	assert_eq!(record.txid, rig.funding().txid);
+	// LDK broadcasts again after a restart; the record stays.
+	rig.restart();
+	rig.connect();
+	classify(&rig);
+	assert_eq!(fundings(&rig).record(&id).unwrap().unwrap(), record);
+	assert!(fundings(&rig).pending(10).unwrap().is_empty());
+	assert_eq!(rig.paid(&output), 1);
 }

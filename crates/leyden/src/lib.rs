@@ -30,6 +30,7 @@ use leyden_ldk::{
 	EVENT_STREAM, MONITOR_STREAM,
 };
 use leyden_log::{Consumer, ConsumerOptions, EventLog, LogError, LogOptions, Start};
+use leyden_splice::funding::Fundings;
 use leyden_splice::{SpliceDriver, SpliceError, SpliceOptions};
 use leyden_store::{Clock, Store};
 
@@ -116,6 +117,11 @@ impl Leyden {
 		&self, driver: impl SpliceDriver + 'static, options: SpliceOptions,
 	) -> Result<SpliceKeeper, SpliceError> {
 		SpliceKeeper::open(&self.event_log, Arc::clone(&self.clock), driver, options)
+	}
+
+	/// The payment records of funding transactions.
+	pub fn fundings(&self) -> Fundings {
+		Fundings::new(Arc::clone(&self.store))
 	}
 
 	/// What must be told of every durable manager, for this bus and this journal.

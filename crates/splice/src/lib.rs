@@ -22,11 +22,14 @@
 //! # Not promised
 //! When. A peer that stays away holds a splice up until its age limit.
 //!
+//! [`funding`] keeps the payment records of the transactions that come of it.
+//!
 //! This crate knows no LDK. It sees a node through a [`SpliceDriver`]; LDK's is in `leyden-ldk`.
 
 mod coins;
 mod driver;
 mod error;
+pub mod funding;
 mod keeper;
 pub mod law;
 mod parts;

@@ -20,7 +20,7 @@ pub struct SpliceId([u8; 32]);
 
 impl SpliceId {
 	/// The id with these bytes.
-	pub fn from_bytes(bytes: [u8; 32]) -> Self {
+	pub const fn from_bytes(bytes: [u8; 32]) -> Self {
 		Self(bytes)
 	}
 

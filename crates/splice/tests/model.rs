@@ -4,8 +4,8 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 //! Anything may happen to a splice, in any order, and the process may die at any write. In the end
-//! every splice is over, nothing was paid twice, nothing ran that was refused, and the user was told
-//! once of what failed.
+//! every splice is over, nothing was paid twice, nothing ran that was refused, and the user was
+//! told once of what failed.
 //!
 //! `PROPTEST_CASES=20000 cargo test -p leyden-splice --test model` runs it for long.
 

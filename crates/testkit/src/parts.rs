@@ -79,12 +79,13 @@ pub struct Broadcaster {
 	chain: SimChain,
 	disk: Arc<NodeDisk>,
 	sent: Mutex<Vec<Transaction>>,
+	kinds: Mutex<Vec<(Transaction, TransactionType)>>,
 }
 
 impl Broadcaster {
 	/// The broadcaster of the node on `disk`.
 	pub fn new(chain: SimChain, disk: Arc<NodeDisk>) -> Self {
-		Broadcaster { chain, disk, sent: Mutex::new(Vec::new()) }
+		Broadcaster { chain, disk, sent: Mutex::default(), kinds: Mutex::default() }
 	}
 
 	/// Broadcasts one transaction.
@@ -96,6 +97,11 @@ impl Broadcaster {
 		self.chain.submit(tx);
 	}
 
+	/// What LDK broadcast in this life, and as what, oldest first, repeats included.
+	pub fn kinds(&self) -> Vec<(Transaction, TransactionType)> {
+		self.kinds.lock().unwrap().clone()
+	}
+
 	/// Everything broadcast in this life, oldest first, repeats included.
 	pub fn sent(&self) -> Vec<Transaction> {
 		self.sent.lock().unwrap().clone()
@@ -104,7 +110,8 @@ impl Broadcaster {
 
 impl BroadcasterInterface for Broadcaster {
 	fn broadcast_transactions(&self, txs: &[(&Transaction, TransactionType)]) {
-		for (tx, _) in txs {
+		for (tx, kind) in txs {
+			self.kinds.lock().unwrap().push(((*tx).clone(), kind.clone()));
 			self.broadcast((*tx).clone());
 		}
 	}

@@ -7,6 +7,7 @@
 
 mod driver;
 mod failed;
+mod funding;
 mod reason;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use lightning::ln::types::ChannelId;
 
 pub use driver::{LdkDriver, SpliceWallet};
 pub use failed::{decode_user_event, UserEvent, SPLICE_FAILED};
+pub use funding::splice_candidates;
 
 pub(crate) use failed::LAYOUT as FAILED_LAYOUT;
 

@@ -8,9 +8,21 @@
 use bitcoin::Transaction;
 
 use super::*;
+use leyden_store::StoreError;
+
+use crate::funding::Owners;
 use crate::law::Trigger;
 use crate::parts::Material;
 use crate::splice::{SpliceState, What};
+
+impl Owners for Splices {
+	fn owner_of(&self, transaction: &Transaction) -> Result<Option<SpliceId>, StoreError> {
+		self.owner_of(transaction).map_err(|error| match error {
+			SpliceError::Store(error) => error,
+			other => StoreError::invalid(other.to_string()),
+		})
+	}
+}
 
 impl Splices {
 	/// Something may have changed about a channel: it is ready, closed, has a new funding, a splice
@@ -136,6 +148,27 @@ impl Splices {
 			return Ok(false);
 		}
 		Ok(true)
+	}
+
+	/// The splice that this transaction is of, going on or over.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn owner_of(&self, transaction: &Transaction) -> Result<Option<SpliceId>, SpliceError> {
+		let txid = transaction.compute_txid();
+		let owns = |splice: &&Splice| {
+			let bump = splice.bump.as_ref().map(|bump| &bump.contribution);
+			let current = splice.contribution.iter().chain(bump).map(|c| &c.material);
+			splice.txids.contains(&txid)
+				|| current.chain(&splice.earlier).any(|m| m.is_in(transaction))
+		};
+		if let Some(splice) = self.live.lock().splices.values().find(owns) {
+			return Ok(Some(splice.id));
+		}
+		let past = load::past(&*self.store, usize::MAX)?;
+		// An earlier splice may have paid the same: there the transaction's id decides.
+		let mut past = past.iter().filter(|splice| splice.txids.contains(&txid));
+		Ok(past.next().map(|splice| splice.id))
 	}
 
 	/// LDK says that these coins are not needed by a round any more. Answers those that the wallet

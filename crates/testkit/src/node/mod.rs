@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::Transaction;
+use lightning::chain::chaininterface::TransactionType;
 use lightning::events::{Event, EventsProvider, ReplayEvent};
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::channelmanager::RecentPaymentDetails;
@@ -176,6 +177,11 @@ impl Node {
 	/// The last lines that LDK logged; empty unless [`NodeConfig::keep_log`].
 	pub fn log(&self) -> Vec<String> {
 		self.core.logger.lines()
+	}
+
+	/// What LDK broadcast in this life, and as what.
+	pub fn broadcast_kinds(&self) -> Vec<(Transaction, TransactionType)> {
+		self.core.broadcaster.kinds()
 	}
 
 	/// The channels which the manager considers open.
