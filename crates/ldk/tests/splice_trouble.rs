@@ -365,3 +365,24 @@ fn a_bump_that_is_overtaken_pays_nothing_twice() {
 		assert_eq!(rig.ended(&id), Some(SpliceState::Settled));
 	}
 }
+
+/// A splice that somebody handed to LDK past the keeper is pending: another contribution now would
+/// replace it. Ours waits until it has locked.
+#[test]
+fn a_splice_that_is_not_ours_is_not_replaced() {
+	let mut rig = Rig::new();
+	let value = rig.value_sat(rig.a);
+	rig.net.splice_out(rig.a, rig.channel, 40_000);
+	assert_eq!(rig.net.chain.mempool().len(), 1);
+	let (id, output) = rig.splice_out(50_000).unwrap();
+	assert_eq!(rig.state(&id), Some(SpliceState::Deferred));
+	rig.net.persist_manager(rig.a);
+	rig.restart();
+	rig.connect();
+	assert_eq!(rig.state(&id), Some(SpliceState::Deferred));
+	rig.lock();
+	rig.lock();
+	assert_eq!(rig.ended(&id), Some(SpliceState::Settled));
+	assert_eq!(rig.paid(&output), 1);
+	assert!(rig.value_sat(rig.a) < value - 90_000, "both were made");
+}
