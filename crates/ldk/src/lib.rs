@@ -51,6 +51,6 @@ pub use monitor::{
 };
 pub use snapshot::{ManagerSnapshots, SettledBySnapshot, Snapshot};
 pub use splice::{
-	channel_ref, decode_user_event, inputs_of, splice_candidates, Handling, LdkDriver,
-	SpliceKeeper, SpliceWallet, UserEvent, SPLICE_FAILED,
+	channel_ref, decode_user_event, inputs_of, splice_candidates, FundingMonitors, Handling,
+	LdkDriver, SpliceKeeper, SpliceWallet, UserEvent, SPLICE_FAILED,
 };

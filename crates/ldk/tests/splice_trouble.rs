@@ -82,8 +82,8 @@ fn the_channel_is_closed_meanwhile() {
 	assert_eq!(rig.failed().len(), 1, "told once");
 }
 
-/// A splice that is broadcast when the channel closes may still be confirmed: its coins stay
-/// reserved until LDK says that they are not needed.
+/// A splice that is broadcast when the channel closes may still be confirmed: nobody is told that
+/// it failed, and its coins stay reserved, until a commitment of the old funding is deep.
 #[test]
 fn the_channel_is_closed_while_a_splice_is_unconfirmed() {
 	let mut rig = Rig::new();
@@ -94,14 +94,18 @@ fn the_channel_is_closed_while_a_splice_is_unconfirmed() {
 	rig.disconnect();
 	rig.net.force_close(rig.a, rig.channel);
 	rig.net.settle();
+	assert!(rig.net.channel(rig.a, rig.channel).is_none());
+	assert_eq!(rig.state(&id), Some(SpliceState::Negotiated), "the chain decides");
+	assert_eq!(rig.failed(), []);
+	rig.restart();
+	assert!(!rig.keeper(|keeper| keeper.reservations().all()).is_empty());
+	// Of our own commitment, LDK waits for the delay of our output too.
+	rig.net.mine(200);
+	rig.keeper(|keeper| keeper.peer_connected()).unwrap();
 	assert_eq!(rig.ended(&id), Some(SpliceState::Failed(FailureReason::ChannelClosed)));
 	let failed = rig.failed();
-	assert!(failed.len() == 1 && failed[0].released.is_empty(), "{failed:?}");
-	let reserved = || rig.guard().splices().reservations().all().len();
-	assert!(reserved() > 0);
-	// For our own commitment, LDK says so when its delay has passed.
-	rig.net.mine(200);
-	assert_eq!(rig.guard().splices().reservations().all().len(), 0, "DiscardFunding freed them");
+	assert!(failed.len() == 1 && !failed[0].released.is_empty(), "{failed:?}");
+	assert!(rig.keeper(|keeper| keeper.reservations().all()).is_empty());
 }
 
 #[test]
@@ -125,6 +129,86 @@ fn the_peer_refuses() {
 	assert_eq!(rig.funding(), was);
 	assert!(rig.keeper(|keeper| keeper.splices().is_empty()));
 	assert!(rig.keeper(|keeper| keeper.reservations().all().is_empty()));
+}
+
+/// The peer says `tx_abort`, which no later answer takes back: told at once, and not asked again.
+#[test]
+fn the_peer_aborts() {
+	for message in ["SendSpliceAck", "SendTxComplete"] {
+		let mut rig = Rig::new();
+		let was = rig.funding();
+		rig.net.abort_before(rig.b, message, rig.channel);
+		let id = rig.splice_in(50_000).unwrap();
+		rig.net.settle();
+		assert!(rig.net.was_cut(), "{message} was never said");
+		let ended = rig.ended(&id);
+		let Some(SpliceState::Failed(FailureReason::CounterpartyAborted { message: said })) = ended
+		else {
+			panic!("{message}: {ended:?}");
+		};
+		assert!(said.contains("changed my mind"), "{said}");
+		let failed = rig.failed();
+		assert_eq!((failed.len(), failed[0].released.is_empty()), (1, false), "{failed:?}");
+		assert!(rig.keeper(|keeper| keeper.reservations().all().is_empty()));
+		// The channel is as before: it lives, and takes the next splice.
+		rig.restart();
+		rig.connect();
+		assert_eq!((rig.failed().len(), rig.funding()), (1, was), "told once");
+		let next = rig.splice_in(60_000).unwrap();
+		rig.net.settle();
+		rig.lock();
+		assert_eq!(rig.ended(&next), Some(SpliceState::Settled));
+	}
+}
+
+/// The node is away while its splice locks for the peer, which then closes the channel on the new
+/// funding. The withdrawal was made, so it did not fail.
+#[test]
+fn it_locks_and_the_channel_is_closed_while_the_node_is_away() {
+	let mut rig = Rig::new();
+	let (id, output) = rig.splice_out(50_000).unwrap();
+	rig.net.settle();
+	rig.net.persist_manager(rig.a);
+	let was = rig.funding();
+	// The peer has heard that it locks; the node dies before it hears the same.
+	rig.net.cut_before(rig.b, "SendSpliceLocked");
+	rig.lock();
+	assert!(rig.net.was_cut());
+	let peers = rig.net.channel(rig.b, rig.channel).unwrap().funding_txo.unwrap();
+	assert_ne!(peers.into_bitcoin_outpoint(), was);
+	rig.net.crash(rig.a);
+	rig.net.force_close(rig.b, rig.channel);
+	rig.net.mine(1);
+	rig.restart();
+	rig.net.mine(8);
+	assert!(rig.net.channel(rig.a, rig.channel).is_none());
+	rig.keeper(|keeper| keeper.peer_connected()).unwrap();
+	assert_eq!(rig.ended(&id), Some(SpliceState::Settled));
+	assert_eq!((rig.failed(), rig.paid(&output)), (vec![], 1));
+}
+
+/// The channel closes while the splice is broadcast, and the splice is confirmed, not the
+/// commitment: the withdrawal was made. Told when it is too deep to be undone.
+#[test]
+fn it_is_confirmed_after_the_channel_was_closed() {
+	let mut rig = Rig::new();
+	let (id, output) = rig.splice_out(50_000).unwrap();
+	rig.net.settle();
+	let splice = rig.net.chain.mempool().to_vec();
+	rig.disconnect();
+	rig.net.force_close(rig.a, rig.channel);
+	rig.net.persist_manager(rig.a);
+	rig.net.chain.clear_mempool();
+	let mut confirmations = 0;
+	while rig.ended(&id).is_none() {
+		assert_eq!(rig.state(&id), Some(SpliceState::Negotiated), "{confirmations}");
+		rig.net.mine_txs(if confirmations == 0 { splice.clone() } else { vec![] });
+		confirmations += 1;
+		rig.restart();
+	}
+	assert_eq!(confirmations, 6);
+	assert_eq!(rig.ended(&id), Some(SpliceState::Settled));
+	assert_eq!((rig.failed(), rig.paid(&output)), (vec![], 1));
 }
 
 /// Both sides splice, the peer first. LDK merges or queues ours, and may raise its fee rate: it is
@@ -334,9 +418,11 @@ fn without_the_barrier_a_crash_after_signing_closes_the_channel() {
 			assert_eq!(rig.paid(&output), 1);
 		} else {
 			assert!(rig.net.channel(rig.a, rig.channel).is_none(), "LDK keeps it now");
+			rig.net.mine(8);
+			rig.keeper(|keeper| keeper.peer_connected()).unwrap();
 			let ended = rig.ended(&id);
 			assert_eq!(ended, Some(SpliceState::Failed(FailureReason::ChannelClosed)));
-			assert_eq!(rig.failed().len(), 1);
+			assert_eq!((rig.failed().len(), rig.paid(&output)), (1, 0));
 		}
 	}
 }
@@ -353,6 +439,8 @@ fn a_bump_that_is_overtaken_pays_nothing_twice() {
 		rig.disconnect();
 		rig.bump(&id, 1_000).unwrap();
 		rig.net.mine(8);
+		// The higher fee goes with what it was to raise: LDK is not to begin with it.
+		rig.net.cut_before(rig.a, "SendStfu");
 		if restart {
 			rig.restart();
 		}
@@ -361,6 +449,7 @@ fn a_bump_that_is_overtaken_pays_nothing_twice() {
 			rig.lock();
 			rig.connect();
 		}
+		assert!(!rig.net.was_cut(), "another round was begun");
 		assert_eq!(rig.paid(&output), 1, "restart: {restart}");
 		assert_eq!(rig.ended(&id), Some(SpliceState::Settled));
 	}

@@ -8,7 +8,7 @@
 use bitcoin::{OutPoint, Transaction, TxOut, Txid};
 
 use crate::parts::{ChannelRef, Contribution, FeeBand};
-use crate::probe::{ChannelView, Coins};
+use crate::probe::{ChannelView, Coins, Fate};
 use crate::reason::FailureReason;
 
 /// A node with its wallet. For LDK that is `leyden_ldk::LdkDriver`.
@@ -46,6 +46,11 @@ pub trait SpliceDriver: Send + Sync {
 	/// funding is the splice; without it, a splice whose transaction was not known before it
 	/// locked ends as [`OutcomeUnknown`](FailureReason::OutcomeUnknown).
 	fn transaction(&self, txid: &Txid) -> Option<Transaction>;
+
+	/// What the chain has made of these transactions, which were to fund a channel that is gone.
+	/// Unlike the other methods, called by several threads at a time, and under no lock of the
+	/// keeper's.
+	fn fate(&self, channel: &ChannelRef, txids: &[Txid]) -> Fate;
 }
 
 /// What to build.

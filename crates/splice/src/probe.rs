@@ -87,6 +87,19 @@ pub enum NewFunding {
 	Unknown,
 }
 
+/// What the chain has made of the transactions of a splice whose channel is gone.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Fate {
+	/// This one is confirmed, too deep to be undone.
+	Funded(Txid),
+	/// What the splice was to spend is spent otherwise, too deep to be undone.
+	Lost,
+	/// Neither, so far; or nobody has asked.
+	Open,
+	/// There is nobody left to ask.
+	Unknown,
+}
+
 /// Everything that is decided by.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Probe {
@@ -96,6 +109,8 @@ pub struct Probe {
 	pub coins: Coins,
 	/// The new funding, if there is one.
 	pub new_funding: NewFunding,
+	/// What became of its transactions, if the channel is gone.
+	pub fate: Fate,
 	/// Whether no earlier splice of this channel is still going on.
 	pub its_turn: bool,
 }

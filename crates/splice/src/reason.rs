@@ -51,8 +51,8 @@ pub enum FailureReason {
 	},
 	/// There is no splice left whose fee could be raised.
 	NothingToBump,
-	/// The channel has a new funding, and nothing tells whether the splice is part of it. It is not
-	/// tried again: it might be paid twice. Look at the new funding transaction.
+	/// The channel has a new funding, or is gone, and nothing tells whether the splice was made. It
+	/// is not tried again: it might be paid twice. Look at the chain.
 	OutcomeUnknown,
 	/// It was not negotiated within its age limit.
 	TooOld,
@@ -113,8 +113,8 @@ impl fmt::Display for FailureReason {
 			},
 			Self::NothingToBump => f.write_str("there is no splice left to bump"),
 			Self::OutcomeUnknown => f.write_str(
-				"the channel has a new funding and nothing tells whether the splice is in it; \
-				 it is not tried again, look at the funding transaction",
+				"the channel has a new funding or is gone, and nothing tells whether the splice was \
+				 made; it is not tried again, look at the chain",
 			),
 			Self::TooOld => f.write_str("it was not negotiated within its age limit"),
 			Self::ConflictConfirmed => f.write_str("another transaction was confirmed instead"),

@@ -151,6 +151,10 @@ impl LeydenGuard {
 
 	/// What the user was told of splices that failed, in this life.
 	pub fn failed_splices(&self) -> Vec<SpliceFailed> {
+		// The user reads what is in the log, also if LDK has no event.
+		if let Some(node) = self.node.get() {
+			self.deliver(&mut |event| node.handle(event));
+		}
 		self.failed.lock().unwrap().clone()
 	}
 
@@ -198,12 +202,12 @@ impl LeydenGuard {
 	}
 
 	fn keep_splices(&self, node: &NodeHandle) {
-		let (Some(manager), Some(coins), Some(wallet)) =
-			(node.manager(), node.coin_selection(), node.wallet())
+		let (Some(manager), Some(monitors), Some(coins), Some(wallet)) =
+			(node.manager(), node.chain_monitor(), node.coin_selection(), node.wallet())
 		else {
 			return;
 		};
-		let driver = LdkDriver::new(manager, coins, Arc::clone(&wallet));
+		let driver = LdkDriver::new(manager, monitors, coins, Arc::clone(&wallet));
 		let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&self.clock);
 		let keeper = SpliceKeeper::open(&self.event_log, clock, driver, SpliceOptions::default());
 		// A store that dies while it is opened: the node dies with it.

@@ -9,8 +9,8 @@ use std::ops::Deref;
 
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 use leyden_splice::{
-	BuildError, ChannelRef, ChannelView, Coins, Contribution, FailureReason, FeeBand, Material,
-	NotCanceled, OurPart, Round, SpliceDriver, Stage, SubmitError, Want,
+	BuildError, ChannelRef, ChannelView, Coins, Contribution, FailureReason, Fate, FeeBand,
+	Material, NotCanceled, OurPart, Round, SpliceDriver, Stage, SubmitError, Want,
 };
 use lightning::ln::channel_state::{
 	ChannelDetails, ChannelShutdownState, SpliceCandidateDetails, SpliceCandidateStatus,
@@ -21,6 +21,7 @@ use lightning::ln::types::ChannelId;
 use lightning::util::ser::{Readable, Writeable};
 use lightning::util::wallet_utils::CoinSelectionSourceSync;
 
+use super::fate::FundingMonitors;
 use super::reason;
 
 /// What the driver asks the wallet and the chain.
@@ -50,23 +51,24 @@ where
 	}
 }
 
-/// A `ChannelManager` and a wallet, as a [`SpliceDriver`].
+/// A `ChannelManager`, a `ChainMonitor` and a wallet, as a [`SpliceDriver`].
 #[derive(Debug)]
-pub struct LdkDriver<M, C, W> {
+pub struct LdkDriver<M, N, C, W> {
 	manager: M,
+	monitors: N,
 	coins: C,
 	wallet: W,
 }
 
-impl<M, C, W> LdkDriver<M, C, W> {
+impl<M, N, C, W> LdkDriver<M, N, C, W> {
 	/// `coins` selects the coins of a splice-in, and must leave out those that are
 	/// [reserved](leyden_splice::Reservations).
-	pub fn new(manager: M, coins: C, wallet: W) -> Self {
-		Self { manager, coins, wallet }
+	pub fn new(manager: M, monitors: N, coins: C, wallet: W) -> Self {
+		Self { manager, monitors, coins, wallet }
 	}
 }
 
-impl<M, C, W> LdkDriver<M, C, W>
+impl<M, N, C, W> LdkDriver<M, N, C, W>
 where
 	M: Deref,
 	M::Target: AChannelManager,
@@ -77,10 +79,12 @@ where
 	}
 }
 
-impl<M, C, W> SpliceDriver for LdkDriver<M, C, W>
+impl<M, N, C, W> SpliceDriver for LdkDriver<M, N, C, W>
 where
 	M: Deref + Send + Sync,
 	M::Target: AChannelManager,
+	N: Deref + Send + Sync,
+	N::Target: FundingMonitors,
 	C: Deref + Send + Sync,
 	C::Target: CoinSelectionSourceSync,
 	W: SpliceWallet,
@@ -172,9 +176,13 @@ where
 	fn transaction(&self, txid: &Txid) -> Option<Transaction> {
 		self.wallet.transaction(txid)
 	}
+
+	fn fate(&self, channel: &ChannelRef, txids: &[Txid]) -> Fate {
+		self.monitors.fate(&ChannelId(channel.channel_id.0), txids)
+	}
 }
 
-impl<M, C, W> LdkDriver<M, C, W>
+impl<M, N, C, W> LdkDriver<M, N, C, W>
 where
 	M: Deref,
 	M::Target: AChannelManager,

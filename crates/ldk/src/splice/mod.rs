@@ -7,6 +7,7 @@
 
 mod driver;
 mod failed;
+mod fate;
 mod funding;
 mod reason;
 
@@ -26,6 +27,7 @@ use lightning::ln::types::ChannelId;
 
 pub use driver::{LdkDriver, SpliceWallet};
 pub use failed::{decode_user_event, UserEvent, SPLICE_FAILED};
+pub use fate::FundingMonitors;
 pub use funding::splice_candidates;
 
 pub(crate) use failed::LAYOUT as FAILED_LAYOUT;
@@ -147,12 +149,6 @@ impl SpliceKeeper {
 
 	fn hear(&self, event: &Event) -> Result<Handling, SpliceError> {
 		match event {
-			Event::ChannelReady { channel_id: id, funding_txo: Some(funding), .. } => {
-				self.splices.funded_by(&channel_id(id), *funding)?;
-			},
-			Event::ChannelClosed { channel_id: id, channel_funding_txo: Some(funding), .. } => {
-				self.splices.funded_by(&channel_id(id), funding.into_bitcoin_outpoint())?;
-			},
 			Event::SpliceNegotiated { channel_id: id, .. }
 			| Event::ChannelReady { channel_id: id, .. }
 			| Event::ChannelClosed { channel_id: id, .. } => self.splices.look(&channel_id(id))?,

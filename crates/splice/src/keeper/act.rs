@@ -13,7 +13,7 @@ use leyden_store::KeyRange;
 use super::*;
 use crate::driver::{BuildError, SubmitError, Want};
 use crate::law::{decide, Decision, Trigger};
-use crate::probe::{Coins, NewFunding, Probe, Stage};
+use crate::probe::{Coins, Fate, NewFunding, Probe, Stage};
 use crate::records::PAST;
 use crate::splice::{SpliceState, What};
 
@@ -64,7 +64,24 @@ impl Splices {
 		let new_funding = new.map_or(NewFunding::Unknown, |new| self.trace(splice, new.txid));
 		let first = live.of_channel(&splice.channel.channel_id).first() == Some(&splice.id);
 		let its_turn = first && !channel.as_ref().is_some_and(|view| live.has_stranger(view));
-		Probe { channel, coins, new_funding, its_turn }
+		let fate = live.fates.get(&splice.id).copied().unwrap_or(Fate::Open);
+		Probe { channel, coins, new_funding, fate, its_turn }
+	}
+
+	/// Asks what became of the transactions of channels that are gone. The one who knows may hold
+	/// locks while it waits for ours, so that is done before any is taken.
+	pub(super) fn learn_fates(&self) {
+		let out: Vec<Splice> = {
+			let live = self.live.lock();
+			live.splices.values().filter(|splice| !splice.txids.is_empty()).cloned().collect()
+		};
+		for splice in out {
+			let fate = match self.driver.view(&splice.channel) {
+				Some(_) => continue,
+				None => self.driver.fate(&splice.channel, &splice.txids),
+			};
+			self.live.lock().fates.insert(splice.id, fate);
+		}
 	}
 
 	/// Looks for the transaction that spent the anchor, from the one that funds the channel now
@@ -94,6 +111,7 @@ impl Splices {
 		let now = self.now();
 		match decision {
 			Decision::Keep(stage) => self.keep(live, splice, stage).map(|()| Next::Rest),
+			Decision::Await => Ok(Next::Rest),
 			Decision::Wait => {
 				self.defer(live, splice)?;
 				Ok(Next::Rest)

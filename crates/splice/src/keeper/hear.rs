@@ -34,30 +34,8 @@ impl Splices {
 	/// # Failure Behavior and Persistence
 	/// A crash in it is made good by the next look.
 	pub fn look(&self, channel: &ChannelId) -> Result<(), SpliceError> {
+		self.learn_fates();
 		let mut live = self.live.lock();
-		for id in live.of_channel(channel) {
-			self.look_at(&mut live, &id, Trigger::Look)?;
-		}
-		Ok(())
-	}
-
-	/// LDK says what a channel is, or was, funded by. A splice whose transaction that is has
-	/// locked, even if the channel is gone by now.
-	///
-	/// # Errors
-	/// As [`look`](Splices::look).
-	///
-	/// # Failure Behavior and Persistence
-	/// As [`look`](Splices::look).
-	pub fn funded_by(&self, channel: &ChannelId, funding: OutPoint) -> Result<(), SpliceError> {
-		let mut live = self.live.lock();
-		for id in live.of_channel(channel) {
-			let Some(splice) = live.get(&id) else { continue };
-			if splice.anchor != funding && splice.txids.contains(&funding.txid) {
-				let splice = splice.clone();
-				self.lock_in(&mut live, splice, funding.txid)?;
-			}
-		}
 		for id in live.of_channel(channel) {
 			self.look_at(&mut live, &id, Trigger::Look)?;
 		}

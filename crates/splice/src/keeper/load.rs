@@ -74,6 +74,7 @@ impl Splices {
 	/// # Failure Behavior and Persistence
 	/// As [`start`](Splices::start).
 	pub fn look_at_all(&self) -> Result<(), SpliceError> {
+		self.learn_fates();
 		let mut live = self.live.lock();
 		let ids: Vec<SpliceId> = live.splices.values().map(|splice| splice.id).collect();
 		let mut first = Ok(());

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use crate::coins::{InputReserver, Reservations};
 use crate::driver::SpliceDriver;
 use crate::parts::{ChannelRef, SpliceId, SpliceKind};
-use crate::probe::ChannelView;
+use crate::probe::{ChannelView, Fate};
 use crate::reason::FailureReason;
 use crate::records;
 use crate::splice::Splice;
@@ -109,6 +109,8 @@ struct Live {
 	numbers: BTreeMap<SpliceId, u64>,
 	/// Splices that must not be signed: the caller was told `Err`.
 	vetoed: Vec<SpliceId>,
+	/// What became of those whose channel is gone, when it was last asked for.
+	fates: BTreeMap<SpliceId, Fate>,
 }
 
 impl Live {
@@ -126,6 +128,7 @@ impl Live {
 			self.splices.remove(&number);
 		}
 		self.vetoed.retain(|vetoed| vetoed != id);
+		self.fates.remove(id);
 	}
 
 	/// Whether LDK has a round of ours of which there is no record: it was handed in by somebody

@@ -15,7 +15,7 @@ use bitcoin::{OutPoint, Txid};
 use leyden_store::Timestamp;
 
 use crate::parts::SpliceKind;
-use crate::probe::{ChannelView, Coins, NewFunding, Probe, Stage};
+use crate::probe::{ChannelView, Coins, Fate, NewFunding, Probe, Stage};
 use crate::reason::{FailureReason, Remedy};
 use crate::splice::{Bump, Splice, SpliceState};
 
@@ -38,6 +38,8 @@ pub enum Decision {
 	Keep(Stage),
 	/// Nothing now: an earlier splice of the channel goes first.
 	Wait,
+	/// Nothing: the channel is gone, and the chain has not decided.
+	Await,
 	/// Hand the contribution to LDK.
 	Submit {
 		/// Whether a failure is to be counted first, and of what.
@@ -91,9 +93,7 @@ pub enum Decision {
 /// Decides. Pure, and total: there is an answer to every probe and every splice that is not over.
 pub fn decide(probe: &Probe, splice: &Splice, now: Timestamp, trigger: &Trigger) -> Decision {
 	let Some(channel) = &probe.channel else {
-		// Rows 1 and 2.
-		let keep_coins = !splice.txids.is_empty();
-		return fail(FailureReason::ChannelClosed, keep_coins);
+		return decide_gone(probe, splice, now);
 	};
 	if channel.funding != splice.anchor {
 		return decide_new_funding(probe, channel, splice);
@@ -134,6 +134,20 @@ pub fn decide(probe: &Probe, splice: &Splice, now: Timestamp, trigger: &Trigger)
 			Some(bump) => decide_bump(channel, bump, now, splice, trigger),
 			None => Decision::Keep(round.stage),
 		},
+	}
+}
+
+/// Rows 1 and 2: the channel is gone. What was signed may fund it all the same, and pay what it was
+/// to pay: the chain decides, and until then the user is told nothing.
+fn decide_gone(probe: &Probe, splice: &Splice, now: Timestamp) -> Decision {
+	if splice.txids.is_empty() {
+		return fail(FailureReason::ChannelClosed, false);
+	}
+	match probe.fate {
+		Fate::Funded(txid) => Decision::Locked(txid),
+		Fate::Lost => fail(FailureReason::ChannelClosed, false),
+		Fate::Unknown if now >= splice.expires_at => fail(FailureReason::OutcomeUnknown, true),
+		Fate::Open | Fate::Unknown => Decision::Await,
 	}
 }
 

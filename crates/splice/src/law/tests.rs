@@ -98,6 +98,7 @@ fn shows(rounds: Vec<Round>) -> Probe {
 		channel: Some(channel),
 		coins: Coins::Unspent,
 		new_funding: NewFunding::Unknown,
+		fate: Fate::Open,
 		its_turn: true,
 	}
 }
@@ -135,10 +136,17 @@ fn row_1_the_channel_is_gone() {
 
 #[test]
 fn row_2_the_channel_is_gone_and_a_transaction_is_out() {
-	let gone = Probe { channel: None, ..shows(vec![]) };
+	let gone = |fate| Probe { channel: None, fate, ..shows(vec![]) };
 	let mut splice = into(Negotiated);
 	splice.txids = vec![txid(OWN)];
-	assert_eq!(look(&gone, &splice), fail(Why::ChannelClosed, true));
+	assert_eq!(look(&gone(Fate::Open), &splice), Decision::Await);
+	assert_eq!(look(&gone(Fate::Funded(txid(OWN))), &splice), Decision::Locked(txid(OWN)));
+	assert_eq!(look(&gone(Fate::Lost), &splice), fails(Why::ChannelClosed));
+	// Nobody is left who knows: then its age ends it.
+	assert_eq!(look(&gone(Fate::Unknown), &splice), Decision::Await);
+	let late = |fate| decide(&gone(fate), &splice, LATE, &Trigger::Look);
+	assert_eq!(late(Fate::Unknown), fail(Why::OutcomeUnknown, true));
+	assert_eq!(late(Fate::Open), Decision::Await);
 }
 
 #[test]
@@ -412,7 +420,9 @@ fn nothing_falls_through() {
 				rounds.push(vec![first, round(splice, stage, 1_000)]);
 			}
 		}
-		let mut probes = vec![Probe { channel: None, ..shows(vec![]) }];
+		let fates = [Fate::Open, Fate::Lost, Fate::Unknown, Fate::Funded(txid(OWN))];
+		let gone = |fate| Probe { channel: None, fate, ..shows(vec![]) };
+		let mut probes: Vec<Probe> = fates.map(gone).into();
 		for rounds in rounds {
 			for bits in 0..16_u32 {
 				let bit = |n: u32| bits >> n & 1 == 1;
@@ -449,9 +459,19 @@ fn check(probe: &Probe, splice: &Splice, now: Timestamp, trigger: &Trigger) {
 	let seen = || format!("{probe:?}\n{splice:?}\n{now:?} {trigger:?}\n{decision:?}");
 	let hands_in = matches!(decision, Decision::Submit { .. } | Decision::Rebuild { .. });
 	let Some(channel) = &probe.channel else {
-		let closed = matches!(&decision, Decision::Fail { reason: Why::ChannelClosed, keep_coins, .. }
-			if *keep_coins != splice.txids.is_empty());
-		assert!(closed, "{}", seen());
+		let (out, fate) = (!splice.txids.is_empty(), probe.fate);
+		let right = match &decision {
+			Decision::Await => out && matches!(fate, Fate::Open | Fate::Unknown),
+			Decision::Locked(txid) => out && fate == Fate::Funded(*txid),
+			Decision::Fail { reason: Why::ChannelClosed, keep_coins: false, .. } => {
+				!out || fate == Fate::Lost
+			},
+			Decision::Fail { reason: Why::OutcomeUnknown, keep_coins: true, .. } => {
+				out && fate == Fate::Unknown && now >= splice.expires_at
+			},
+			_ => false,
+		};
+		assert!(right, "{}", seen());
 		return;
 	};
 	let same = channel.funding == splice.anchor;

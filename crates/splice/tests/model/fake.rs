@@ -14,7 +14,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use leyden_splice::{
-	BuildError, ChannelRef, ChannelView, Coins, Contribution, FailureReason, FeeBand,
+	BuildError, ChannelRef, ChannelView, Coins, Contribution, FailureReason, Fate, FeeBand,
 	InputReserver, Material, NotCanceled, OurPart, Round, SpliceDriver, SpliceId, Stage,
 	SubmitError, Want,
 };
@@ -24,7 +24,6 @@ use leyden_splice::{
 pub enum News {
 	Failed(FailureReason, Material),
 	Discard(Vec<OutPoint>),
-	Funding(OutPoint),
 	/// Anything after which the channel is looked at.
 	Look,
 }
@@ -57,6 +56,12 @@ pub struct World {
 	pub online: bool,
 	pub dead: bool,
 	pub closed: bool,
+	/// Of a channel that is closed: what may still fund it.
+	broadcast: Vec<Txid>,
+	/// Whether LDK has taken one back.
+	pub canceled: bool,
+	/// What the chain made of that: one of them, or none. Monitors know when it is deep.
+	buried: Option<Option<Txid>>,
 	pub refuse: Option<FailureReason>,
 	/// What the peer knows nothing of any more.
 	forgotten: BTreeSet<Txid>,
@@ -115,15 +120,25 @@ impl World {
 		};
 		let newer = self.live.funding != self.disk.funding
 			|| negotiated(&self.live) > negotiated(&self.disk);
-		self.live = self.disk.clone();
-		self.closed |= newer;
-		(self.dead, self.held) = (false, BTreeSet::new());
-		if self.closed {
+		let before = std::mem::replace(&mut self.live, self.disk.clone());
+		if newer {
+			self.watch(&before);
 			self.close();
+		}
+		(self.dead, self.held) = (false, BTreeSet::new());
+	}
+
+	/// The monitors have what was signed, and the funding of now.
+	fn watch(&mut self, manager: &Manager) {
+		if !self.closed {
+			let signed = manager.rounds.iter().filter(|round| round.signed);
+			self.broadcast.extend(signed.filter_map(|round| round.stage.txid()));
 		}
 	}
 
 	pub fn close(&mut self) {
+		let live = self.live.clone();
+		self.watch(&live);
 		self.closed = true;
 		self.live.rounds.clear();
 		self.live.news.push(News::Look);
@@ -199,8 +214,19 @@ impl World {
 		// What waits in the queue goes on; a round on the old funding is void.
 		self.fail(|stage| matches!(stage, Stage::Signing(_)), &FailureReason::Unknown);
 		self.live.rounds.retain(|round| round.stage == Stage::Queued);
-		self.live.news.push(News::Funding(OutPoint { txid, vout: 0 }));
+		self.live.news.push(News::Look);
 		self.persist();
+	}
+
+	/// Of a closed channel: one of what was broadcast is confirmed, or a commitment of what funded
+	/// it before.
+	pub fn bury(&mut self, which: usize) {
+		if !self.closed || self.buried.is_some() {
+			return;
+		}
+		let funded = self.broadcast.get(which % (self.broadcast.len() + 1)).copied();
+		self.locked.extend(funded);
+		self.buried = Some(funded);
 	}
 
 	/// A coin is spent behind everybody's back.
@@ -373,6 +399,7 @@ impl SpliceDriver for Fake {
 		if world.online {
 			world.forgotten.extend(stages.iter().filter_map(|stage| stage.txid()));
 		}
+		world.canceled = true;
 		world.fail(|stage| stages.contains(&stage), &FailureReason::LocallyCanceled);
 		Ok(())
 	}
@@ -387,6 +414,18 @@ impl SpliceDriver for Fake {
 
 	fn transaction(&self, txid: &Txid) -> Option<Transaction> {
 		self.world().txs.get(txid).cloned()
+	}
+
+	fn fate(&self, _: &ChannelRef, txids: &[Txid]) -> Fate {
+		let world = self.world();
+		// What locked while it lived funds it now.
+		let funds = world.buried.flatten().or(world.live.funding.map(|funding| funding.txid));
+		match funds.filter(|funds| txids.contains(funds)) {
+			Some(funds) => Fate::Funded(funds),
+			None if world.buried.is_some() => Fate::Lost,
+			None if txids.iter().any(|txid| world.broadcast.contains(txid)) => Fate::Open,
+			None => Fate::Lost,
+		}
 	}
 }
 

@@ -2,7 +2,20 @@
 
 use super::*;
 
-use lightning::ln::msgs::{ChannelMessageHandler, ErrorAction, MessageSendEvent};
+use lightning::ln::msgs::{ChannelMessageHandler, ErrorAction, MessageSendEvent, TxAbort};
+use lightning::ln::types::ChannelId;
+
+/// A message that will not be said.
+pub(super) struct Cut {
+	from: Idx,
+	message: String,
+	instead: Instead,
+}
+
+enum Instead {
+	HangUp,
+	Abort(ChannelId),
+}
 
 impl LdkNet {
 	/// Delivers what a node wants to say to those it is connected to, and returns how much that
@@ -16,9 +29,14 @@ impl LdkNet {
 		for message in messages {
 			let Some(to) = target(&message).and_then(|id| self.find(&id)) else { continue };
 			let heard = self.connected(from, to) && self.takes_part(to);
-			if heard && self.is_cut(from, &message) {
-				self.disconnect(from, to);
-				continue;
+			if heard {
+				if let Some(instead) = self.cut_here(from, &message) {
+					match instead {
+						Instead::HangUp => self.disconnect(from, to),
+						Instead::Abort(channel) => self.abort(from, to, channel),
+					}
+					continue;
+				}
 			}
 			// A sender that has died meanwhile says nothing more.
 			if heard && self.is_running(from) {
@@ -32,7 +50,14 @@ impl LdkNet {
 	/// The next time that `from` wants to say `message` (a variant of LDK's `MessageSendEvent`), it
 	/// is lost, and so is the connection to whom it was for.
 	pub fn cut_before(&mut self, from: Idx, message: &str) {
-		self.cut = Some((from, message.to_owned()));
+		self.cut = Some(Cut { from, message: message.to_owned(), instead: Instead::HangUp });
+	}
+
+	/// The next time that `from` wants to say `message`, it says `tx_abort` for the channel instead:
+	/// a peer that has changed its mind, or is not LDK.
+	pub fn abort_before(&mut self, from: Idx, message: &str, channel: ChannelId) {
+		let instead = Instead::Abort(channel);
+		self.cut = Some(Cut { from, message: message.to_owned(), instead });
 	}
 
 	/// Whether what was to be cut was cut.
@@ -40,11 +65,17 @@ impl LdkNet {
 		self.cut.is_none()
 	}
 
-	fn is_cut(&mut self, from: Idx, message: &MessageSendEvent) -> bool {
-		let meant = |(node, name): &(Idx, String)| {
-			*node == from && format!("{message:?}").starts_with(name.as_str())
+	fn cut_here(&mut self, from: Idx, message: &MessageSendEvent) -> Option<Instead> {
+		let meant = |cut: &Cut| {
+			cut.from == from && format!("{message:?}").starts_with(cut.message.as_str())
 		};
-		self.cut.take_if(|cut| meant(cut)).is_some()
+		self.cut.take_if(|cut| meant(cut)).map(|cut| cut.instead)
+	}
+
+	/// What was negotiated at `from` goes too: LDK at `to` answers with a `tx_abort` of its own.
+	fn abort(&self, from: Idx, to: Idx, channel_id: ChannelId) {
+		let msg = TxAbort { channel_id, data: b"changed my mind".to_vec() };
+		self.node(to).manager().handle_tx_abort(self.id(from), &msg);
 	}
 
 	fn deliver(&mut self, from: Idx, to: Idx, message: MessageSendEvent) {

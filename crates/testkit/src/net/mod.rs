@@ -37,7 +37,7 @@ pub struct LdkNet {
 	links: BTreeSet<(Idx, Idx)>,
 	sent: Vec<Sent>,
 	complaints: Vec<String>,
-	cut: Option<(Idx, String)>,
+	cut: Option<messages::Cut>,
 }
 
 /// What is left of a node while it does not run.
