@@ -9,8 +9,8 @@
 
 mod splice_rig;
 
-use leyden_ldk::channel_ref;
-use leyden_splice::{FailureReason, FeeBand, SpliceError, SpliceKind, SpliceState, What};
+use leyden_ldk::{channel_ref, FundingMonitors};
+use leyden_splice::{FailureReason, Fate, FeeBand, SpliceError, SpliceKind, SpliceState, What};
 use leyden_store::{Key, Namespace, Table};
 use leyden_testkit::NodeConfig;
 use splice_rig::{Rig, Setup, BAND, CHANNEL_SAT};
@@ -204,6 +204,7 @@ fn it_is_confirmed_after_the_channel_was_closed() {
 		assert_eq!(rig.state(&id), Some(SpliceState::Negotiated), "{confirmations}");
 		rig.net.mine_txs(if confirmations == 0 { splice.clone() } else { vec![] });
 		confirmations += 1;
+		assert!(confirmations < 10, "it is deep, and nobody was told");
 		rig.restart();
 	}
 	assert_eq!(confirmations, 6);
@@ -263,9 +264,11 @@ fn a_channel_that_locks_unconfirmed() {
 	rig.restart();
 	rig.connect();
 	assert_eq!(rig.paid(&output), 1);
-	if rig.ended(&id).is_none() {
-		rig.lock();
-	}
+	// Its monitor knows it too, before any block: what closes now closes the new funding.
+	assert_ne!(rig.funding(), was);
+	let txid = rig.funding().txid;
+	let fate = rig.net.node(rig.a).chain_monitor().fate(&rig.channel, &[txid]);
+	assert_eq!(fate, Fate::Funded(txid));
 	rig.assert_locked(&id, was);
 	// LDK broadcasts it again and again; nothing is handed in again.
 	rig.net.persist_manager(rig.a);

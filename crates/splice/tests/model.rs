@@ -83,12 +83,21 @@ fn the_first_of_two_fundings_is_found() {
 }
 
 /// It was signed, nobody has looked since, and the channel is closed: its transaction is known, and
-/// the chain decides.
+/// the chain decides. Also if it was not listed yet when it was to be signed.
 #[test]
 fn what_was_signed_before_the_channel_closed_is_waited_for() {
-	let before = [Op::AskOut, Op::Steps(5), Op::Close, Op::Restart];
-	let funded = script(&[&before[..], &[Op::Bury(0)]].concat());
-	assert_eq!(*funded[0].state(), SpliceState::Settled);
-	let lost = script(&[&before[..], &[Op::Bury(1)]].concat());
-	assert_eq!(*lost[0].state(), SpliceState::Failed(FailureReason::ChannelClosed));
+	for lags in [false, true] {
+		let ends = |bury| {
+			let mut run = Run::new();
+			run.fake.world().lags = lags;
+			for op in [Op::AskOut, Op::Steps(5), Op::Close, Op::Restart, Op::Bury(bury)] {
+				run.run(&op);
+			}
+			run.finish();
+			run.check();
+			run.past()[0].state().clone()
+		};
+		assert_eq!(ends(0), SpliceState::Settled);
+		assert_eq!(ends(1), SpliceState::Failed(FailureReason::ChannelClosed));
+	}
 }

@@ -401,8 +401,8 @@ impl Splices {
 		&self, live: &mut Live, mut splice: Splice, txid: Txid,
 	) -> Result<(), SpliceError> {
 		if let Some(bump) = splice.bump.take() {
-			// Whatever LDK still has of it would do the same again, on the new funding.
-			let _ = self.driver.cancel(&splice.channel);
+			// Whatever LDK still has of it would do the same again, on the new funding: it is not
+			// signed.
 			splice.remember(bump.contribution.material);
 		}
 		splice.note_txid(txid);

@@ -58,6 +58,8 @@ pub struct World {
 	pub closed: bool,
 	/// Of a channel that is closed: what may still fund it.
 	broadcast: Vec<Txid>,
+	/// Whether a complete transaction is listed only once it is signed.
+	pub lags: bool,
 	/// Whether LDK has taken one back.
 	pub canceled: bool,
 	/// What the chain made of that: one of them, or none. Monitors know when it is deep.
@@ -321,12 +323,16 @@ impl SpliceDriver for Fake {
 			material: ours.material.clone(),
 			sat_per_kw: ours.sat_per_kw,
 		};
+		let stage = |round: &FakeRound| match round.stage {
+			Stage::Signing(_) if world.lags && !round.signed => Stage::Negotiating,
+			stage => stage,
+		};
 		let rounds = world.live.rounds.iter();
 		Some(ChannelView {
 			funding: world.live.funding?,
 			closing: false,
 			rounds: rounds
-				.map(|round| Round { ours: round.ours.as_ref().map(part), stage: round.stage })
+				.map(|round| Round { ours: round.ours.as_ref().map(part), stage: stage(round) })
 				.collect(),
 			decided: world.live.decided,
 		})
