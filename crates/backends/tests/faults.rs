@@ -8,7 +8,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use leyden_backends::sqlite::{SqliteStore, MAX_WAITING};
+use leyden_backends::sqlite::SqliteStore;
+use leyden_store::group::MAX_WAITING;
 use leyden_store::{
 	Batch, Durability, Key, KeyRange, Namespace, RecordType, Store, StoreError, Table, Value,
 };

@@ -29,8 +29,9 @@
 //! Which medium survives what is the backend's to say, in its [`Guarantees`]. There are no
 //! transactions over several calls, and no reads of what is not durable yet.
 //!
-//! Backends live in `leyden-backends`; [`MemoryStore`] is here. To write one, implement [`Store`]
-//! with the help of [`committer`], and run the `conformance` suite against it.
+//! Backends live in `leyden-backends`; [`MemoryStore`] is here. To write one, say how
+//! bytes are read and written in a [`group::Medium`], or implement [`Store`] with the help of
+//! [`committer`], and run the `conformance` suite against it.
 
 pub mod batch;
 pub mod clock;
@@ -41,6 +42,7 @@ pub mod committer;
 pub mod conformance;
 pub mod error;
 pub mod frame;
+pub mod group;
 pub mod guarantees;
 pub mod key;
 pub mod memory;

@@ -6,6 +6,8 @@
 
 //! What a scan answers.
 
+use crate::error::StoreError;
+use crate::frame;
 use crate::key::{Key, KeyRange};
 use crate::record::Record;
 
@@ -48,6 +50,16 @@ impl PageBuilder {
 	pub fn push(&mut self, key: Key, record: Record) {
 		self.bytes += record.value.body.len();
 		self.records.push((key, record));
+	}
+
+	/// Adds the next record, from its frame.
+	///
+	/// # Errors
+	/// [`StoreError::Corrupt`] or [`StoreError::Newer`]; the record is not skipped.
+	pub fn push_frame(&mut self, key: Key, frame: &[u8]) -> Result<(), StoreError> {
+		let record = frame::decode(&key, frame)?;
+		self.push(key, record);
+		Ok(())
 	}
 
 	/// The page. If it is full there may be more behind it.

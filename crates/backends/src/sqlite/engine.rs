@@ -15,13 +15,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use leyden_store::batch::Hook;
 use leyden_store::committer::{Committer, RawRead, RawWrite};
+use leyden_store::group::{Medium, Writer};
 use leyden_store::page::PageBuilder;
-use leyden_store::{
-	frame, Batch, Committed, Durability, Epoch, Key, KeyRange, Namespace, Page, Record, StoreError,
-	Table,
-};
+use leyden_store::{Durability, Key, KeyRange, Namespace, StoreError, Table};
 use rusqlite::{params, Connection, Error, OpenFlags, OptionalExtension};
 
 use super::errors::{not_written, opening, while_writing};
@@ -54,10 +51,7 @@ pub(super) struct Engine {
 	connection: Connection,
 	place: String,
 	namespace: Namespace,
-	/// `None` if it only reads.
-	committer: Option<Committer>,
 	spaces: HashMap<Table, i64>,
-	poisoned: Option<String>,
 	/// Whether `synchronous` is `FULL` now.
 	syncing: bool,
 	/// Whether somebody got past the lock.
@@ -66,26 +60,20 @@ pub(super) struct Engine {
 	pub(super) fail_next_flush: bool,
 }
 
-/// How a group ended.
-pub(super) struct Done {
-	pub(super) answers: Vec<(Result<Committed, StoreError>, Vec<Hook>)>,
-	pub(super) wrote: bool,
-	pub(super) flushed: bool,
-}
-
 impl Engine {
-	pub(super) fn open(path: &Path, namespace: Namespace) -> Result<(Self, Epoch), StoreError> {
+	pub(super) fn open(path: &Path, namespace: Namespace) -> Result<Writer<Self>, StoreError> {
 		let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
 			| OpenFlags::SQLITE_OPEN_CREATE
 			| OpenFlags::SQLITE_OPEN_NO_MUTEX;
 		let connection = Connection::open_with_flags(path, flags).map_err(|e| opening(path, e))?;
 		let mut engine = Self::new(connection, path, namespace);
-		let epoch = engine.begin().map_err(|error| match error {
+		let committer = engine.begin().map_err(|error| match error {
 			// Not even its first page could be read.
 			Failed::Sqlite(error) => opening(path, error),
 			Failed::Store(error) => error,
 		})?;
-		Ok((engine, epoch))
+		let place = engine.place.clone();
+		Ok(Writer::new(engine, committer, place))
 	}
 
 	pub(super) fn open_read_only(path: &Path, namespace: Namespace) -> Result<Self, StoreError> {
@@ -117,102 +105,6 @@ impl Engine {
 		names.map(|name| Namespace::new(&name.map_err(failed)?)).collect()
 	}
 
-	pub(super) fn get(&mut self, key: &Key) -> Result<Option<Record>, StoreError> {
-		self.alive()?;
-		let frame = self.read(key)?;
-		frame.map(|frame| frame::decode(key, &frame)).transpose()
-	}
-
-	pub(super) fn scan(&mut self, range: KeyRange, limit: usize) -> Result<Page, StoreError> {
-		self.alive()?;
-		let mut page = PageBuilder::new(range.clone(), limit);
-		let space = self.space(range.table());
-		let failed = |error| not_written("scanning", &self.place, error);
-		let Some(space) = space.map_err(failed)? else { return Ok(page.build()) };
-		let sql = match (range.end().is_some(), range.is_reversed()) {
-			(true, false) => SCAN_UP_TO,
-			(true, true) => SCAN_DOWN_FROM,
-			(false, false) => SCAN_UP,
-			(false, true) => SCAN_DOWN,
-		};
-		let mut query = self.connection.prepare_cached(sql).map_err(failed)?;
-		let mut rows = match range.end() {
-			Some(end) => query.query(params![space, range.start(), end]),
-			None => query.query(params![space, range.start()]),
-		}
-		.map_err(failed)?;
-		while !page.is_full() {
-			let Some(row) = rows.next().map_err(failed)? else { break };
-			let key: Vec<u8> = row.get(0).map_err(failed)?;
-			let key = Key::new(range.table(), key);
-			let record = {
-				let frame = row.get_ref(1).map_err(failed)?;
-				let bytes = frame.as_blob().map_err(|e| failed(e.into()))?;
-				frame::decode(&key, bytes)?
-			};
-			page.push(key, record);
-		}
-		Ok(page.build())
-	}
-
-	/// Commits all of these in one transaction, each or not by its own expectations.
-	pub(super) fn commit(&mut self, mut batches: Vec<Batch>) -> Done {
-		let hooks: Vec<_> = batches.iter_mut().map(Batch::take_hooks).collect();
-		let (answers, wrote, flushed) = match self.try_commit(&batches) {
-			Ok(done) => done,
-			Err(error) => {
-				if error.ends_handle() {
-					self.poisoned.get_or_insert_with(|| error.to_string());
-				}
-				(batches.iter().map(|_| Err(error.clone())).collect(), false, false)
-			},
-		};
-		Done { answers: answers.into_iter().zip(hooks).collect(), wrote, flushed }
-	}
-
-	#[allow(clippy::type_complexity)]
-	fn try_commit(
-		&mut self, batches: &[Batch],
-	) -> Result<(Vec<Result<Committed, StoreError>>, bool, bool), StoreError> {
-		self.alive()?;
-		let Some(committer) = self.committer.take() else {
-			return Err(StoreError::ReadOnly { place: self.place.clone() });
-		};
-		let done = self.write_group(&committer, batches);
-		let committer = self.committer.insert(committer);
-		let (answers, outcome, flushed) = done?;
-		let wrote = outcome.is_some();
-		if let Some(outcome) = outcome {
-			committer.took_effect(outcome);
-		}
-		Ok((answers, wrote, flushed))
-	}
-
-	#[allow(clippy::type_complexity)]
-	fn write_group(
-		&mut self, committer: &Committer, batches: &[Batch],
-	) -> Result<
-		(Vec<Result<Committed, StoreError>>, Option<leyden_store::committer::Outcome>, bool),
-		StoreError,
-	> {
-		let sync = batches.iter().any(|batch| batch.required_durability() == Durability::Sync);
-		self.set_syncing(sync)?;
-		// Nobody else writes, so what is read before the transaction begins still holds in it.
-		let mut group = committer.group(self)?;
-		let answers: Vec<_> = batches.iter().map(|batch| group.apply(batch)).collect();
-		if answers.iter().all(Result::is_err) {
-			return Ok((answers, None, false));
-		}
-		let (writes, outcome) = group.finish()?;
-		let spaces = self.spaces.len();
-		if let Err(error) = self.write_all(writes) {
-			// Taken back as far as it can be. Whether the medium has it is another question.
-			self.roll_back(spaces)?;
-			return Err(error);
-		}
-		Ok((answers, Some(outcome), sync))
-	}
-
 	/// Writes all of these in one transaction.
 	fn write_all(&mut self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
 		if let [(key, _)] = writes.as_slice() {
@@ -220,16 +112,16 @@ impl Engine {
 			let known = self.space(key.table());
 			if known.map_err(|error| not_written("reading", &self.place, error))?.is_some() {
 				self.inject_failure().map_err(|error| while_writing(&self.place, error))?;
-				return self.write(writes);
+				return self.write_each(writes);
 			}
 		}
 		self.execute("BEGIN IMMEDIATE")
 			.map_err(|error| not_written("beginning a transaction", &self.place, error))?;
-		self.write(writes)?;
+		self.write_each(writes)?;
 		self.flush().map_err(|error| while_writing(&self.place, error))
 	}
 
-	fn write(&mut self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
+	fn write_each(&mut self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
 		for (key, frame) in writes {
 			let written = self.write_one(&key, frame);
 			written.map_err(|error| while_writing(&self.place, error))?;
@@ -298,13 +190,6 @@ impl Engine {
 		Ok(())
 	}
 
-	fn alive(&self) -> Result<(), StoreError> {
-		match &self.poisoned {
-			Some(because) => Err(StoreError::Poisoned { because: because.clone() }),
-			None => Ok(()),
-		}
-	}
-
 	fn space(&mut self, table: Table) -> Result<Option<i64>, Error> {
 		if let Some(space) = self.spaces.get(&table) {
 			return Ok(Some(*space));
@@ -339,9 +224,7 @@ impl Engine {
 			connection,
 			place: path.display().to_string(),
 			namespace,
-			committer: None,
 			spaces: HashMap::new(),
-			poisoned: None,
 			syncing: false,
 			tampered: false,
 			#[cfg(feature = "fault-injection")]
@@ -350,7 +233,7 @@ impl Engine {
 	}
 
 	/// Makes sure that the database is ours, or makes it so, and raises the epoch.
-	fn begin(&mut self) -> Result<Epoch, Failed> {
+	fn begin(&mut self) -> Result<Committer, Failed> {
 		self.connection.busy_timeout(OPENING_WAITS)?;
 		// Before the database is looked at: so that no shared-memory file is made, and so that
 		// nobody else gets in between.
@@ -362,11 +245,10 @@ impl Engine {
 		self.connection.busy_timeout(Duration::ZERO)?;
 		self.set_syncing(true)?;
 		self.execute("BEGIN IMMEDIATE")?;
-		let epoch = self.create_and_raise(ours);
-		match epoch {
-			Ok(epoch) => {
+		match self.create_and_raise(ours) {
+			Ok(committer) => {
 				self.execute("COMMIT")?;
-				Ok(epoch)
+				Ok(committer)
 			},
 			Err(error) => {
 				self.roll_back(0)?;
@@ -375,15 +257,15 @@ impl Engine {
 		}
 	}
 
-	fn create_and_raise(&mut self, ours: bool) -> Result<Epoch, Failed> {
+	fn create_and_raise(&mut self, ours: bool) -> Result<Committer, Failed> {
 		if !ours {
 			self.connection.execute_batch(SCHEMA)?;
 			self.connection.pragma_update(None, "application_id", APPLICATION_ID)?;
 			self.connection.pragma_update(None, "user_version", FORMAT)?;
 		}
 		let (committer, writes) = Committer::open(self)?;
-		self.write(writes)?;
-		Ok(self.committer.insert(committer).epoch())
+		self.write_each(writes)?;
+		Ok(committer)
 	}
 
 	/// Whether it is a store; `false` if it is nothing yet.
@@ -438,6 +320,44 @@ impl Engine {
 		let written = self.write_one(key, Some(frame));
 		written.map_err(|error| not_written("damaging", &self.place, error))?;
 		Ok(true)
+	}
+}
+
+impl Medium for Engine {
+	fn scan(&mut self, range: &KeyRange, page: &mut PageBuilder) -> Result<(), StoreError> {
+		let space = self.space(range.table());
+		let failed = |error| not_written("scanning", &self.place, error);
+		let Some(space) = space.map_err(failed)? else { return Ok(()) };
+		let sql = match (range.end().is_some(), range.is_reversed()) {
+			(true, false) => SCAN_UP_TO,
+			(true, true) => SCAN_DOWN_FROM,
+			(false, false) => SCAN_UP,
+			(false, true) => SCAN_DOWN,
+		};
+		let mut query = self.connection.prepare_cached(sql).map_err(failed)?;
+		let mut rows = match range.end() {
+			Some(end) => query.query(params![space, range.start(), end]),
+			None => query.query(params![space, range.start()]),
+		}
+		.map_err(failed)?;
+		while !page.is_full() {
+			let Some(row) = rows.next().map_err(failed)? else { break };
+			let key: Vec<u8> = row.get(0).map_err(failed)?;
+			let frame = row.get_ref(1).map_err(failed)?;
+			let frame = frame.as_blob().map_err(|e| failed(e.into()))?;
+			page.push_frame(Key::new(range.table(), key), frame)?;
+		}
+		Ok(())
+	}
+
+	fn write(&mut self, writes: Vec<RawWrite>, durability: Durability) -> Result<(), StoreError> {
+		self.set_syncing(durability == Durability::Sync)?;
+		let spaces = self.spaces.len();
+		self.write_all(writes).or_else(|error| {
+			// Taken back as far as it can be. Whether the medium has it is another question.
+			self.roll_back(spaces)?;
+			Err(error)
+		})
 	}
 }
 

@@ -26,30 +26,25 @@
 
 mod engine;
 mod errors;
-mod queue;
 
-use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
-use std::thread::JoinHandle;
 
+use leyden_store::group::{GroupStore, Stats, Writer};
 use leyden_store::{
 	Batch, Committed, Epoch, Guarantees, Key, KeyRange, Namespace, Page, Record, Store, StoreError,
 	Ticket,
 };
 
 use engine::Engine;
-use queue::Shared;
 
 pub use engine::{APPLICATION_ID, FORMAT};
-pub use queue::{Stats, MAX_WAITING};
+
+/// The name of the engine, in errors, guarantees and store URLs.
+const NAME: &str = "sqlite";
 
 /// A [`Store`] in a SQLite database.
-pub struct SqliteStore {
-	shared: Arc<Shared>,
-	epoch: Option<Epoch>,
-	thread: Option<JoinHandle<()>>,
-}
+#[derive(Debug)]
+pub struct SqliteStore(GroupStore<Engine>);
 
 impl SqliteStore {
 	/// Opens `namespace` in the database at `path`, which is created if there is none.
@@ -62,8 +57,8 @@ impl SqliteStore {
 	/// When it returns, the epoch is raised: nothing that an older handle commits from then on is
 	/// written. A crash before that leaves the database as it was, or one that opens.
 	pub fn open(path: impl AsRef<Path>, namespace: Namespace) -> Result<Self, StoreError> {
-		let (engine, epoch) = Engine::open(path.as_ref(), namespace)?;
-		Self::start(engine, Some(epoch))
+		let writer = Engine::open(path.as_ref(), namespace)?;
+		Ok(Self(GroupStore::start(writer, NAME)?))
 	}
 
 	/// Opens `namespace` to be read only. Nothing is written, and the epoch stays as it is.
@@ -73,7 +68,9 @@ impl SqliteStore {
 	pub fn open_read_only(
 		path: impl AsRef<Path>, namespace: Namespace,
 	) -> Result<Self, StoreError> {
-		Self::start(Engine::open_read_only(path.as_ref(), namespace)?, None)
+		let place = path.as_ref().display().to_string();
+		let engine = Engine::open_read_only(path.as_ref(), namespace)?;
+		Ok(Self(GroupStore::start(Writer::read_only(engine, place), NAME)?))
 	}
 
 	/// The namespaces in the database at `path`. Nothing is written.
@@ -86,18 +83,18 @@ impl SqliteStore {
 
 	/// The epoch of this handle; `None` if it only reads.
 	pub fn epoch(&self) -> Option<Epoch> {
-		self.epoch
+		self.0.epoch()
 	}
 
 	/// What was done so far.
 	pub fn stats(&self) -> Stats {
-		self.shared.stats()
+		self.0.stats()
 	}
 
 	/// Makes the next flush fail, as a medium does that lost its connection.
 	#[cfg(feature = "fault-injection")]
 	pub fn fail_next_flush(&self) {
-		self.shared.with_engine(|engine| engine.fail_next_flush = true);
+		self.0.with_medium(|engine| engine.fail_next_flush = true);
 	}
 
 	/// Runs SQL on the database, to damage it or to limit it.
@@ -106,7 +103,7 @@ impl SqliteStore {
 	/// SQLite's.
 	#[cfg(feature = "fault-injection")]
 	pub fn tamper(&self, sql: &str) -> Result<(), StoreError> {
-		self.shared.with_engine(|engine| engine.tamper(sql)).unwrap_or(Ok(()))
+		self.0.with_medium(|engine| engine.tamper(sql)).unwrap_or(Ok(()))
 	}
 
 	/// Changes the bytes of the record at `key`, the way a failing disk does.
@@ -117,56 +114,24 @@ impl SqliteStore {
 	pub fn damage(
 		&self, key: &Key, change: &mut dyn FnMut(&mut Vec<u8>),
 	) -> Result<bool, StoreError> {
-		self.shared.with_engine(|engine| engine.damage(key, change)).unwrap_or(Ok(false))
-	}
-
-	fn start(engine: Engine, epoch: Option<Epoch>) -> Result<Self, StoreError> {
-		let shared = Arc::new(Shared::new(engine));
-		let worker = Arc::clone(&shared);
-		let thread = std::thread::Builder::new().name("leyden-sqlite".to_owned());
-		let thread = thread.spawn(move || worker.work()).map_err(|error| {
-			StoreError::Unavailable { doing: "starting the commit thread", source: Arc::new(error) }
-		})?;
-		Ok(Self { shared, epoch, thread: Some(thread) })
+		self.0.with_medium(|engine| engine.damage(key, change)).unwrap_or(Ok(false))
 	}
 }
 
 impl Store for SqliteStore {
 	fn commit(&self, batch: Batch) -> Ticket<Committed> {
-		match batch.check() {
-			Ok(()) => self.shared.submit(|completer| queue::Job::Commit(batch, completer)),
-			Err(error) => Ticket::ready(Err(error)),
-		}
+		self.0.commit(batch)
 	}
 
 	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		let key = key.clone();
-		self.shared.submit(|completer| queue::Job::Get(key, completer))
+		self.0.get(key)
 	}
 
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.shared.submit(|completer| queue::Job::Scan(range, limit, completer))
+		self.0.scan(range, limit)
 	}
 
 	fn guarantees(&self) -> Guarantees {
-		Guarantees::embedded("sqlite")
-	}
-}
-
-impl Drop for SqliteStore {
-	/// What was submitted is finished first; then the database is free for others.
-	fn drop(&mut self) {
-		self.shared.close();
-		if let Some(thread) = self.thread.take() {
-			// It does not panic; if it did, there would be nothing left to do here.
-			let _ = thread.join();
-		}
-		self.shared.release();
-	}
-}
-
-impl fmt::Debug for SqliteStore {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.debug_struct("SqliteStore").field("epoch", &self.epoch).finish_non_exhaustive()
+		Guarantees::embedded(NAME)
 	}
 }

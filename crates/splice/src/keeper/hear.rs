@@ -34,7 +34,6 @@ impl Splices {
 	/// # Failure Behavior and Persistence
 	/// A crash in it is made good by the next look.
 	pub fn look(&self, channel: &ChannelId) -> Result<(), SpliceError> {
-		self.learn_fates();
 		let mut live = self.live.lock();
 		for id in live.of_channel(channel) {
 			self.look_at(&mut live, &id, Trigger::Look)?;

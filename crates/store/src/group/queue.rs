@@ -15,11 +15,15 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use leyden_store::ticket::{Completer, Help};
-use leyden_store::{Batch, Committed, Key, KeyRange, Page, Record, Ticket};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::engine::Engine;
+use super::{Medium, Writer};
+use crate::batch::Batch;
+use crate::committed::Committed;
+use crate::key::{Key, KeyRange};
+use crate::page::Page;
+use crate::record::Record;
+use crate::ticket::{Completer, Help, Ticket};
 
 /// Requests that may wait. Whoever submits one more first does some of the work.
 pub const MAX_WAITING: usize = 16_384;
@@ -46,12 +50,12 @@ pub(super) enum Job {
 	Scan(KeyRange, usize, Completer<Page>),
 }
 
-pub(super) struct Shared {
+pub(super) struct Shared<M> {
 	queue: Mutex<Queue>,
 	/// There is work for the thread, or it is to end.
 	work: Condvar,
 	/// Taken before the queue's lock. `None` once the store is closed.
-	engine: Mutex<Option<Engine>>,
+	engine: Mutex<Option<Writer<M>>>,
 	batches: AtomicU64,
 	groups: AtomicU64,
 	flushes: AtomicU64,
@@ -65,8 +69,8 @@ struct Queue {
 	closed: bool,
 }
 
-impl Shared {
-	pub(super) fn new(engine: Engine) -> Self {
+impl<M: Medium> Shared<M> {
+	pub(super) fn new(engine: Writer<M>) -> Self {
 		Self {
 			queue: Mutex::default(),
 			work: Condvar::new(),
@@ -123,13 +127,12 @@ impl Shared {
 		self.work.notify_one();
 	}
 
-	/// Closes the database. Tickets may outlive the store.
+	/// Closes the medium. Tickets may outlive the store.
 	pub(super) fn release(&self) {
 		self.engine.lock().take();
 	}
 
-	#[cfg(feature = "fault-injection")]
-	pub(super) fn with_engine<T>(&self, f: impl FnOnce(&mut Engine) -> T) -> Option<T> {
+	pub(super) fn with_writer<T>(&self, f: impl FnOnce(&mut Writer<M>) -> T) -> Option<T> {
 		self.engine.lock().as_mut().map(f)
 	}
 
@@ -138,7 +141,7 @@ impl Shared {
 	}
 
 	/// Does what is waiting, up to one group.
-	fn group(&self, mut engine: MutexGuard<'_, Option<Engine>>) {
+	fn group(&self, mut engine: MutexGuard<'_, Option<Writer<M>>>) {
 		let mut commits: Vec<(Batch, Completer<Committed>)> = Vec::new();
 		let mut reads = Vec::new();
 		{
@@ -187,7 +190,7 @@ impl Shared {
 	}
 }
 
-impl Help for Shared {
+impl<M: Medium> Help for Shared<M> {
 	fn help(&self) {
 		if let Some(engine) = self.engine.try_lock() {
 			self.group(engine);

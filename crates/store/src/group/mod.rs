@@ -1,0 +1,139 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! For backends: group commit over a [`Medium`].
+//!
+//! A backend says how bytes are read and how many writes become durable at once; a [`GroupStore`]
+//! does the rest: it queues what is asked of it, decides batches with a
+//! [`Committer`](crate::committer), writes all that is waiting in one transaction, and ends the
+//! handle when nobody knows what is durable.
+
+mod queue;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::batch::{Batch, Durability};
+use crate::committed::Committed;
+use crate::committer::{RawRead, RawWrite};
+use crate::error::StoreError;
+use crate::key::{Key, KeyRange};
+use crate::page::{Page, PageBuilder};
+use crate::record::{Epoch, Record};
+use crate::ticket::Ticket;
+
+use queue::{Job, Shared};
+pub use queue::{Stats, MAX_WAITING};
+pub use writer::Writer;
+
+/// An engine below: reads bytes, and writes many at once. Only one thread uses it at a time.
+pub trait Medium: RawRead + Send + 'static {
+	/// Adds records to `page` in the direction of `range`, until the page is full or the range ends.
+	///
+	/// # Errors
+	/// The engine's, and those of [`PageBuilder::push_frame`].
+	fn scan(&mut self, range: &KeyRange, page: &mut PageBuilder) -> Result<(), StoreError>;
+
+	/// Writes all of these or none, each key at most once.
+	///
+	/// # Errors
+	/// [`StoreError::Indeterminate`] if it is not known which of the two happened: that ends the
+	/// handle. On any other error nothing was written.
+	///
+	/// # Failure Behavior and Persistence
+	/// With [`Durability::Sync`], the writes are durable when it returns `Ok`. With
+	/// [`Durability::Lazy`] they are lost only together with everything that is written later.
+	fn write(&mut self, writes: Vec<RawWrite>, durability: Durability) -> Result<(), StoreError>;
+
+	/// Told before a group is decided which records its batches will ask for, so that an engine
+	/// that is far away can fetch them at once.
+	///
+	/// # Errors
+	/// The engine's.
+	fn foresee(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+		let _ = batches;
+		Ok(())
+	}
+}
+
+/// A medium with a queue in front of it. What a backend's [`Store`](crate::Store) consists of.
+pub struct GroupStore<M: Medium> {
+	shared: Arc<Shared<M>>,
+	epoch: Option<Epoch>,
+	thread: Option<JoinHandle<()>>,
+}
+
+impl<M: Medium> GroupStore<M> {
+	/// Starts the commit thread, which is named after the engine.
+	///
+	/// # Errors
+	/// [`StoreError::Unavailable`] if the system has no thread for it.
+	pub fn start(writer: Writer<M>, engine: &str) -> Result<Self, StoreError> {
+		let epoch = writer.epoch();
+		let shared = Arc::new(Shared::new(writer));
+		let worker = Arc::clone(&shared);
+		let thread = std::thread::Builder::new().name(format!("leyden-{engine}"));
+		let thread = thread.spawn(move || worker.work()).map_err(|error| {
+			StoreError::Unavailable { doing: "starting the commit thread", source: Arc::new(error) }
+		})?;
+		Ok(Self { shared, epoch, thread: Some(thread) })
+	}
+
+	/// As [`Store::commit`](crate::Store::commit).
+	pub fn commit(&self, batch: Batch) -> Ticket<Committed> {
+		match batch.check() {
+			Ok(()) => self.shared.submit(|completer| Job::Commit(batch, completer)),
+			Err(error) => Ticket::ready(Err(error)),
+		}
+	}
+
+	/// As [`Store::get`](crate::Store::get).
+	pub fn get(&self, key: &Key) -> Ticket<Option<Record>> {
+		let key = key.clone();
+		self.shared.submit(|completer| Job::Get(key, completer))
+	}
+
+	/// As [`Store::scan`](crate::Store::scan).
+	pub fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
+		self.shared.submit(|completer| Job::Scan(range, limit, completer))
+	}
+
+	/// The epoch of this handle; `None` if it only reads.
+	pub fn epoch(&self) -> Option<Epoch> {
+		self.epoch
+	}
+
+	/// What was done so far.
+	pub fn stats(&self) -> Stats {
+		self.shared.stats()
+	}
+
+	/// Uses the medium between two groups; `None` once the store is closed. For tests that do what
+	/// a medium does by itself.
+	pub fn with_medium<T>(&self, f: impl FnOnce(&mut M) -> T) -> Option<T> {
+		self.shared.with_writer(|writer| f(writer.medium()))
+	}
+}
+
+impl<M: Medium> Drop for GroupStore<M> {
+	/// What was submitted is finished first; then the medium is free for others.
+	fn drop(&mut self) {
+		self.shared.close();
+		if let Some(thread) = self.thread.take() {
+			// It does not panic; if it did, there would be nothing left to do here.
+			let _ = thread.join();
+		}
+		self.shared.release();
+	}
+}
+
+impl<M: Medium> fmt::Debug for GroupStore<M> {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.debug_struct("GroupStore").field("epoch", &self.epoch).finish_non_exhaustive()
+	}
+}
