@@ -10,5 +10,7 @@
 //! `leyden-store`, and says in its [`Guarantees`](leyden_store::Guarantees) what it promises beyond
 //! that.
 
+#[cfg(feature = "redb")]
+pub mod redb;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
