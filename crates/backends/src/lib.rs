@@ -10,6 +10,8 @@
 //! `leyden-store`, and says in its [`Guarantees`](leyden_store::Guarantees) what it promises beyond
 //! that.
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redb")]
 pub mod redb;
 #[cfg(feature = "sqlite")]

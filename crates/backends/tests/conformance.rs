@@ -18,3 +18,8 @@ mod redb {
 mod redb_two_phase {
 	leyden_store::conformance_tests!(crate::engines::Redb::two_phase());
 }
+
+#[cfg(feature = "postgres")]
+mod postgres {
+	leyden_store::conformance_tests!(crate::engines::Postgres::new());
+}

@@ -236,6 +236,17 @@ impl Batch {
 		&self.expectations
 	}
 
+	/// Bytes of the records that it writes.
+	pub fn bytes(&self) -> usize {
+		let body = |op: &Op| match op {
+			Op::Put(_, value) | Op::Append { value, .. } | Op::PutAt { value, .. } => {
+				value.body.len()
+			},
+			Op::Delete(_) | Op::DeleteOnce { .. } => 0,
+		};
+		self.ops.iter().map(body).sum()
+	}
+
 	/// How soon it must be on the medium.
 	pub fn required_durability(&self) -> Durability {
 		self.durability

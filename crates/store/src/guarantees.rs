@@ -56,4 +56,16 @@ impl Guarantees {
 			group_commit: true,
 		}
 	}
+
+	/// Guarantees of a database server that flushes before it answers, and refuses a writer whose
+	/// epoch is old.
+	pub const fn server(name: &'static str) -> Self {
+		Self {
+			name,
+			survives_power_loss: true,
+			survives_process_death: true,
+			fence: Fence::Everywhere,
+			group_commit: true,
+		}
+	}
 }

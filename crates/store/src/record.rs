@@ -41,6 +41,11 @@ impl fmt::Display for Version {
 pub struct Epoch(pub(crate) u64);
 
 impl Epoch {
+	/// For backends whose engine knows the epoch of another writer.
+	pub fn new(number: u64) -> Self {
+		Self(number)
+	}
+
 	/// The number.
 	pub fn get(self) -> u64 {
 		self.0

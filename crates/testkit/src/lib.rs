@@ -48,6 +48,7 @@ pub mod net;
 pub mod node;
 pub mod panics;
 pub mod parts;
+pub mod postgres;
 pub mod wallet;
 
 pub use chain::SimChain;

@@ -101,3 +101,57 @@ impl Backend for Redb {
 		true
 	}
 }
+
+/// Namespaces of its own in a server that all checks share.
+#[cfg(feature = "postgres")]
+pub struct Postgres {
+	server: Option<Arc<leyden_testkit::postgres::Server>>,
+	/// What is checked where there is no server; that was said.
+	instead: leyden_store::MemoryMedium,
+	number: u32,
+	last: Last<leyden_backends::postgres::PostgresStore>,
+}
+
+#[cfg(feature = "postgres")]
+impl Postgres {
+	pub fn new() -> Self {
+		use std::sync::atomic::{AtomicU32, Ordering};
+		static NUMBER: AtomicU32 = AtomicU32::new(0);
+		let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+		let server = leyden_testkit::postgres::Server::shared();
+		Self { server, instead: leyden_store::MemoryMedium::new(), number, last: Mutex::default() }
+	}
+
+	fn last(&self) -> Arc<leyden_backends::postgres::PostgresStore> {
+		self.last.lock().unwrap().upgrade().unwrap()
+	}
+}
+
+#[cfg(feature = "postgres")]
+impl Backend for Postgres {
+	fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Store>, StoreError> {
+		use leyden_backends::postgres::{PostgresOptions, PostgresStore};
+		let namespace = Namespace::new(&format!("{namespace}_{}", self.number)).unwrap();
+		let Some(server) = &self.server else {
+			return Ok(Arc::new(leyden_store::MemoryStore::open(&self.instead, namespace)?));
+		};
+		// The checks open a namespace twice: what they are about is the epoch.
+		let options = PostgresOptions { take_over: true, ..PostgresOptions::default() };
+		let store = Arc::new(PostgresStore::open(&server.url(), namespace, options)?);
+		*self.last.lock().unwrap() = Arc::downgrade(&store);
+		Ok(store)
+	}
+
+	fn damage(
+		&self, _: &Arc<dyn Store>, _: &Namespace, key: &Key, change: &mut dyn FnMut(&mut Vec<u8>),
+	) -> bool {
+		self.server.is_some() && self.last().damage(key, change).unwrap()
+	}
+
+	fn fail_next_flush(&self, _: &Arc<dyn Store>) -> bool {
+		self.server.is_some() && {
+			self.last().fail_next_flush();
+			true
+		}
+	}
+}

@@ -50,8 +50,8 @@ pub trait Medium: RawRead + Send + 'static {
 	/// [`Durability::Lazy`] they are lost only together with everything that is written later.
 	fn write(&mut self, writes: Vec<RawWrite>, durability: Durability) -> Result<(), StoreError>;
 
-	/// Told before a group is decided which records its batches will ask for, so that an engine
-	/// that is far away can fetch them at once.
+	/// Told before a group is decided what its batches are, so that an engine that is far away can
+	/// fetch at once what will be asked for; and with no batches when it is decided.
 	///
 	/// # Errors
 	/// The engine's.

@@ -32,6 +32,8 @@ pub const MAX_WAITING: usize = 16_384;
 const MAX_GROUP: usize = 1024;
 /// Operations in one group, so that one transaction does not grow without end.
 const MAX_GROUP_OPS: usize = 20_000;
+/// Bytes of records in one group, or one batch if that is larger.
+const MAX_GROUP_BYTES: usize = 64 << 20;
 
 /// What was done so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -146,11 +148,15 @@ impl<M: Medium> Shared<M> {
 		let mut reads = Vec::new();
 		{
 			let mut queue = self.queue.lock();
-			let mut ops = 0;
-			while commits.len() + reads.len() < MAX_GROUP && ops < MAX_GROUP_OPS {
+			let (mut ops, mut bytes) = (0, 0);
+			while commits.len() + reads.len() < MAX_GROUP
+				&& ops < MAX_GROUP_OPS
+				&& bytes < MAX_GROUP_BYTES
+			{
 				match queue.jobs.pop_front() {
 					Some(Job::Commit(batch, completer)) => {
 						ops += batch.ops().len();
+						bytes += batch.bytes();
 						commits.push((batch, completer));
 					},
 					Some(read) => reads.push(read),

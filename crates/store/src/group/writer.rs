@@ -8,7 +8,7 @@
 
 use crate::batch::{Batch, Durability, Hook};
 use crate::committed::Committed;
-use crate::committer::{Committer, Outcome};
+use crate::committer::{Committer, Outcome, RawWrite};
 use crate::error::StoreError;
 use crate::frame;
 use crate::key::{Key, KeyRange};
@@ -112,14 +112,27 @@ fn write_group<M: Medium>(
 	medium: &mut M, committer: &Committer, batches: &[Batch],
 ) -> Result<(Answers, Option<Outcome>, bool), StoreError> {
 	medium.foresee(batches)?;
-	// Nobody else writes, so what is read before the transaction begins still holds in it.
-	let mut group = committer.group(medium)?;
-	let answers: Answers = batches.iter().map(|batch| group.apply(batch)).collect();
-	if answers.iter().all(Result::is_err) {
-		return Ok((answers, None, false));
-	}
-	let (writes, outcome) = group.finish()?;
+	let decided = decide(medium, committer, batches);
+	// What was fetched for these batches is not for anybody else.
+	medium.foresee(&[])?;
+	let (answers, decided) = decided?;
+	let Some((writes, outcome)) = decided else { return Ok((answers, None, false)) };
 	let durability = batches.iter().map(Batch::required_durability).max().unwrap_or_default();
 	medium.write(writes, durability)?;
 	Ok((answers, Some(outcome), durability == Durability::Sync))
+}
+
+/// What the batches mean, together; no writes if all of them were refused.
+#[allow(clippy::type_complexity)]
+fn decide<M: Medium>(
+	medium: &mut M, committer: &Committer, batches: &[Batch],
+) -> Result<(Answers, Option<(Vec<RawWrite>, Outcome)>), StoreError> {
+	// Nobody else writes, so what is read before the transaction begins still holds in it.
+	let mut group = committer.group(medium)?;
+	let answers: Answers = batches.iter().map(|batch| group.apply(batch)).collect();
+	let written = match answers.iter().all(Result::is_err) {
+		true => None,
+		false => Some(group.finish()?),
+	};
+	Ok((answers, written))
 }

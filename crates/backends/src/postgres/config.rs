@@ -1,0 +1,148 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Where the server is, and how to get in.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use leyden_store::StoreError;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::Config;
+
+/// A connection string that was understood. Shows no password.
+#[derive(Clone)]
+pub(super) struct Address {
+	pub(super) config: Config,
+	pub(super) roots: Option<PathBuf>,
+	pub(super) place: String,
+}
+
+impl Address {
+	pub(super) fn parse(text: &str, roots: Option<&Path>) -> Result<Self, StoreError> {
+		let (text, given) = take_ours(text);
+		let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| {
+			// What is wrong is in the source; neither has the value of a password.
+			let source = std::error::Error::source(&error).map(ToString::to_string);
+			StoreError::invalid(format!(
+				"the connection string makes no sense: {}",
+				source.unwrap_or_else(|| error.to_string())
+			))
+		})?;
+		if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+			config.host("localhost");
+		}
+		if config.get_application_name().is_none() {
+			config.application_name("leyden");
+		}
+		let place = place(&config);
+		let roots = roots.map(Path::to_owned).or(given);
+		Ok(Self { config, roots, place })
+	}
+
+	pub(super) fn verifies(&self) -> bool {
+		self.config.get_ssl_mode() == SslMode::Require
+	}
+}
+
+impl fmt::Debug for Address {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.write_str(&self.place)
+	}
+}
+
+/// Takes out what libpq knows and the driver does not: `sslrootcert`, and the modes that verify.
+fn take_ours(text: &str) -> (String, Option<PathBuf>) {
+	let mut roots = None;
+	let mut keep = |word: &str| match word.split_once('=') {
+		Some(("sslrootcert", path)) => {
+			roots = Some(PathBuf::from(path.trim_matches('\'').replace("%2F", "/")));
+			None
+		},
+		Some(("sslmode", "verify-full" | "verify-ca")) => Some("sslmode=require".to_owned()),
+		_ => Some(word.to_owned()),
+	};
+	let text = match text.split_once('?') {
+		Some((url, query)) if is_url(url) => {
+			let query: Vec<String> = query.split('&').filter_map(&mut keep).collect();
+			format!("{url}?{}", query.join("&"))
+		},
+		_ if is_url(text) => text.to_owned(),
+		_ if !text.contains("sslrootcert") && !text.contains("verify-") => text.to_owned(),
+		_ => text.split_whitespace().filter_map(&mut keep).collect::<Vec<_>>().join(" "),
+	};
+	(text, roots)
+}
+
+fn is_url(text: &str) -> bool {
+	text.starts_with("postgres://") || text.starts_with("postgresql://")
+}
+
+/// What is said of a server in errors: who, where, which database.
+fn place(config: &Config) -> String {
+	let hosts: Vec<String> = config
+		.get_hosts()
+		.iter()
+		.enumerate()
+		.map(|(n, host)| {
+			let port = config.get_ports().get(n).or(config.get_ports().first());
+			let port = port.copied().unwrap_or(5432);
+			match host {
+				Host::Tcp(name) => format!("{name}:{port}"),
+				#[cfg(unix)]
+				Host::Unix(path) => format!("{}:{port}", path.display()),
+			}
+		})
+		.collect();
+	let user = config.get_user().map(|user| format!("{user}@")).unwrap_or_default();
+	let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+	format!("postgres://{user}{}/{database}", hosts.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn a_place_says_where_and_never_the_password() {
+		for (text, place) in [
+			("postgres://ann:s3cret@db.example:5433/node", "postgres://ann@db.example:5433/node"),
+			("postgresql://ann@h/node?sslmode=verify-full", "postgres://ann@h:5432/node"),
+			("host=/run/pg user=ann password=s3cret dbname=n", "postgres://ann@/run/pg:5432/n"),
+			("postgres:///node?host=/run/pg&user=ann", "postgres://ann@/run/pg:5432/node"),
+			("user=ann password=s3cret", "postgres://ann@localhost:5432/ann"),
+		] {
+			let address = Address::parse(text, None).unwrap();
+			assert_eq!(address.place, place);
+			assert!(!format!("{address:?}").contains("s3cret"));
+		}
+	}
+
+	#[test]
+	fn nonsense_is_named_without_the_password() {
+		for text in [
+			"postgres://ann:s3cret@h:notaport/node",
+			"host=h password=s3cret port=x",
+			"password=s3cret nonsense=1",
+			"postgres://ann:s3cret@h/node?colour=red",
+		] {
+			let error = Address::parse(text, None).unwrap_err().to_string();
+			assert!(error.starts_with("the connection string makes no sense: "), "{error}");
+			assert!(!error.contains("s3cret"), "{error}");
+		}
+	}
+
+	#[test]
+	fn what_libpq_knows_is_understood() {
+		let url = "postgres://h/n?sslmode=verify-full&sslrootcert=%2Fetc%2Fca.pem";
+		let words = "host=h dbname=n sslmode=verify-ca sslrootcert=/etc/ca.pem";
+		for text in [url, words] {
+			let address = Address::parse(text, None).unwrap();
+			assert!(address.verifies());
+			assert_eq!(address.roots.as_deref(), Some(Path::new("/etc/ca.pem")));
+		}
+	}
+}

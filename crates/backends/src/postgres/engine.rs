@@ -1,0 +1,643 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! The tables, how a namespace is opened, how a group is written.
+//!
+//! ```text
+//! leyden.format   version integer                                      one row
+//! leyden.writers  ns text, epoch bigint, last bigint                   PRIMARY KEY (ns)
+//! leyden.records  ns text, tbl text, key bytea, frame bytea            PRIMARY KEY (ns, tbl, key)
+//! ```
+//! `last` is the number of the newest group of its writer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use leyden_store::batch::Op;
+use leyden_store::committer::{Committer, RawRead, RawWrite};
+use leyden_store::group::{Medium, Writer};
+use leyden_store::page::PageBuilder;
+use leyden_store::{Batch, Durability, Epoch, Key, KeyRange, Namespace, StoreError, Table};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::Row;
+
+use super::config::Address;
+use super::errors::{is_to_be_repeated, not_written, refused, unavailable, Failure, Said};
+use super::session::{Server, Session};
+use super::PostgresOptions;
+
+/// The layout that this version writes, and the newest that it reads.
+pub const FORMAT: i32 = 1;
+
+/// How long opening waits for a writer that is just leaving.
+const OPENING_WAITS: Duration = Duration::from_secs(2);
+/// How long to wait before a lock, or a server that starts, is tried again.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How often a statement is sent again that the server could not put in order with others.
+const REPEATS: usize = 20;
+/// Rows that a scan asks for first. More at a time, once they are seen to be small.
+const FIRST_ROWS: i64 = 64;
+/// Most rows that a scan asks for at a time.
+const MOST_ROWS: i64 = 4096;
+/// Bytes of rows up to which a scan asks for more at a time.
+const SMALL_ROWS: usize = 1 << 20;
+
+pub(super) struct Engine {
+	server: Server,
+	session: Option<Session>,
+	namespace: Namespace,
+	/// What the writer's row says, as far as we know: our epoch and our last group. `None` if it
+	/// only reads.
+	row: Option<WriterRow>,
+	/// What the group that is being decided will ask for.
+	foreseen: HashMap<Key, Option<Vec<u8>>>,
+	#[cfg(feature = "fault-injection")]
+	fail_next_write: bool,
+}
+
+#[derive(Clone, Copy)]
+struct WriterRow {
+	epoch: i64,
+	last: i64,
+}
+
+impl Engine {
+	/// The writer, and whether the server flushes what it acknowledges.
+	pub(super) fn open(
+		address: Address, namespace: Namespace, options: &PostgresOptions,
+	) -> Result<(Writer<Self>, bool), StoreError> {
+		let mut engine = Self::new(address, namespace, options)?;
+		engine.create()?;
+		engine.lock(options.take_over)?;
+		let committer = engine.raise()?;
+		let survives = engine.flushes()?;
+		let place = engine.server.place().to_owned();
+		Ok((Writer::new(engine, committer, place), survives))
+	}
+
+	pub(super) fn open_read_only(
+		address: Address, namespace: Namespace, options: &PostgresOptions,
+	) -> Result<(Writer<Self>, bool), StoreError> {
+		let mut engine = Self::new(address, namespace, options)?;
+		if !engine.is_ours()? {
+			let (place, reason) = (engine.server.place().to_owned(), "it has no store".to_owned());
+			return Err(StoreError::NotAStore { place, reason });
+		}
+		let survives = engine.flushes()?;
+		let place = engine.server.place().to_owned();
+		Ok((Writer::read_only(engine, place), survives))
+	}
+
+	pub(super) fn namespaces(
+		address: Address, options: &PostgresOptions,
+	) -> Result<Vec<Namespace>, StoreError> {
+		let mut engine = Self::new(address, Namespace::default(), options)?;
+		if !engine.is_ours()? {
+			return Ok(Vec::new());
+		}
+		let rows = engine.read_rows("listing namespaces", NAMESPACES, &[])?;
+		rows.iter().map(|row| Namespace::new(text(row, 0)?)).collect()
+	}
+
+	#[cfg(feature = "fault-injection")]
+	pub(super) fn fail_next_write(&mut self) {
+		self.fail_next_write = true;
+	}
+
+	#[cfg(feature = "fault-injection")]
+	pub(super) fn damage(
+		&mut self, key: &Key, change: &mut dyn FnMut(&mut Vec<u8>),
+	) -> Result<bool, StoreError> {
+		let Some(mut frame) = self.read(key)? else { return Ok(false) };
+		change(&mut frame);
+		self.write(vec![(key.clone(), Some(frame))], Durability::Sync)?;
+		Ok(true)
+	}
+
+	fn new(
+		address: Address, namespace: Namespace, options: &PostgresOptions,
+	) -> Result<Self, StoreError> {
+		let server = Server::new(address, options.timeout)?;
+		let mut engine = Self {
+			server,
+			session: None,
+			namespace,
+			row: None,
+			foreseen: HashMap::new(),
+			#[cfg(feature = "fault-injection")]
+			fail_next_write: false,
+		};
+		let deadline = Instant::now() + engine.server.timeout;
+		match engine.connected(deadline).map(|_| ()) {
+			Ok(()) => Ok(engine),
+			Err(failure) => Err(engine.failed("connecting", failure)),
+		}
+	}
+
+	/// The session, or a new one.
+	fn connected(&mut self, deadline: Instant) -> Result<&mut Session, Failure> {
+		if self.session.as_ref().is_some_and(Session::is_closed) {
+			self.session = None;
+		}
+		if self.session.is_none() {
+			let mut session = self.server.connect(deadline)?;
+			// The server gives up when we do.
+			let limit = self.server.timeout.as_millis().max(1);
+			session.run(&format!(
+				"SET synchronous_commit = on; SET statement_timeout = {limit};
+				SET client_min_messages = warning"
+			))?;
+			if self.row.is_some() {
+				// The early warning for others. If somebody has it, the epoch will tell.
+				session.query(TRY_LOCK, &[&self.namespace.name()])?;
+			}
+			self.session = Some(session);
+		}
+		self.session.as_mut().ok_or_else(|| Failure::NotSent(Said("closed".to_owned())))
+	}
+
+	/// Whether our tables are there. What is neither ours nor nothing is an error.
+	fn is_ours(&mut self) -> Result<bool, StoreError> {
+		let rows = self.read_rows("looking at the database", LOOK, &[])?;
+		let Some(row) = rows.first() else { return Ok(false) };
+		let place = || self.server.place().to_owned();
+		if !row.get::<_, bool>(0) {
+			if row.get::<_, i64>(1) == 0 {
+				return Ok(false);
+			}
+			let reason = "its schema \"leyden\" has tables of something else".to_owned();
+			return Err(StoreError::NotAStore { place: place(), reason });
+		}
+		let place = place();
+		let rows = self.read_rows("looking at the database", GET_FORMAT, &[])?;
+		let found: i32 = rows.first().map_or(0, |row| row.get(0));
+		if found != FORMAT {
+			let number = |n: i32| u32::try_from(n).unwrap_or_default();
+			return Err(StoreError::Newer {
+				what: place,
+				found: number(found),
+				known: number(FORMAT),
+			});
+		}
+		Ok(true)
+	}
+
+	/// Makes what is missing, in one transaction. Two that do so at a time wait for each other.
+	fn create(&mut self) -> Result<(), StoreError> {
+		if self.is_ours()? {
+			return Ok(());
+		}
+		let deadline = Instant::now() + self.server.timeout;
+		let created = self.connected(deadline).and_then(|session| session.run(CREATE));
+		if let Err(failure) = created {
+			self.session = None;
+			// Somebody else may have been faster.
+			if !self.is_ours()? {
+				return Err(self.failed("creating the tables", failure));
+			}
+		}
+		Ok(())
+	}
+
+	/// Takes the session's lock, or warns that somebody else has it.
+	fn lock(&mut self, take_over: bool) -> Result<(), StoreError> {
+		let name = self.namespace.name().to_owned();
+		let until = Instant::now() + OPENING_WAITS;
+		loop {
+			let rows = self.read_rows("taking the lock", TRY_LOCK, &[&name])?;
+			if take_over || rows.first().is_some_and(|row| row.get(0)) {
+				return Ok(());
+			}
+			if Instant::now() >= until {
+				let place = format!("{} (namespace {name})", self.server.place());
+				return Err(StoreError::Locked { place });
+			}
+			std::thread::sleep(PAUSE);
+		}
+	}
+
+	/// Raises the epoch, in one transaction that holds the writer's row.
+	fn raise(&mut self) -> Result<Committer, StoreError> {
+		for _ in 0..REPEATS {
+			match self.try_raise() {
+				Err(Raise::Server(Failure::Refused(error))) if is_to_be_repeated(&error) => {
+					self.session = None;
+				},
+				Err(Raise::Server(failure)) => {
+					self.session = None;
+					return Err(self.failed("opening the namespace", failure));
+				},
+				Err(Raise::Store(error)) => return Err(error),
+				Ok(committer) => return Ok(committer),
+			}
+		}
+		let said = Said("the server could not put it in order with others".to_owned());
+		Err(unavailable("opening the namespace", self.server.place(), &said))
+	}
+
+	fn try_raise(&mut self) -> Result<Committer, Raise> {
+		let deadline = Instant::now() + self.server.timeout;
+		let name = self.namespace.name().to_owned();
+		let session = self.connected(deadline)?;
+		session.run("BEGIN")?;
+		session.query(ADD_WRITER, &[&name])?;
+		let rows = session.query(LOCK_WRITER, &[&name])?;
+		let last: i64 = rows.first().map_or(0, |row| row.get(1));
+		let (committer, writes) = Committer::open(self).map_err(Raise::Store)?;
+		let epoch = i64::try_from(committer.epoch().get()).unwrap_or(i64::MAX);
+		let (puts, deletes) = columns(writes);
+		let session = self.connected(deadline)?;
+		session.query(SET_EPOCH, &[&name, &epoch])?;
+		let row = WriterRow { epoch, last };
+		write_columns(session, &name, row, row.last, &puts, &deletes)?;
+		session.run("COMMIT")?;
+		self.row = Some(row);
+		Ok(committer)
+	}
+
+	/// Whether the server flushes what it acknowledges.
+	fn flushes(&mut self) -> Result<bool, StoreError> {
+		let rows = self.read_rows("asking for the server's settings", SETTINGS, &[])?;
+		Ok(rows.first().is_none_or(|row| row.get(0)))
+	}
+
+	/// Reads; a connection that was lost meanwhile is made anew, once.
+	fn read_rows(
+		&mut self, doing: &'static str, sql: &'static str, parameters: &[&(dyn ToSql + Sync)],
+	) -> Result<Vec<Row>, StoreError> {
+		let deadline = Instant::now() + self.server.timeout;
+		let mut again = true;
+		loop {
+			let session = self.connected(deadline).map_err(|e| not_sent(doing, &e))?;
+			match session.query(sql, parameters) {
+				Ok(rows) => return Ok(rows),
+				Err(Failure::Lost(_)) if again => {
+					again = false;
+					self.session = None;
+				},
+				Err(failure) => {
+					if !matches!(failure, Failure::Refused(_)) {
+						self.session = None;
+					}
+					return Err(self.failed(doing, failure));
+				},
+			}
+		}
+	}
+
+	fn failed(&self, doing: &'static str, failure: Failure) -> StoreError {
+		not_written(doing, self.server.place(), failure)
+	}
+
+	/// Sends a group until it is known what became of it.
+	fn send(&mut self, mut row: WriterRow, writes: Vec<RawWrite>) -> Result<(), StoreError> {
+		let name = self.namespace.name().to_owned();
+		let (puts, deletes) = columns(writes);
+		let deadline = Instant::now() + self.server.timeout;
+		let mut repeats = 0;
+		loop {
+			let next = row.last.saturating_add(1);
+			let sent = match self.connected(deadline) {
+				Ok(session) => write_columns(session, &name, row, next, &puts, &deletes),
+				Err(failure) => Err(failure),
+			};
+			match sent {
+				Ok(true) => {
+					self.row = Some(WriterRow { last: next, ..row });
+					return Ok(());
+				},
+				// The row is not as we left it.
+				Ok(false) => return Err(self.look_who(row)?),
+				Err(Failure::Refused(error)) if is_to_be_repeated(&error) && repeats < REPEATS => {
+					repeats += 1;
+				},
+				Err(Failure::Refused(error)) => {
+					return Err(refused("committing", self.server.place(), &error));
+				},
+				Err(Failure::NotSent(said)) => {
+					self.session = None;
+					return Err(unavailable("committing", self.server.place(), &said));
+				},
+				Err(Failure::Lost(said)) => match self.settle(row, next, deadline) {
+					Ok(Settled::Written) => {
+						self.row = Some(WriterRow { last: next, ..row });
+						return Ok(());
+					},
+					Ok(Settled::NotWritten(last)) => {
+						row.last = last;
+						self.row = Some(row);
+						if Instant::now() >= deadline {
+							return Err(unavailable("committing", self.server.place(), &said));
+						}
+					},
+					Ok(Settled::Fenced(error)) => return Err(error),
+					Err(_) => {
+						let source = Arc::new(Said(format!("{}: {said}", self.server.place())));
+						return Err(StoreError::Indeterminate { doing: "committing", source });
+					},
+				},
+			}
+		}
+	}
+
+	/// Finds out what became of the group `sent`, whose reply was lost, and sees to it that nothing
+	/// more becomes of it: the server may still be busy with it.
+	fn settle(&mut self, row: WriterRow, sent: i64, deadline: Instant) -> Result<Settled, Failure> {
+		let name = self.namespace.name().to_owned();
+		// A lost reply near the deadline still gets a chance.
+		let deadline = deadline.max(Instant::now() + self.server.timeout / 2);
+		let over = sent.saturating_add(1);
+		loop {
+			self.session = None;
+			let asked = self.connected(deadline).and_then(|session| {
+				let moved = session.query(MOVE, &[&name, &row.epoch, &row.last, &over])?;
+				if !moved.is_empty() {
+					return Ok((true, Vec::new()));
+				}
+				Ok((false, session.query(GET_WRITER, &[&name])?))
+			});
+			match asked {
+				Ok((true, _)) => return Ok(Settled::NotWritten(over)),
+				Ok((false, rows)) => {
+					let found = rows.first().map_or((0, 0), |row| (row.get(0), row.get(1)));
+					return Ok(match found {
+						(_, last) if last == sent => Settled::Written,
+						// An earlier attempt to settle, whose own reply was lost.
+						(epoch, last) if epoch == row.epoch && last == over => {
+							Settled::NotWritten(over)
+						},
+						(epoch, _) => Settled::Fenced(fenced(row.epoch, epoch)),
+					});
+				},
+				Err(failure) if Instant::now() >= deadline => return Err(failure),
+				// It starts, or ends, or is stopped.
+				Err(_) => std::thread::sleep(PAUSE),
+			}
+		}
+	}
+
+	/// Why the writer's row is not as we left it.
+	fn look_who(&mut self, row: WriterRow) -> Result<StoreError, StoreError> {
+		let name = self.namespace.name().to_owned();
+		let rows = self.read_rows("looking for the writer", GET_WRITER, &[&name])?;
+		let epoch = rows.first().map_or(0, |row| row.get(0));
+		Ok(fenced(row.epoch, epoch))
+	}
+}
+
+/// Why a namespace was not opened.
+enum Raise {
+	Server(Failure),
+	Store(StoreError),
+}
+
+impl From<Failure> for Raise {
+	fn from(failure: Failure) -> Self {
+		Self::Server(failure)
+	}
+}
+
+/// What became of a group whose reply was lost.
+enum Settled {
+	Written,
+	/// And never will be. The writer's row has this number now.
+	NotWritten(i64),
+	Fenced(StoreError),
+}
+
+impl RawRead for Engine {
+	fn read(&mut self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+		if let Some(frame) = self.foreseen.get(key) {
+			return Ok(frame.clone());
+		}
+		let name = self.namespace.name().to_owned();
+		let rows = self.read_rows("reading", GET, &[&name, &key.table().name(), &key.bytes()])?;
+		Ok(rows.first().map(|row| row.get(0)))
+	}
+
+	fn highest(&mut self, table: Table, prefix: &[u8]) -> Result<Option<u64>, StoreError> {
+		let name = self.namespace.name().to_owned();
+		let lowest = Key::numbered(table, prefix, 0);
+		let highest = Key::numbered(table, prefix, u64::MAX);
+		let length = i32::try_from(lowest.bytes().len()).unwrap_or(i32::MAX);
+		let rows = self.read_rows(
+			"reading",
+			HIGHEST,
+			&[&name, &table.name(), &lowest.bytes(), &highest.bytes(), &length],
+		)?;
+		let key = rows.first().map(|row| Key::new(table, row.get::<_, Vec<u8>>(0)));
+		Ok(key.and_then(|key| key.number(prefix)))
+	}
+
+	/// Others may write, and the statement that writes looks at the epoch itself.
+	fn is_shared(&self) -> bool {
+		false
+	}
+}
+
+impl Medium for Engine {
+	fn scan(&mut self, range: &KeyRange, page: &mut PageBuilder) -> Result<(), StoreError> {
+		let name = self.namespace.name().to_owned();
+		let mut range = range.clone();
+		let mut rows = FIRST_ROWS;
+		while !page.is_full() && !range.is_empty() {
+			let sql = match (range.end().is_some(), range.is_reversed()) {
+				(true, false) => SCAN_UP_TO,
+				(true, true) => SCAN_DOWN_FROM,
+				(false, false) => SCAN_UP,
+				(false, true) => SCAN_DOWN,
+			};
+			let (table, start) = (range.table().name(), range.start());
+			let found = match range.end() {
+				Some(end) => {
+					self.read_rows("scanning", sql, &[&name, &table, &start, &rows, &end])?
+				},
+				None => self.read_rows("scanning", sql, &[&name, &table, &start, &rows])?,
+			};
+			let mut bytes = 0;
+			let mut last = None;
+			for row in &found {
+				if page.is_full() {
+					return Ok(());
+				}
+				let (key, frame): (Vec<u8>, &[u8]) = (row.get(0), row.get(1));
+				bytes += frame.len();
+				page.push_frame(Key::new(range.table(), key.as_slice()), frame)?;
+				last = Some(key);
+			}
+			match last {
+				Some(last) if found.len() as i64 == rows => range = range.after(&last),
+				_ => return Ok(()),
+			}
+			if bytes < SMALL_ROWS {
+				rows = (rows * 4).min(MOST_ROWS);
+			}
+		}
+		Ok(())
+	}
+
+	fn write(&mut self, writes: Vec<RawWrite>, _: Durability) -> Result<(), StoreError> {
+		let Some(row) = self.row else {
+			return Err(StoreError::ReadOnly { place: self.server.place().to_owned() });
+		};
+		#[cfg(feature = "fault-injection")]
+		if std::mem::take(&mut self.fail_next_write) {
+			let source = Arc::new(Said("injected".to_owned()));
+			return Err(StoreError::Indeterminate { doing: "committing", source });
+		}
+		self.send(row, writes)
+	}
+
+	fn foresee(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+		self.foreseen.clear();
+		let ops = batches.iter().flat_map(Batch::ops).filter_map(|op| match op {
+			Op::Append { once, .. } => once.as_ref(),
+			Op::DeleteOnce { once, .. } => Some(once),
+			_ => None,
+		});
+		let expected = batches.iter().flat_map(Batch::expectations).map(|(key, _)| key);
+		let keys: Vec<&Key> = ops.chain(expected).collect();
+		if keys.len() < 2 {
+			return Ok(());
+		}
+		let name = self.namespace.name().to_owned();
+		let tables: Vec<&str> = keys.iter().map(|key| key.table().name()).collect();
+		let bytes: Vec<&[u8]> = keys.iter().map(|key| key.bytes()).collect();
+		let rows = self.read_rows("reading", GET_MANY, &[&name, &tables, &bytes])?;
+		let mut found: HashMap<(&str, &[u8]), Vec<u8>> = HashMap::new();
+		for row in &rows {
+			found.insert((text(row, 0)?, row.get(1)), row.get(2));
+		}
+		for key in keys {
+			let frame = found.get(&(key.table().name(), key.bytes())).cloned();
+			self.foreseen.insert(key.clone(), frame);
+		}
+		Ok(())
+	}
+}
+
+/// What a group writes and deletes, as columns.
+type Puts = (Vec<&'static str>, Vec<Vec<u8>>, Vec<Vec<u8>>);
+type Deletes = (Vec<&'static str>, Vec<Vec<u8>>);
+
+fn columns(writes: Vec<RawWrite>) -> (Puts, Deletes) {
+	let (mut puts, mut deletes) = (Puts::default(), Deletes::default());
+	for (key, frame) in writes {
+		match frame {
+			Some(frame) => {
+				puts.0.push(key.table().name());
+				puts.1.push(key.bytes().to_vec());
+				puts.2.push(frame);
+			},
+			None => {
+				deletes.0.push(key.table().name());
+				deletes.1.push(key.bytes().to_vec());
+			},
+		}
+	}
+	(puts, deletes)
+}
+
+/// Writes a group and moves the writer's row on, or does nothing: then the row is not as `row` says.
+fn write_columns(
+	session: &mut Session, name: &str, row: WriterRow, next: i64, puts: &Puts, deletes: &Deletes,
+) -> Result<bool, Failure> {
+	let both: [&(dyn ToSql + Sync); 9] =
+		[&name, &row.epoch, &row.last, &next, &puts.0, &puts.1, &puts.2, &deletes.0, &deletes.1];
+	let (sql, parameters) = match deletes.0.is_empty() {
+		true => (WRITE, both.get(..7).unwrap_or(&both)),
+		false => (WRITE_AND_DELETE, both.as_slice()),
+	};
+	Ok(!session.query(sql, parameters)?.is_empty())
+}
+
+fn fenced(ours: i64, found: i64) -> StoreError {
+	let epoch = |n: i64| Epoch::new(u64::try_from(n).unwrap_or_default());
+	StoreError::Fenced { ours: epoch(ours), found: epoch(found) }
+}
+
+fn not_sent(doing: &'static str, failure: &Failure) -> StoreError {
+	match failure {
+		Failure::NotSent(said) | Failure::Lost(said) => {
+			StoreError::Unavailable { doing, source: Arc::new(Said(said.0.clone())) }
+		},
+		Failure::Refused(error) => {
+			StoreError::Unavailable { doing, source: Arc::new(Said::all_of(error)) }
+		},
+	}
+}
+
+fn text(row: &Row, column: usize) -> Result<&str, StoreError> {
+	row.try_get(column).map_err(|error| StoreError::Engine {
+		doing: "reading a name",
+		source: Arc::new(Said::all_of(&error)),
+	})
+}
+
+const LOOK: &str = "SELECT to_regclass('leyden.format') IS NOT NULL,
+	(SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('leyden'))";
+const GET_FORMAT: &str = "SELECT version FROM leyden.format";
+const CREATE: &str = "BEGIN;
+	SELECT pg_advisory_xact_lock(5503148461417357668);
+	CREATE SCHEMA IF NOT EXISTS leyden;
+	CREATE TABLE leyden.format (version integer NOT NULL);
+	INSERT INTO leyden.format VALUES (1);
+	CREATE TABLE leyden.writers (
+		ns text PRIMARY KEY, epoch bigint NOT NULL, last bigint NOT NULL
+	);
+	CREATE TABLE leyden.records (
+		ns text NOT NULL, tbl text NOT NULL, key bytea NOT NULL, frame bytea NOT NULL,
+		PRIMARY KEY (ns, tbl, key)
+	);
+	COMMIT";
+const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('leyden ' || $1::text, 0))";
+const SETTINGS: &str =
+	"SELECT current_setting('fsync')::bool AND current_setting('full_page_writes')::bool";
+const NAMESPACES: &str = "SELECT ns FROM leyden.writers ORDER BY ns";
+const ADD_WRITER: &str =
+	"INSERT INTO leyden.writers (ns, epoch, last) VALUES ($1, 0, 0) ON CONFLICT DO NOTHING";
+const LOCK_WRITER: &str = "SELECT epoch, last FROM leyden.writers WHERE ns = $1 FOR UPDATE";
+const GET_WRITER: &str = "SELECT epoch, last FROM leyden.writers WHERE ns = $1";
+const SET_EPOCH: &str = "UPDATE leyden.writers SET epoch = $2 WHERE ns = $1";
+const MOVE: &str = "UPDATE leyden.writers SET last = $4
+	WHERE ns = $1 AND epoch = $2 AND last = $3 RETURNING last";
+/// One statement is one transaction, and nothing of it happens unless the writer's row is ours.
+const WRITE: &str = "WITH ours AS (
+		UPDATE leyden.writers SET last = $4 WHERE ns = $1 AND epoch = $2 AND last = $3 RETURNING ns
+	), put AS (
+		INSERT INTO leyden.records (ns, tbl, key, frame)
+		SELECT ours.ns, put.tbl, put.key, put.frame
+		FROM ours, unnest($5::text[], $6::bytea[], $7::bytea[]) AS put (tbl, key, frame)
+		ON CONFLICT (ns, tbl, key) DO UPDATE SET frame = excluded.frame
+	) SELECT ns FROM ours";
+const WRITE_AND_DELETE: &str = "WITH ours AS (
+		UPDATE leyden.writers SET last = $4 WHERE ns = $1 AND epoch = $2 AND last = $3 RETURNING ns
+	), put AS (
+		INSERT INTO leyden.records (ns, tbl, key, frame)
+		SELECT ours.ns, put.tbl, put.key, put.frame
+		FROM ours, unnest($5::text[], $6::bytea[], $7::bytea[]) AS put (tbl, key, frame)
+		ON CONFLICT (ns, tbl, key) DO UPDATE SET frame = excluded.frame
+	), gone AS (
+		DELETE FROM leyden.records AS r
+		USING ours, unnest($8::text[], $9::bytea[]) AS gone (tbl, key)
+		WHERE r.ns = ours.ns AND r.tbl = gone.tbl AND r.key = gone.key
+	) SELECT ns FROM ours";
+const GET: &str = "SELECT frame FROM leyden.records WHERE ns = $1 AND tbl = $2 AND key = $3";
+const GET_MANY: &str = "SELECT r.tbl, r.key, r.frame
+	FROM unnest($2::text[], $3::bytea[]) AS asked (tbl, key)
+	JOIN leyden.records AS r ON r.ns = $1 AND r.tbl = asked.tbl AND r.key = asked.key";
+const HIGHEST: &str = "SELECT key FROM leyden.records
+	WHERE ns = $1 AND tbl = $2 AND key >= $3 AND key <= $4 AND octet_length(key) = $5
+	ORDER BY key DESC LIMIT 1";
+const SCAN_UP: &str = "SELECT key, frame FROM leyden.records
+	WHERE ns = $1 AND tbl = $2 AND key >= $3 ORDER BY key LIMIT $4";
+const SCAN_UP_TO: &str = "SELECT key, frame FROM leyden.records
+	WHERE ns = $1 AND tbl = $2 AND key >= $3 AND key < $5 ORDER BY key LIMIT $4";
+const SCAN_DOWN: &str = "SELECT key, frame FROM leyden.records
+	WHERE ns = $1 AND tbl = $2 AND key >= $3 ORDER BY key DESC LIMIT $4";
+const SCAN_DOWN_FROM: &str = "SELECT key, frame FROM leyden.records
+	WHERE ns = $1 AND tbl = $2 AND key >= $3 AND key < $5 ORDER BY key DESC LIMIT $4";

@@ -1,0 +1,244 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+//! A PostgreSQL server that nobody needs: in a directory of its own, on a Unix socket, from the
+//! machine's binaries.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+/// Set to `1` where a machine without PostgreSQL is to fail the tests rather than skip them.
+pub const REQUIRE: &str = "LEYDEN_REQUIRE_POSTGRES";
+
+/// A server, which is gone when this is dropped.
+pub struct Server {
+	dir: PathBuf,
+	process: Option<Child>,
+	/// The user that it runs as, if this process may not.
+	user: Option<&'static str>,
+	/// Settings besides those that make it small.
+	settings: Vec<String>,
+}
+
+impl Server {
+	/// Makes a server and starts it; `None` if there is no PostgreSQL here, which is said in one
+	/// line.
+	///
+	/// # Panics
+	/// If there is none and [`REQUIRE`] is set, or if there is one that does not start.
+	pub fn start() -> Option<Self> {
+		Self::start_with(&[])
+	}
+
+	/// As [`start`](Server::start), with settings (`name=value`).
+	///
+	/// # Panics
+	/// As [`start`](Server::start).
+	pub fn start_with(settings: &[&str]) -> Option<Self> {
+		let bin = binaries()?;
+		static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+		let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+		// Short: the path of a socket has about a hundred bytes.
+		let dir = std::env::temp_dir().join(format!("ly-pg-{}-{number}", std::process::id()));
+		let _ = fs::remove_dir_all(&dir);
+		fs::create_dir(&dir).expect("a directory for the server");
+		// The server refuses to run as root.
+		let user = is_root().then_some("postgres");
+		if let Some(user) = user {
+			let owned = Command::new("chown").arg(user).arg(&dir).status().expect("chown");
+			assert!(owned.success(), "there is no user {user} to run the server as");
+		}
+		let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+		let mut server = Self { dir, process: None, user, settings };
+		let made = server
+			.command(&bin.join("initdb"))
+			.args(["--no-sync", "--auth=trust", "--username=leyden", "--encoding=UTF8", "-D"])
+			.arg(server.data())
+			.output()
+			.expect("initdb");
+		assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+		server.resume();
+		Some(server)
+	}
+
+	/// One that all who ask share while somebody has it.
+	///
+	/// # Panics
+	/// As [`start`](Server::start).
+	pub fn shared() -> Option<Arc<Self>> {
+		static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+		let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+		if let Some(server) = shared.upgrade() {
+			return Some(server);
+		}
+		let server = Arc::new(Self::start()?);
+		*shared = Arc::downgrade(&server);
+		Some(server)
+	}
+
+	/// A connection string for it.
+	pub fn url(&self) -> String {
+		format!("postgres://leyden@%2F{}/postgres", self.socket_in_url())
+	}
+
+	/// Where its socket is.
+	pub fn socket(&self) -> &Path {
+		&self.dir
+	}
+
+	/// Its data, to look at or to fill up.
+	pub fn data(&self) -> PathBuf {
+		self.dir.join("data")
+	}
+
+	/// Starts it again, and waits until it lets somebody in.
+	///
+	/// # Panics
+	/// If it does not start.
+	pub fn resume(&mut self) {
+		let bin = binaries().expect("they were here");
+		let log = fs::File::create(self.dir.join("log")).expect("a log");
+		// Of a server that was killed; its children may need a moment to be gone.
+		for _ in 0..600 {
+			let mut command = self.command(&bin.join("postgres"));
+			command.arg("-D").arg(self.data()).arg("-k").arg(&self.dir);
+			let small = ["listen_addresses=", "shared_buffers=16MB", "max_connections=50"];
+			let settings = small.iter().copied().chain(self.settings.iter().map(String::as_str));
+			for setting in settings {
+				command.args(["-c", setting]);
+			}
+			let log = log.try_clone().expect("a log");
+			let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+			self.process = Some(child.expect("the server"));
+			if self.is_ready(&bin) {
+				return;
+			}
+		}
+		let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+		panic!("the server does not start: {log}");
+	}
+
+	/// Kills it as a power failure of its machine would, but for the disk's cache.
+	pub fn kill(&mut self) {
+		self.signal("KILL");
+		if let Some(mut process) = self.process.take() {
+			let _ = process.wait();
+		}
+	}
+
+	/// Stops its main process and those that serve connections, as a machine that hangs.
+	pub fn stop(&self) {
+		self.signal_all("STOP");
+	}
+
+	/// Lets them go on.
+	pub fn go_on(&self) {
+		self.signal_all("CONT");
+	}
+
+	/// Runs SQL with `psql` and answers what it prints.
+	///
+	/// # Panics
+	/// If it fails.
+	pub fn psql(&self, sql: &str) -> String {
+		let bin = binaries().expect("they were here");
+		let mut command = Command::new(bin.join("psql"));
+		command.args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "leyden", "-d", "postgres"]);
+		let output = command.arg("-h").arg(&self.dir).args(["-c", sql]).output().expect("psql");
+		assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+		String::from_utf8_lossy(&output.stdout).trim().to_owned()
+	}
+
+	fn is_ready(&mut self, bin: &Path) -> bool {
+		for _ in 0..6000 {
+			let mut asked = Command::new(bin.join("pg_isready"));
+			let asked = asked.arg("-q").arg("-t").arg("1").arg("-h").arg(&self.dir).status();
+			if asked.is_ok_and(|status| status.success()) {
+				return true;
+			}
+			if self.process.as_mut().is_some_and(|p| p.try_wait().is_ok_and(|end| end.is_some())) {
+				return false;
+			}
+		}
+		false
+	}
+
+	/// The server's main process and its children, which have its number as parent.
+	fn signal_all(&self, signal: &str) {
+		let Some(process) = &self.process else { return };
+		let id = process.id().to_string();
+		let _ = Command::new("pkill").args([&format!("-{signal}"), "-P", &id]).status();
+		self.signal(signal);
+	}
+
+	fn signal(&self, signal: &str) {
+		if let Some(process) = &self.process {
+			let id = process.id().to_string();
+			let _ = Command::new("kill").args([&format!("-{signal}"), &id]).status();
+		}
+	}
+
+	fn command(&self, program: &Path) -> Command {
+		let mut command = match self.user {
+			Some(user) => {
+				let mut command = Command::new("setpriv");
+				command
+					.arg(format!("--reuid={user}"))
+					.arg(format!("--regid={user}"))
+					.arg("--clear-groups")
+					.arg(program);
+				command
+			},
+			None => Command::new(program),
+		};
+		command.current_dir(&self.dir).env("LC_ALL", "C");
+		command
+	}
+
+	fn socket_in_url(&self) -> String {
+		let path = self.dir.to_string_lossy().into_owned();
+		path.trim_start_matches('/').replace('/', "%2F")
+	}
+}
+
+impl Drop for Server {
+	fn drop(&mut self) {
+		self.go_on();
+		self.kill();
+		let _ = fs::remove_dir_all(&self.dir);
+	}
+}
+
+/// Where PostgreSQL's programs are: on the path, or where distributions put them.
+fn binaries() -> Option<PathBuf> {
+	static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+	let find = || {
+		let path = std::env::var_os("PATH").unwrap_or_default();
+		let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
+		let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+		let mut versions: Vec<PathBuf> = versions.map(|dir| dir.path().join("bin")).collect();
+		versions.sort();
+		places.extend(versions.into_iter().rev());
+		places.extend(["/usr/local/pgsql/bin", "/opt/homebrew/bin"].map(PathBuf::from));
+		let all = ["initdb", "postgres", "psql", "pg_isready"];
+		let found = places.into_iter().find(|dir| all.iter().all(|name| dir.join(name).is_file()));
+		if found.is_none() {
+			let must = std::env::var_os(REQUIRE).is_some_and(|value| value == "1");
+			assert!(!must, "{REQUIRE}=1, and there is no PostgreSQL on this machine");
+			eprintln!(
+				"SKIPPED: there is no PostgreSQL on this machine ({REQUIRE}=1 makes that fail)"
+			);
+		}
+		found
+	};
+	FOUND.get_or_init(find).clone()
+}
+
+fn is_root() -> bool {
+	let id = Command::new("id").arg("-u").output();
+	id.is_ok_and(|id| String::from_utf8_lossy(&id.stdout).trim() == "0")
+}
