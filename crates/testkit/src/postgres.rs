@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// Set to `1` where a machine without PostgreSQL is to fail the tests rather than skip them.
 pub const REQUIRE: &str = "LEYDEN_REQUIRE_POSTGRES";
@@ -17,11 +17,12 @@ pub const REQUIRE: &str = "LEYDEN_REQUIRE_POSTGRES";
 /// A server, which is gone when this is dropped.
 pub struct Server {
 	dir: PathBuf,
-	process: Option<Child>,
+	process: Mutex<Option<Child>>,
 	/// The user that it runs as, if this process may not.
 	user: Option<&'static str>,
 	/// Settings besides those that make it small.
 	settings: Vec<String>,
+	port: String,
 }
 
 impl Server {
@@ -52,8 +53,10 @@ impl Server {
 			let owned = Command::new("chown").arg(user).arg(&dir).status().expect("chown");
 			assert!(owned.success(), "there is no user {user} to run the server as");
 		}
+		let port = settings.iter().find_map(|setting| setting.strip_prefix("port="));
+		let port = port.unwrap_or("5432").to_owned();
 		let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-		let mut server = Self { dir, process: None, user, settings };
+		let server = Self { dir, process: Mutex::new(None), user, settings, port };
 		let made = server
 			.command(&bin.join("initdb"))
 			.args(["--no-sync", "--auth=trust", "--username=leyden", "--encoding=UTF8", "-D"])
@@ -99,7 +102,7 @@ impl Server {
 	///
 	/// # Panics
 	/// If it does not start.
-	pub fn resume(&mut self) {
+	pub fn resume(&self) {
 		let bin = binaries().expect("they were here");
 		let log = fs::File::create(self.dir.join("log")).expect("a log");
 		// Of a server that was killed; its children may need a moment to be gone.
@@ -113,19 +116,18 @@ impl Server {
 			}
 			let log = log.try_clone().expect("a log");
 			let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-			self.process = Some(child.expect("the server"));
+			*self.process() = Some(child.expect("the server"));
 			if self.is_ready(&bin) {
 				return;
 			}
 		}
-		let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
-		panic!("the server does not start: {log}");
+		panic!("the server does not start: {}", self.log());
 	}
 
 	/// Kills it as a power failure of its machine would, but for the disk's cache.
-	pub fn kill(&mut self) {
+	pub fn kill(&self) {
 		self.signal("KILL");
-		if let Some(mut process) = self.process.take() {
+		if let Some(mut process) = self.process().take() {
 			let _ = process.wait();
 		}
 	}
@@ -140,6 +142,24 @@ impl Server {
 		self.signal_all("CONT");
 	}
 
+	/// Gives a file to the user that the server runs as, and to nobody else.
+	///
+	/// # Panics
+	/// If that cannot be done.
+	pub fn own(&self, file: &Path) {
+		if let Some(user) = self.user {
+			let owned = Command::new("chown").arg(user).arg(file).status().expect("chown");
+			assert!(owned.success());
+		}
+		let closed = Command::new("chmod").arg("600").arg(file).status().expect("chmod");
+		assert!(closed.success());
+	}
+
+	/// What it has logged since it was started.
+	pub fn log(&self) -> String {
+		fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+	}
+
 	/// Runs SQL with `psql` and answers what it prints.
 	///
 	/// # Panics
@@ -148,19 +168,22 @@ impl Server {
 		let bin = binaries().expect("they were here");
 		let mut command = Command::new(bin.join("psql"));
 		command.args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "leyden", "-d", "postgres"]);
-		let output = command.arg("-h").arg(&self.dir).args(["-c", sql]).output().expect("psql");
+		command.arg("-h").arg(&self.dir).args(["-p", &self.port, "-c", sql]);
+		let output = command.output().expect("psql");
 		assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 		String::from_utf8_lossy(&output.stdout).trim().to_owned()
 	}
 
-	fn is_ready(&mut self, bin: &Path) -> bool {
+	fn is_ready(&self, bin: &Path) -> bool {
 		for _ in 0..6000 {
 			let mut asked = Command::new(bin.join("pg_isready"));
-			let asked = asked.arg("-q").arg("-t").arg("1").arg("-h").arg(&self.dir).status();
+			asked.args(["-q", "-t", "1", "-p", &self.port]).arg("-h").arg(&self.dir);
+			let asked = asked.status();
 			if asked.is_ok_and(|status| status.success()) {
 				return true;
 			}
-			if self.process.as_mut().is_some_and(|p| p.try_wait().is_ok_and(|end| end.is_some())) {
+			let ended = |process: &mut Child| process.try_wait().is_ok_and(|end| end.is_some());
+			if self.process().as_mut().is_some_and(ended) {
 				return false;
 			}
 		}
@@ -169,17 +192,23 @@ impl Server {
 
 	/// The server's main process and its children, which have its number as parent.
 	fn signal_all(&self, signal: &str) {
-		let Some(process) = &self.process else { return };
-		let id = process.id().to_string();
+		let Some(id) = self.id() else { return };
 		let _ = Command::new("pkill").args([&format!("-{signal}"), "-P", &id]).status();
 		self.signal(signal);
 	}
 
 	fn signal(&self, signal: &str) {
-		if let Some(process) = &self.process {
-			let id = process.id().to_string();
+		if let Some(id) = self.id() {
 			let _ = Command::new("kill").args([&format!("-{signal}"), &id]).status();
 		}
+	}
+
+	fn id(&self) -> Option<String> {
+		self.process().as_ref().map(|process| process.id().to_string())
+	}
+
+	fn process(&self) -> MutexGuard<'_, Option<Child>> {
+		self.process.lock().unwrap_or_else(PoisonError::into_inner)
 	}
 
 	fn command(&self, program: &Path) -> Command {
