@@ -24,7 +24,8 @@
 //! processor a [`ManagerStore`], or let the journal's [barrier](Journal::with_barrier) do it.
 //!
 //! # One database
-//! [`LeydenKvStore`] is a Leyden store as LDK's `KVStore`.
+//! [`LeydenKvStore`] is a Leyden store as LDK's `KVStore`. The other way round, [`KvBackedStore`] is
+//! any `KVStore` as a Leyden store.
 //!
 //! # Not promised
 //! LDK's own persistence stays what it is: persist monitors and the manager as LDK says. What this
@@ -32,6 +33,7 @@
 
 mod error;
 mod journal;
+mod kv_backend;
 mod kv_store;
 mod manager_store;
 mod monitor;
@@ -43,6 +45,7 @@ pub use journal::{
 	class_of, decode_event, kind_of, Identity, Journal, JournalNote, UnreadableEvent, EVENT_STREAM,
 	LEDGER_CONSUMER, MAX_UNSETTLED_EVENTS,
 };
+pub use kv_backend::{KvBackedStore, KV_FORMAT};
 pub use kv_store::{LeydenKvStore, KEYS_PER_PAGE};
 pub use manager_store::ManagerStore;
 pub use monitor::{

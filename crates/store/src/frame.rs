@@ -76,6 +76,13 @@ pub fn version(key: &Key, frame: &[u8]) -> Result<Version, StoreError> {
 	split(key, frame).map(|(header, _)| header.version)
 }
 
+/// The version that a frame's header names, without a look at anything else. For backends that put
+/// half-finished writes in order; `None` if there is no whole header.
+pub fn peek_version(frame: &[u8]) -> Option<Version> {
+	let bytes = frame.get(..HEADER_BYTES)?.get(8..16)?;
+	Some(Version(u64::from_be_bytes(bytes.try_into().ok()?)))
+}
+
 struct Header {
 	record_type: RecordType,
 	schema: u16,

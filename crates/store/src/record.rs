@@ -24,6 +24,11 @@ pub struct RecordType(pub u16);
 pub struct Version(pub(crate) u64);
 
 impl Version {
+	/// For backends that must compare what they have stored.
+	pub fn new(number: u64) -> Self {
+		Self(number)
+	}
+
 	/// The number.
 	pub fn get(self) -> u64 {
 		self.0

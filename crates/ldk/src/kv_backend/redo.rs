@@ -1,0 +1,173 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! A group, written down whole before it is done.
+//!
+//! ```text
+//! head   parts (4), version (8), and the changes if there are no parts
+//! part   version (8), a piece of the changes
+//! change table's length (1), table, key's length (1), key, 0 to delete,
+//!        or 1, frame's length (4), frame
+//! ```
+//! Head and parts are in frames, of the type 0x0002, and a part belongs to the head of its version.
+
+use leyden_store::committer::RawWrite;
+use leyden_store::frame::{self, MAX_BODY_BYTES};
+use leyden_store::{Key, RecordType, StoreError, Table, Value, Version};
+
+/// The table that redos are in, as far as frames and errors are concerned.
+const TABLE: Table = Table::new("_redo");
+const TYPE: RecordType = RecordType(0x0002);
+const SCHEMA: u16 = 1;
+/// Most bytes of changes in one value.
+const PART_BYTES: usize = MAX_BODY_BYTES / 2;
+/// Most parts; a batch has 128 MiB at most, and a group little more.
+const MAX_PARTS: usize = 64;
+
+/// A change, named as on disk.
+pub(super) struct Change {
+	pub(super) table: String,
+	pub(super) key: Vec<u8>,
+	pub(super) frame: Option<Vec<u8>>,
+}
+
+/// A redo as it is stored: the parts, and the head, which must be written last.
+pub(super) struct Encoded {
+	pub(super) parts: Vec<Vec<u8>>,
+	pub(super) head: Vec<u8>,
+}
+
+pub(super) fn head_key() -> Key {
+	Key::new(TABLE, *b"head")
+}
+
+pub(super) fn part_key(number: usize) -> Key {
+	Key::numbered(TABLE, b"part", number as u64)
+}
+
+pub(super) fn encode(writes: &[RawWrite], version: Version) -> Result<Encoded, StoreError> {
+	let mut changes = Vec::new();
+	for (key, frame) in writes {
+		push_short(&mut changes, key.table().name().as_bytes());
+		push_short(&mut changes, key.bytes());
+		match frame {
+			Some(frame) => {
+				changes.push(1);
+				let length = u32::try_from(frame.len()).map_err(|_| too_large(frame.len()))?;
+				changes.extend(length.to_be_bytes());
+				changes.extend(frame);
+			},
+			None => changes.push(0),
+		}
+	}
+	let pieces = match changes.len() <= PART_BYTES {
+		true => 0,
+		false => changes.len().div_ceil(PART_BYTES),
+	};
+	if pieces > MAX_PARTS {
+		return Err(too_large(changes.len()));
+	}
+	let number = version.get().to_be_bytes();
+	let mut head = [&(pieces as u32).to_be_bytes(), number.as_slice()].concat();
+	let mut parts = Vec::with_capacity(pieces);
+	if pieces == 0 {
+		head.extend(&changes);
+	} else {
+		for (n, piece) in changes.chunks(PART_BYTES).enumerate() {
+			let body = [number.as_slice(), piece].concat();
+			parts.push(frame::encode(&part_key(n), version, &Value::new(TYPE, SCHEMA, body)));
+		}
+	}
+	let head = frame::encode(&head_key(), version, &Value::new(TYPE, SCHEMA, head));
+	Ok(Encoded { parts, head })
+}
+
+/// What a redo asks for, and its version. `part` reads a part that the head names.
+pub(super) fn decode(
+	head: &[u8], mut part: impl FnMut(usize) -> Result<Option<Vec<u8>>, StoreError>,
+) -> Result<(Vec<Change>, u64), StoreError> {
+	let key = head_key();
+	let body = body(&key, head)?;
+	let (count, body) = body.split_first_chunk::<4>().ok_or_else(|| damaged(&key))?;
+	let (version, inline) = body.split_first_chunk::<8>().ok_or_else(|| damaged(&key))?;
+	let count = u32::from_be_bytes(*count) as usize;
+	if count > MAX_PARTS {
+		return Err(damaged(&key));
+	}
+	let mut changes = inline.to_vec();
+	for n in 0..count {
+		let key = part_key(n);
+		let missing = || StoreError::corrupt(&key, "a part of the redo is missing");
+		let found = self::body(&key, &part(n)?.ok_or_else(missing)?)?;
+		let (of, piece) = found.split_first_chunk::<8>().ok_or_else(|| damaged(&key))?;
+		// The next redo was being written when it ended: so this one had been done.
+		if of > version {
+			return Ok((Vec::new(), u64::from_be_bytes(*version)));
+		}
+		if of != version {
+			return Err(StoreError::corrupt(&key, "it is a part of an older redo"));
+		}
+		changes.extend(piece);
+	}
+	let version = u64::from_be_bytes(*version);
+	Ok((read_changes(&changes).ok_or_else(|| damaged(&key))?, version))
+}
+
+fn read_changes(mut bytes: &[u8]) -> Option<Vec<Change>> {
+	let mut changes = Vec::new();
+	while !bytes.is_empty() {
+		let table = String::from_utf8(take_short(&mut bytes)?.to_vec()).ok()?;
+		let key = take_short(&mut bytes)?.to_vec();
+		let (kind, rest) = bytes.split_first()?;
+		bytes = rest;
+		let frame = match kind {
+			0 => None,
+			1 => {
+				let (length, rest) = bytes.split_first_chunk::<4>()?;
+				let (frame, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+				bytes = rest;
+				Some(frame.to_vec())
+			},
+			_ => return None,
+		};
+		changes.push(Change { table, key, frame });
+	}
+	Some(changes)
+}
+
+fn body(key: &Key, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+	let value = frame::decode(key, bytes)?.value;
+	if value.record_type != TYPE {
+		return Err(damaged(key));
+	}
+	if value.schema > SCHEMA {
+		let what = "the redo of the last batch".to_owned();
+		return Err(StoreError::Newer { what, found: value.schema.into(), known: SCHEMA.into() });
+	}
+	Ok(value.body)
+}
+
+fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
+	// Names have 16 bytes at most, keys 90.
+	out.push(bytes.len() as u8);
+	out.extend(bytes);
+}
+
+fn take_short<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+	let (length, rest) = bytes.split_first()?;
+	let (taken, rest) = rest.split_at_checked(usize::from(*length))?;
+	*bytes = rest;
+	Some(taken)
+}
+
+fn damaged(key: &Key) -> StoreError {
+	StoreError::corrupt(key, "it is not a redo")
+}
+
+fn too_large(found: usize) -> StoreError {
+	let limit = PART_BYTES * MAX_PARTS;
+	StoreError::TooLarge { what: "bytes in a group", limit, found }
+}
