@@ -7,6 +7,7 @@
 //! The program `leyden`: shows what a store holds, and what Leyden is for.
 
 mod demo;
+mod migrate;
 mod node;
 mod output;
 mod report;
@@ -33,7 +34,8 @@ const EXAMPLES: &str = "Examples:
   leyden demo --case G1 --kill                  one crash, with a process that is really killed
   leyden demo --case G3 --dir demo              keep the databases ...
   leyden list --store demo/G3.leyden            ... and look at them
-  leyden inspect 1 --stream monitor --store demo/G3.leyden";
+  leyden inspect 1 --stream monitor --store demo/G3.leyden
+  leyden migrate --from node.leyden --to postgres://node@db/node";
 
 #[derive(Subcommand)]
 enum Command {
@@ -44,6 +46,8 @@ enum Command {
 	List(ListArguments),
 	/// Show everything about one entry.
 	Inspect(InspectArguments),
+	/// Move everything in a store to another one: indexes, ids, versions and epochs stay as they are.
+	Migrate(MigrateArguments),
 	/// Print a completion script for a shell.
 	Completions {
 		/// Which shell.
@@ -84,7 +88,7 @@ struct DemoArguments {
 
 #[derive(clap::Args)]
 struct StoreArguments {
-	/// The store: a path, or a URL such as sqlite:PATH.
+	/// The store: a path, or a URL (sqlite:PATH, redb:PATH, postgres://USER@HOST/DATABASE).
 	#[arg(long, value_name = "STORE")]
 	store: String,
 	/// The namespace in it.
@@ -124,12 +128,29 @@ struct InspectArguments {
 	stream: Option<String>,
 }
 
+#[derive(clap::Args)]
+struct MigrateArguments {
+	/// The store to move: a path, or a URL.
+	#[arg(long, value_name = "STORE")]
+	from: String,
+	/// Where to: a path, or a URL. It must be empty, or part of a move that was interrupted.
+	#[arg(long, value_name = "STORE")]
+	to: String,
+	/// Which namespace; all that are there without.
+	#[arg(long, value_name = "NAME")]
+	namespace: Option<String>,
+	/// Print one JSON document.
+	#[arg(long)]
+	json: bool,
+}
+
 fn main() -> ExitCode {
 	let mut output = Output::new();
 	let done = match Arguments::parse().command {
 		Command::Demo(arguments) => demo::run(&arguments, &mut output),
 		Command::List(arguments) => view::list(&arguments, &mut output),
 		Command::Inspect(arguments) => view::inspect(&arguments, &mut output),
+		Command::Migrate(arguments) => migrate::run(&arguments, &mut output),
 		Command::Completions { shell } => {
 			let mut script = Vec::new();
 			clap_complete::generate(shell, &mut Arguments::command(), "leyden", &mut script);

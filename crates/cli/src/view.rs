@@ -6,14 +6,11 @@
 
 //! `leyden list` and `leyden inspect`: what a store holds. It is opened to be read only.
 
-use std::sync::Arc;
-
-use leyden::backends::sqlite::SqliteStore;
 use leyden::ldk::{decode_user_event, UserEvent, EVENT_STREAM};
 use leyden::lightning::events::Event;
 use leyden::log::{Entry, LogIndex, LogReader, StreamInfo};
 use leyden::splice::{SpliceFailed, SpliceKind};
-use leyden::store::{Namespace, Store};
+use leyden::store::Namespace;
 use leyden::StoreUrl;
 use serde_json::{json, Value};
 
@@ -318,29 +315,31 @@ fn option(amount: Option<u64>) -> String {
 
 fn open(arguments: &StoreArguments) -> Result<LogReader, Failure> {
 	let namespace = Namespace::new(&arguments.namespace).map_err(tell)?;
-	// A plain path is a SQLite database; only what looks like a URL is read as one.
-	let url = match arguments.store.split_once(':') {
-		Some((scheme, _)) if scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_lowercase()) => {
-			arguments.store.parse().map_err(tell)?
-		},
-		_ => StoreUrl::Sqlite(arguments.store.clone().into()),
-	};
-	let StoreUrl::Sqlite(path) = url else {
+	let url = store_url(&arguments.store).map_err(Failure::Error)?;
+	if url == StoreUrl::Memory {
 		return Err(Failure::Error("a store in memory ends with its process".to_owned()));
-	};
-	let store = SqliteStore::open_read_only(&path, namespace).map_err(tell)?;
-	let reader = LogReader::new(Arc::new(store) as Arc<dyn Store>);
+	}
+	let reader = LogReader::new(url.open_read_only(namespace).map_err(tell)?);
 	if reader.streams().map_err(tell)?.is_empty() {
-		let names = SqliteStore::namespaces(&path).map_err(tell)?;
+		let names = url.namespaces().map_err(tell)?;
 		if !names.iter().any(|name| name.name() == arguments.namespace) {
 			let names: Vec<_> = names.iter().map(Namespace::name).collect();
 			return Err(Failure::Error(format!(
-				"there is no namespace {} in {}; there are: {}",
+				"there is no namespace {} in {url}; there are: {}",
 				arguments.namespace,
-				path.display(),
 				names.join(", ")
 			)));
 		}
 	}
 	Ok(reader)
+}
+
+/// A plain path is a SQLite database; only what looks like a URL is read as one.
+pub fn store_url(text: &str) -> Result<StoreUrl, String> {
+	match text.split_once(':') {
+		Some((scheme, _)) if scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_lowercase()) => {
+			text.parse().map_err(|error: leyden::UrlError| error.to_string())
+		},
+		_ => Ok(StoreUrl::Sqlite(text.into())),
+	}
 }

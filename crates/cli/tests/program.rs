@@ -98,8 +98,11 @@ fn what_cannot_be_opened_is_told_with_what_where_and_why() {
 	let note = dir.path().join("note.txt");
 	std::fs::write(&note, "this is a note and no database, and long enough to be one").unwrap();
 	assert!(list(path(&note)).contains("not a SQLite database"));
-	assert!(list("postgres://user:secret@host/db").contains("sqlite:PATH"));
-	assert!(!list("postgres://user:secret@host/db").contains("secret"));
+	assert!(list("mysql://user:secret@host/db").contains("sqlite:PATH"));
+	for url in ["mysql://user:secret@host/db", "postgres://user:secret@127.0.0.1:1/db"] {
+		assert!(!list(url).contains("secret"), "{url}");
+	}
+	assert!(list("postgres://user:secret@127.0.0.1:1/db").contains("127.0.0.1:1"));
 
 	let store = dir.path().join("node.leyden");
 	let running = SqliteStore::open(&store, Namespace::default()).unwrap();
@@ -110,6 +113,23 @@ fn what_cannot_be_opened_is_told_with_what_where_and_why() {
 	assert!(empty.contains("no streams"), "{empty}");
 	let other = complaint(&["list", "--store", path(&store), "--namespace", "other"]);
 	assert!(other.contains("default"), "{other}");
+}
+
+#[test]
+fn a_store_moves_and_is_looked_at_where_it_is() {
+	let dir = tempfile::tempdir().unwrap();
+	let kept = dir.path().join("kept");
+	let _ = text(&leyden(&["demo", "--case", "K", "--dir", path(&kept)]));
+	let (old, new) = (kept.join("K.leyden"), format!("sqlite:{}", path(&kept.join("new.leyden"))));
+	let before = text(&leyden(&["list", "--store", path(&old)]));
+	let moved = text(&leyden(&["migrate", "--from", path(&old), "--to", &new]));
+	assert!(moved.contains("records moved and compared, sha256"), "{moved}");
+	assert!(moved.contains("can no longer be opened to write"), "{moved}");
+	assert_eq!(text(&leyden(&["list", "--store", &new])), before);
+	// The old one can still be looked at.
+	assert_eq!(text(&leyden(&["list", "--store", path(&old)])), before);
+	let again = complaint(&["migrate", "--from", path(&old), "--to", &new]);
+	assert!(again.contains("have moved to") && again.contains("new.leyden"), "{again}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use leyden_log::LogError;
-use leyden_store::{Clock, MemoryMedium, MemoryStore, Namespace, Store, StoreError, SystemClock};
+use leyden_store::{Clock, Namespace, SystemClock};
 
 use crate::{Leyden, StoreUrl};
 
@@ -61,26 +61,12 @@ impl LeydenBuilder {
 	/// Opening raises the epoch of the namespace: from then on, an older writer is fenced off. A
 	/// crash in the middle leaves a store that opens.
 	pub fn open(self) -> Result<Leyden, LogError> {
-		Leyden::on(open_store(&self.url, self.namespace)?, self.clock)
+		Leyden::on(self.url.open(self.namespace)?, self.clock)
 	}
 }
 
 impl fmt::Debug for LeydenBuilder {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		write!(f, "LeydenBuilder for {} ({})", self.url, self.namespace)
-	}
-}
-
-fn open_store(url: &StoreUrl, namespace: Namespace) -> Result<Arc<dyn Store>, StoreError> {
-	match url {
-		StoreUrl::Memory => Ok(Arc::new(MemoryStore::open(&MemoryMedium::new(), namespace)?)),
-		#[cfg(feature = "storage-sqlite")]
-		StoreUrl::Sqlite(path) => {
-			Ok(Arc::new(leyden_backends::sqlite::SqliteStore::open(path, namespace)?))
-		},
-		#[cfg(not(feature = "storage-sqlite"))]
-		StoreUrl::Sqlite(_) => {
-			Err(StoreError::invalid("this program was built without the feature storage-sqlite"))
-		},
 	}
 }

@@ -7,6 +7,8 @@
 #![doc = include_str!("../README.md")]
 
 mod builder;
+pub mod migrate;
+mod opening;
 mod url;
 
 use std::fmt;

@@ -10,12 +10,17 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where a store is: `sqlite:PATH`, or `memory:`.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// Where a store is: `sqlite:PATH`, `redb:PATH`, `postgres://USER:PASSWORD@HOST/DATABASE`, or
+/// `memory:`. What is printed has no password.
+#[derive(Clone, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum StoreUrl {
 	/// A SQLite database in this file.
 	Sqlite(PathBuf),
+	/// A redb database in this file.
+	Redb(PathBuf),
+	/// A PostgreSQL database, as its connection string.
+	Postgres(String),
 	/// In memory, forgotten with the process.
 	Memory,
 }
@@ -30,6 +35,10 @@ impl FromStr for StoreUrl {
 	fn from_str(url: &str) -> Result<Self, UrlError> {
 		match url.split_once(':') {
 			Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+			Some(("redb", path)) if !path.is_empty() => Ok(Self::Redb(path.into())),
+			Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+				Ok(Self::Postgres(url.to_owned()))
+			},
 			Some(("memory", "")) => Ok(Self::Memory),
 			// The rest of an unknown URL may hold a password.
 			Some((scheme, _)) => Err(UrlError(format!("no store at {scheme}:…"))),
@@ -42,18 +51,43 @@ impl fmt::Display for StoreUrl {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		match self {
 			Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+			Self::Redb(path) => write!(f, "redb:{}", path.display()),
+			Self::Postgres(url) => f.write_str(&without_password(url)),
 			Self::Memory => f.write_str("memory:"),
 		}
 	}
 }
 
+impl fmt::Debug for StoreUrl {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		write!(f, "StoreUrl({self})")
+	}
+}
+
 impl fmt::Display for UrlError {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		write!(f, "{}: use sqlite:PATH or memory:", self.0)
+		write!(
+			f,
+			"{}: use sqlite:PATH, redb:PATH, postgres://USER@HOST/DATABASE or memory:",
+			self.0
+		)
 	}
 }
 
 impl std::error::Error for UrlError {}
+
+/// The user's name stays; parameters do not, since one of them may be a password.
+fn without_password(url: &str) -> String {
+	let url = url.split(['?', '#']).next().unwrap_or_default();
+	let Some((scheme, rest)) = url.split_once("://") else { return "postgres://".to_owned() };
+	match rest.rsplit_once('@') {
+		Some((user, place)) => {
+			let user = user.split(':').next().unwrap_or_default();
+			format!("{scheme}://{user}@{place}")
+		},
+		None => format!("{scheme}://{rest}"),
+	}
+}
 
 #[cfg(test)]
 mod tests {
@@ -61,17 +95,39 @@ mod tests {
 
 	#[test]
 	fn urls_read_back() {
-		for url in ["sqlite:node.leyden", "sqlite:/var/lib/node/leyden.db", "memory:"] {
+		for url in [
+			"sqlite:node.leyden",
+			"sqlite:/var/lib/node/leyden.db",
+			"redb:node.redb",
+			"postgres://ann@db.example:5433/node",
+			"postgresql://%2Frun%2Fpg/node",
+			"memory:",
+		] {
 			assert_eq!(url.parse::<StoreUrl>().unwrap().to_string(), url);
 		}
 	}
 
 	#[test]
 	fn what_is_no_url_is_an_error_that_shows_no_password() {
-		for url in ["", "node.leyden", "sqlite:", "postgres://user:secret@host/db", "memory:x"] {
+		for url in
+			["", "node.leyden", "sqlite:", "redb:", "mysql://user:secret@host/db", "memory:x"]
+		{
 			let error = url.parse::<StoreUrl>().unwrap_err().to_string();
 			assert!(error.contains("sqlite:PATH"), "{error}");
 			assert!(!error.contains("secret"), "{error}");
+		}
+	}
+
+	#[test]
+	fn a_password_is_kept_and_not_shown() {
+		for url in [
+			"postgres://ann:secret@h/n",
+			"postgres://ann:se:secret@h/n?sslmode=require",
+			"postgres://h/n?user=ann&password=secret",
+		] {
+			let parsed = url.parse::<StoreUrl>().unwrap();
+			assert_eq!(parsed, StoreUrl::Postgres(url.to_owned()));
+			assert!(!format!("{parsed} {parsed:?}").contains("secret"));
 		}
 	}
 }

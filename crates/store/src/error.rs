@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::batch::Expectation;
+use crate::group::MoveMark;
 use crate::key::{Key, Table};
 use crate::record::{Epoch, Version};
 
@@ -41,6 +42,13 @@ pub enum StoreError {
 		ours: Epoch,
 		/// The epoch that the store is at.
 		found: Epoch,
+	},
+	/// The records of this namespace are moving to another store, or from one, or have moved.
+	Moved {
+		/// What is known of that.
+		mark: MoveMark,
+		/// Which store.
+		place: String,
 	},
 	/// Another process has the store open.
 	Locked {
@@ -172,6 +180,15 @@ impl fmt::Display for StoreError {
 				f,
 				"fenced: this handle is of epoch {ours}, another writer raised it to {found}; stop \
 				 this process, or open the store again once the other writer is gone"
+			),
+			Self::Moved { mark: MoveMark { leaves: true, done, other }, place } => {
+				let have = if *done { "have moved" } else { "are moving" };
+				write!(f, "the records of {place} {have} to {other}; use that store")
+			},
+			Self::Moved { mark: MoveMark { other, .. }, place } => write!(
+				f,
+				"the records of {other} are moving to {place} and not all are there; finish it with \
+				 leyden migrate"
 			),
 			Self::Locked { place } => write!(
 				f,

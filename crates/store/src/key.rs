@@ -9,7 +9,10 @@
 //! Every backend must be able to hold every key, so the limits here are those of the narrowest one:
 //! an LDK `KVStore` takes 120 characters of `[A-Za-z0-9_-]`, six bits each, which is 90 bytes.
 
+use std::collections::BTreeSet;
 use std::fmt;
+
+use parking_lot::Mutex;
 
 use crate::error::StoreError;
 
@@ -19,6 +22,8 @@ pub const MAX_KEY_BYTES: usize = 90;
 pub const MAX_PREFIX_BYTES: usize = 64;
 /// Longest table name, in characters.
 pub const MAX_TABLE_NAME_CHARS: usize = 16;
+/// Most tables that are known by name from stores.
+pub const MAX_INTERNED_TABLES: usize = 1024;
 /// Longest namespace name, in characters.
 pub const MAX_NAMESPACE_CHARS: usize = 32;
 
@@ -37,6 +42,26 @@ impl Table {
 	pub const fn new(name: &'static str) -> Self {
 		assert!(is_name(name.as_bytes(), MAX_TABLE_NAME_CHARS), "not a table name");
 		Self(name)
+	}
+
+	/// The table of this name, which comes from a store and not from code. Names are kept for as
+	/// long as the program runs, so there may only be so many.
+	///
+	/// # Errors
+	/// [`StoreError::Invalid`] if it is no name, or one too many.
+	pub fn interned(name: &str) -> Result<Self, StoreError> {
+		static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+		if !is_name(name.as_bytes(), MAX_TABLE_NAME_CHARS) {
+			return Err(StoreError::invalid(format!("{name:?} is not the name of a table")));
+		}
+		let mut names = NAMES.lock();
+		if let Some(known) = names.get(name) {
+			return Ok(Self(known));
+		}
+		StoreError::limit("tables", MAX_INTERNED_TABLES, names.len() + 1)?;
+		let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
+		names.insert(name);
+		Ok(Self(name))
 	}
 
 	/// The name.

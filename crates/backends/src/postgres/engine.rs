@@ -480,6 +480,12 @@ impl Medium for Engine {
 		Ok(())
 	}
 
+	fn tables(&mut self) -> Result<Vec<String>, StoreError> {
+		let name = self.namespace.name().to_owned();
+		let rows = self.read_rows("listing tables", TABLES, &[&name])?;
+		rows.iter().map(|row| text(row, 0).map(str::to_owned)).collect()
+	}
+
 	fn write(&mut self, writes: Vec<RawWrite>, _: Durability) -> Result<(), StoreError> {
 		let Some(row) = self.row else {
 			return Err(StoreError::ReadOnly { place: self.server.place().to_owned() });
@@ -598,6 +604,13 @@ const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('leyden ' |
 const SETTINGS: &str =
 	"SELECT current_setting('fsync')::bool AND current_setting('full_page_writes')::bool";
 const NAMESPACES: &str = "SELECT ns FROM leyden.writers ORDER BY ns";
+/// One step of the index per table, and not one per record.
+const TABLES: &str = "WITH RECURSIVE names AS (
+		(SELECT tbl FROM leyden.records WHERE ns = $1 ORDER BY tbl LIMIT 1)
+		UNION ALL
+		SELECT (SELECT tbl FROM leyden.records WHERE ns = $1 AND tbl > names.tbl ORDER BY tbl LIMIT 1)
+		FROM names WHERE names.tbl IS NOT NULL
+	) SELECT tbl FROM names WHERE tbl IS NOT NULL";
 const ADD_WRITER: &str =
 	"INSERT INTO leyden.writers (ns, epoch, last) VALUES ($1, 0, 0) ON CONFLICT DO NOTHING";
 const LOCK_WRITER: &str = "SELECT epoch, last FROM leyden.writers WHERE ns = $1 FOR UPDATE";

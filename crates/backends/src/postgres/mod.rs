@@ -40,10 +40,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use leyden_store::group::{GroupStore, Stats};
+use leyden_store::committer::RawWrite;
+use leyden_store::group::{GroupStore, Portable, Stats};
 use leyden_store::{
 	Batch, Committed, Epoch, Guarantees, Key, KeyRange, Namespace, Page, Record, Store, StoreError,
-	Ticket,
+	Table, Ticket,
 };
 
 use config::Address;
@@ -104,6 +105,21 @@ impl PostgresStore {
 		Self::start(writer, survives)
 	}
 
+	/// Opens `namespace` to move its records, also if they are moving already.
+	///
+	/// # Errors
+	/// As [`open`](PostgresStore::open).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`open`](PostgresStore::open).
+	pub fn open_to_move(
+		connection: &str, namespace: Namespace, options: PostgresOptions,
+	) -> Result<Self, StoreError> {
+		let address = Address::parse(connection, options.root_certificates.as_deref())?;
+		let (writer, survives) = Engine::open(address, namespace, &options)?;
+		Ok(Self::of(GroupStore::start_to_move(writer, NAME)?, survives))
+	}
+
 	/// Opens `namespace` to be read only. Nothing is written, and the epoch stays as it is; a node
 	/// that writes is not disturbed.
 	///
@@ -158,10 +174,13 @@ impl PostgresStore {
 	fn start(
 		writer: leyden_store::group::Writer<Engine>, survives: bool,
 	) -> Result<Self, StoreError> {
-		let group = GroupStore::start(writer, NAME)?;
+		Ok(Self::of(GroupStore::start(writer, NAME)?, survives))
+	}
+
+	fn of(group: GroupStore<Engine>, survives: bool) -> Self {
 		let mut guarantees = Guarantees::server(NAME);
 		guarantees.survives_power_loss = survives;
-		Ok(Self { group, guarantees })
+		Self { group, guarantees }
 	}
 }
 
@@ -180,6 +199,16 @@ impl Store for PostgresStore {
 
 	fn guarantees(&self) -> Guarantees {
 		self.guarantees
+	}
+}
+
+impl Portable for PostgresStore {
+	fn tables(&self) -> Result<Vec<Table>, StoreError> {
+		self.group.tables()
+	}
+
+	fn import(&self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
+		self.group.import(writes)
 	}
 }
 

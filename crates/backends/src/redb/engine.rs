@@ -291,6 +291,24 @@ impl Medium for Engine {
 		Ok(())
 	}
 
+	fn tables(&mut self) -> Result<Vec<String>, StoreError> {
+		let prefix = [self.namespace.name().as_bytes(), &[0]].concat();
+		let failed = |error| not_written("listing tables", &self.place, error);
+		let read = self.reader().map_err(failed)?;
+		let Some(records) = table(&read).map_err(failed)? else { return Ok(Vec::new()) };
+		let (mut names, mut start) = (Vec::new(), prefix.clone());
+		loop {
+			// The first record of the next table.
+			let mut range = records.range(start.as_slice()..).map_err(|e| failed(e.into()))?;
+			let Some(entry) = range.next() else { return Ok(names) };
+			let (key, _) = entry.map_err(|e| failed(e.into()))?;
+			let Some(rest) = key.value().strip_prefix(prefix.as_slice()) else { return Ok(names) };
+			let name = rest.split(|byte| *byte == 0).next().unwrap_or_default();
+			start = [prefix.as_slice(), name, &[1]].concat();
+			names.push(String::from_utf8_lossy(name).into_owned());
+		}
+	}
+
 	fn write(&mut self, writes: Vec<RawWrite>, durability: Durability) -> Result<(), StoreError> {
 		match self.write_all(&writes, durability) {
 			Ok(()) => {

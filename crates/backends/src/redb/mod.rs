@@ -30,10 +30,11 @@ mod file;
 
 use std::path::Path;
 
-use leyden_store::group::{GroupStore, Stats, Writer};
+use leyden_store::committer::RawWrite;
+use leyden_store::group::{GroupStore, Portable, Stats, Writer};
 use leyden_store::{
 	Batch, Committed, Epoch, Guarantees, Key, KeyRange, Namespace, Page, Record, Store, StoreError,
-	Ticket,
+	Table, Ticket,
 };
 
 use engine::Engine;
@@ -71,6 +72,20 @@ impl RedbStore {
 	) -> Result<Self, StoreError> {
 		let writer = Engine::open(path.as_ref(), namespace, options)?;
 		Ok(Self(GroupStore::start(writer, NAME)?))
+	}
+
+	/// Opens `namespace` to move its records, also if they are moving already.
+	///
+	/// # Errors
+	/// As [`open`](RedbStore::open).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`open`](RedbStore::open).
+	pub fn open_to_move(
+		path: impl AsRef<Path>, namespace: Namespace, options: RedbOptions,
+	) -> Result<Self, StoreError> {
+		let writer = Engine::open(path.as_ref(), namespace, options)?;
+		Ok(Self(GroupStore::start_to_move(writer, NAME)?))
 	}
 
 	/// Opens `namespace` to be read only. Nothing is written, and the epoch stays as it is.
@@ -142,5 +157,15 @@ impl Store for RedbStore {
 
 	fn guarantees(&self) -> Guarantees {
 		Guarantees::embedded(NAME)
+	}
+}
+
+impl Portable for RedbStore {
+	fn tables(&self) -> Result<Vec<Table>, StoreError> {
+		self.0.tables()
+	}
+
+	fn import(&self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
+		self.0.import(writes)
 	}
 }

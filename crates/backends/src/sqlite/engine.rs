@@ -350,6 +350,16 @@ impl Medium for Engine {
 		Ok(())
 	}
 
+	fn tables(&mut self) -> Result<Vec<String>, StoreError> {
+		let failed = |error| not_written("listing tables", &self.place, error);
+		let mut query = self
+			.connection
+			.prepare("SELECT tbl FROM spaces WHERE ns = ?1 ORDER BY tbl")
+			.map_err(failed)?;
+		let names = query.query_map([self.namespace.name()], |row| row.get(0)).map_err(failed)?;
+		names.map(|name| name.map_err(failed)).collect()
+	}
+
 	fn write(&mut self, writes: Vec<RawWrite>, durability: Durability) -> Result<(), StoreError> {
 		self.set_syncing(durability == Durability::Sync)?;
 		let spaces = self.spaces.len();

@@ -29,10 +29,11 @@ mod errors;
 
 use std::path::Path;
 
-use leyden_store::group::{GroupStore, Stats, Writer};
+use leyden_store::committer::RawWrite;
+use leyden_store::group::{GroupStore, Portable, Stats, Writer};
 use leyden_store::{
 	Batch, Committed, Epoch, Guarantees, Key, KeyRange, Namespace, Page, Record, Store, StoreError,
-	Ticket,
+	Table, Ticket,
 };
 
 use engine::Engine;
@@ -59,6 +60,18 @@ impl SqliteStore {
 	pub fn open(path: impl AsRef<Path>, namespace: Namespace) -> Result<Self, StoreError> {
 		let writer = Engine::open(path.as_ref(), namespace)?;
 		Ok(Self(GroupStore::start(writer, NAME)?))
+	}
+
+	/// Opens `namespace` to move its records, also if they are moving already.
+	///
+	/// # Errors
+	/// As [`open`](SqliteStore::open).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`open`](SqliteStore::open).
+	pub fn open_to_move(path: impl AsRef<Path>, namespace: Namespace) -> Result<Self, StoreError> {
+		let writer = Engine::open(path.as_ref(), namespace)?;
+		Ok(Self(GroupStore::start_to_move(writer, NAME)?))
 	}
 
 	/// Opens `namespace` to be read only. Nothing is written, and the epoch stays as it is.
@@ -133,5 +146,15 @@ impl Store for SqliteStore {
 
 	fn guarantees(&self) -> Guarantees {
 		Guarantees::embedded(NAME)
+	}
+}
+
+impl Portable for SqliteStore {
+	fn tables(&self) -> Result<Vec<Table>, StoreError> {
+		self.0.tables()
+	}
+
+	fn import(&self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
+		self.0.import(writes)
 	}
 }

@@ -11,6 +11,7 @@
 //! [`Committer`](crate::committer), writes all that is waiting in one transaction, and ends the
 //! handle when nobody knows what is durable.
 
+mod portable;
 mod queue;
 mod writer;
 
@@ -22,11 +23,12 @@ use crate::batch::{Batch, Durability};
 use crate::committed::Committed;
 use crate::committer::{RawRead, RawWrite};
 use crate::error::StoreError;
-use crate::key::{Key, KeyRange};
+use crate::key::{Key, KeyRange, Table};
 use crate::page::{Page, PageBuilder};
 use crate::record::{Epoch, Record};
 use crate::ticket::Ticket;
 
+pub use portable::{MoveMark, Portable};
 use queue::{Job, Shared};
 pub use queue::{Stats, MAX_WAITING};
 pub use writer::Writer;
@@ -50,6 +52,14 @@ pub trait Medium: RawRead + Send + 'static {
 	/// [`Durability::Lazy`] they are lost only together with everything that is written later.
 	fn write(&mut self, writes: Vec<RawWrite>, durability: Durability) -> Result<(), StoreError>;
 
+	/// The names of the tables that have records, in order.
+	///
+	/// # Errors
+	/// The engine's; [`StoreError::Invalid`] for one that cannot tell.
+	fn tables(&mut self) -> Result<Vec<String>, StoreError> {
+		Err(StoreError::invalid("this engine cannot list its tables"))
+	}
+
 	/// Told before a group is decided what its batches are, so that an engine that is far away can
 	/// fetch at once what will be asked for; and with no batches when it is decided.
 	///
@@ -72,8 +82,20 @@ impl<M: Medium> GroupStore<M> {
 	/// Starts the commit thread, which is named after the engine.
 	///
 	/// # Errors
-	/// [`StoreError::Unavailable`] if the system has no thread for it.
-	pub fn start(writer: Writer<M>, engine: &str) -> Result<Self, StoreError> {
+	/// [`StoreError::Moved`] if the records of the namespace are moving or have moved;
+	/// [`StoreError::Unavailable`] if the system has no thread; the engine's.
+	pub fn start(mut writer: Writer<M>, engine: &str) -> Result<Self, StoreError> {
+		if let (Some(_), Some(mark)) = (writer.epoch(), MoveMark::read(writer.medium())?) {
+			return Err(StoreError::Moved { mark, place: writer.place().to_owned() });
+		}
+		Self::start_to_move(writer, engine)
+	}
+
+	/// As [`start`](GroupStore::start), for who moves the records.
+	///
+	/// # Errors
+	/// As there, without `Moved`.
+	pub fn start_to_move(writer: Writer<M>, engine: &str) -> Result<Self, StoreError> {
 		let epoch = writer.epoch();
 		let shared = Arc::new(Shared::new(writer));
 		let worker = Arc::clone(&shared);
@@ -101,6 +123,27 @@ impl<M: Medium> GroupStore<M> {
 	/// As [`Store::scan`](crate::Store::scan).
 	pub fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
 		self.shared.submit(|completer| Job::Scan(range, limit, completer))
+	}
+
+	/// As [`Portable::tables`].
+	///
+	/// # Errors
+	/// The engine's.
+	pub fn tables(&self) -> Result<Vec<Table>, StoreError> {
+		let names = self.with_medium(M::tables).unwrap_or_else(|| Ok(Vec::new()))?;
+		names.iter().map(|name| Table::interned(name)).collect()
+	}
+
+	/// As [`Portable::import`].
+	///
+	/// # Errors
+	/// The engine's.
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`Portable::import`].
+	pub fn import(&self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
+		let written = self.with_medium(|medium| medium.write(writes, Durability::Sync));
+		written.unwrap_or_else(|| Err(StoreError::invalid("the store is closed")))
 	}
 
 	/// The epoch of this handle; `None` if it only reads.

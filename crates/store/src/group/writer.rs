@@ -53,6 +53,10 @@ impl<M: Medium> Writer<M> {
 		self.committer.as_ref().map(Committer::epoch)
 	}
 
+	pub(super) fn place(&self) -> &str {
+		&self.place
+	}
+
 	pub(super) fn medium(&mut self) -> &mut M {
 		&mut self.medium
 	}

@@ -1,0 +1,78 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Records that move to another store, as they are.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, Stored};
+use crate::committer::{RawRead, RawWrite, INTERNAL_TABLE};
+use crate::error::StoreError;
+use crate::frame;
+use crate::key::{Key, Table};
+use crate::record::RecordType;
+use crate::store::Store;
+
+/// A store whose records can be taken out and put in with their versions.
+pub trait Portable: Store {
+	/// The tables that have records, in order, the store's own among them.
+	///
+	/// # Errors
+	/// The engine's.
+	fn tables(&self) -> Result<Vec<Table>, StoreError>;
+
+	/// Writes these as they are: in one transaction, past versions, numbers and expectations. What
+	/// the handle has in memory is not what is there any more: open the store again to use it.
+	///
+	/// # Errors
+	/// The engine's.
+	///
+	/// # Failure Behavior and Persistence
+	/// All of it is durable when it returns, or nothing is.
+	fn import(&self, writes: Vec<RawWrite>) -> Result<(), StoreError>;
+}
+
+/// What stands in a namespace whose records move. Nobody opens it by accident.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct MoveMark {
+	/// Whether records leave, or arrive.
+	pub leaves: bool,
+	/// Whether all of them have; of what arrives there is no mark then.
+	pub done: bool,
+	/// The other place, without a password.
+	pub other: String,
+}
+
+impl Stored for MoveMark {
+	const TYPE: RecordType = RecordType(0x0003);
+	const SCHEMA: u16 = 1;
+}
+
+impl MoveMark {
+	/// Where the mark is.
+	pub fn key() -> Key {
+		Key::new(INTERNAL_TABLE, *b"moves")
+	}
+
+	/// The write that puts it there.
+	///
+	/// # Errors
+	/// [`StoreError::TooLarge`] for a place with a name beyond all measure.
+	pub fn write(&self) -> Result<RawWrite, StoreError> {
+		let frame = frame::encode(&Self::key(), crate::Version::new(1), &codec::encode(self)?);
+		Ok((Self::key(), Some(frame)))
+	}
+
+	/// The mark, if there is one.
+	///
+	/// # Errors
+	/// The reader's, or [`StoreError::Corrupt`].
+	pub fn read(reader: &mut dyn RawRead) -> Result<Option<Self>, StoreError> {
+		let key = Self::key();
+		let Some(bytes) = reader.read(&key)? else { return Ok(None) };
+		codec::decode(&key, &frame::decode(&key, &bytes)?).map(Some)
+	}
+}
