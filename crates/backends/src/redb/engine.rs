@@ -13,7 +13,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use leyden_store::committer::{Committer, RawRead, RawWrite};
@@ -26,7 +26,7 @@ use redb::{
 	TableError,
 };
 
-use super::errors::{is_full, not_written, opening, while_writing};
+use super::errors::{not_written, opening, while_writing};
 use super::file::{Watch, WatchedFile};
 use super::RedbOptions;
 
@@ -41,9 +41,7 @@ const FORMAT_KEY: &str = "format";
 const CACHE_BYTES: usize = 16 << 20;
 
 pub(super) struct Engine {
-	/// `None` while it is opened again.
-	database: Option<Opened>,
-	path: PathBuf,
+	database: Opened,
 	place: String,
 	namespace: Namespace,
 	options: RedbOptions,
@@ -69,11 +67,8 @@ impl Engine {
 		}
 		let database = open(path, &watch).map_err(|error| opening(path, error))?;
 		let place = path.display().to_string();
-		let path = path.to_owned();
-		let database = Some(Opened::ToWrite(database));
 		let mut engine = Self {
-			database,
-			path,
+			database: Opened::ToWrite(database),
 			place: place.clone(),
 			namespace,
 			options,
@@ -95,8 +90,7 @@ impl Engine {
 		let database = Builder::new().set_cache_size(CACHE_BYTES).open_read_only(path);
 		let database = database.map_err(|error| opening(path, error.into()))?;
 		let engine = Self {
-			database: Some(Opened::ReadOnly(database)),
-			path: path.to_owned(),
+			database: Opened::ReadOnly(database),
 			place,
 			namespace,
 			options: RedbOptions::default(),
@@ -172,14 +166,13 @@ impl Engine {
 
 	fn reader(&self) -> Result<ReadTransaction, Error> {
 		match &self.database {
-			Some(Opened::ToWrite(database)) => Ok(database.begin_read()?),
-			Some(Opened::ReadOnly(database)) => Ok(database.begin_read()?),
-			None => Err(Error::DatabaseClosed),
+			Opened::ToWrite(database) => Ok(database.begin_read()?),
+			Opened::ReadOnly(database) => Ok(database.begin_read()?),
 		}
 	}
 
 	fn write_all(&self, writes: &[RawWrite], durability: Durability) -> Result<(), Error> {
-		let Some(Opened::ToWrite(database)) = &self.database else {
+		let Opened::ToWrite(database) = &self.database else {
 			return Err(Error::DatabaseClosed);
 		};
 		let mut transaction = database.begin_write()?;
@@ -199,26 +192,6 @@ impl Engine {
 			}
 		}
 		Ok(transaction.commit()?)
-	}
-
-	/// After an error redb takes no more writes on this handle. If the medium is only full, opening
-	/// it again tells that nothing of the transaction is there, and the store goes on.
-	fn recover_from_full(&mut self, writes: &[RawWrite], error: Error) -> StoreError {
-		self.database = None;
-		match open(&self.path, &self.watch) {
-			Ok(database) => self.database = Some(Opened::ToWrite(database)),
-			Err(_) => return while_writing(error),
-		}
-		for (key, frame) in writes {
-			match self.read(key) {
-				Ok(found) if found == *frame => {},
-				Ok(_) => return StoreError::NoSpace { place: self.place.clone() },
-				Err(_) => return while_writing(error),
-			}
-		}
-		// All of it is there: it was full while redb tidied up. Whoever reads sees it; so does the
-		// next opening.
-		while_writing(error)
 	}
 
 	fn raw(&self, key: &Key) -> Vec<u8> {
@@ -310,16 +283,9 @@ impl Medium for Engine {
 	}
 
 	fn write(&mut self, writes: Vec<RawWrite>, durability: Durability) -> Result<(), StoreError> {
-		match self.write_all(&writes, durability) {
-			Ok(()) => {
-				self.unflushed = durability == Durability::Lazy;
-				Ok(())
-			},
-			Err(Error::Io(error)) if is_full(error.kind()) => {
-				Err(self.recover_from_full(&writes, Error::Io(error)))
-			},
-			Err(error) => Err(while_writing(error)),
-		}
+		self.write_all(&writes, durability).map_err(while_writing)?;
+		self.unflushed = durability == Durability::Lazy;
+		Ok(())
 	}
 }
 

@@ -43,7 +43,8 @@ pub(super) fn not_written(doing: &'static str, place: &str, error: Error) -> Sto
 	}
 }
 
-/// What an error means that came while a transaction was written or flushed.
+/// What an error means that came while a transaction was written or flushed: redb takes no more
+/// writes on that handle, and repairs the database when it is opened again.
 pub(super) fn while_writing(error: Error) -> StoreError {
 	StoreError::Indeterminate { doing: "committing", source: Arc::new(error) }
 }
@@ -60,6 +61,6 @@ pub(super) fn opening(path: &Path, error: Error) -> StoreError {
 	not_written("opening the database", &place, error)
 }
 
-pub(super) fn is_full(kind: ErrorKind) -> bool {
+fn is_full(kind: ErrorKind) -> bool {
 	matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }

@@ -16,6 +16,10 @@
 //! (the default) that is the last one acknowledged, or one after it. [`RedbOptions::two_phase`]
 //! takes a second flush for each, and no checksum has to be trusted.
 //!
+//! # After an error
+//! of the medium, a full one too, the handle is over: redb says so, and so do we. Open it again once
+//! there is space; nothing that was acknowledged is lost.
+//!
 //! # A file that is being created
 //! is made under another name, and gets its own only when it is a store: a crash before that leaves
 //! nothing that could not be opened.
