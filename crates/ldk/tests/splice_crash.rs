@@ -42,7 +42,7 @@ fn scenario(what: What, doom: &Arc<Doom>, medium: &LossyMedium) {
 		let (disk, keeps) = (Arc::clone(&dies), keeps.clone());
 		let faulty = FaultyStore::new(Arc::new(store), Arc::clone(&fate))
 			.on_death(move || disk.kill())
-			.after_each(move || keeps.committed());
+			.after_each(move |_| keeps.committed());
 		Arc::new(faulty) as Arc<dyn Store>
 	};
 	// Deferred: the manager is written before the monitors, as a node does that wants no channel

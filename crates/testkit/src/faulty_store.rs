@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use leyden_store::{
-	Batch, Committed, Guarantees, Key, KeyRange, MemoryMedium, Page, Record, Store, StoreError,
-	Ticket,
+	Batch, Committed, Guarantees, Key, KeyRange, MemoryMedium, MemoryStore, Namespace, Page,
+	Record, Store, StoreError, Ticket,
 };
 
 use crate::disk::{DiskWrite, Fate};
@@ -96,13 +96,15 @@ impl Doom {
 /// A store that dies when its [`Doom`] says so. What is asked of it after that answers an error and
 /// runs no hook.
 pub struct FaultyStore {
-	inner: Arc<dyn Store>,
+	/// `None` once it is dead: a dead process holds no files.
+	inner: Mutex<Option<Arc<dyn Store>>>,
+	guarantees: Guarantees,
 	doom: Arc<Doom>,
 	dead: AtomicBool,
 	on_death: Box<dyn Fn() + Send + Sync>,
 	/// Commits are one at a time, so that a death falls between two of them and nowhere else.
 	one_at_a_time: Mutex<()>,
-	after_each: Box<dyn Fn() + Send + Sync>,
+	after_each: Box<dyn Fn(&Arc<dyn Store>) + Send + Sync>,
 }
 
 impl FaultyStore {
@@ -110,12 +112,13 @@ impl FaultyStore {
 	/// waited for).
 	pub fn new(inner: Arc<dyn Store>, doom: Arc<Doom>) -> Self {
 		Self {
-			inner,
+			guarantees: inner.guarantees(),
+			inner: Mutex::new(Some(inner)),
 			doom,
 			dead: AtomicBool::new(false),
 			on_death: Box::new(|| ()),
 			one_at_a_time: Mutex::new(()),
-			after_each: Box::new(|| ()),
+			after_each: Box::new(|_| ()),
 		}
 	}
 
@@ -125,10 +128,15 @@ impl FaultyStore {
 		self
 	}
 
-	/// Calls `f` after each commit that was applied; for media that keep late.
-	pub fn after_each(mut self, f: impl Fn() + Send + Sync + 'static) -> Self {
+	/// Calls `f` with the store after each commit that was applied; for media that keep late, and
+	/// for who looks.
+	pub fn after_each(mut self, f: impl Fn(&Arc<dyn Store>) + Send + Sync + 'static) -> Self {
 		self.after_each = Box::new(f);
 		self
+	}
+
+	fn alive(&self) -> Option<Arc<dyn Store>> {
+		self.inner.lock().unwrap().clone()
 	}
 
 	/// Whether it has died.
@@ -138,6 +146,7 @@ impl FaultyStore {
 
 	fn die(&self) {
 		self.dead.store(true, Ordering::SeqCst);
+		drop(self.inner.lock().unwrap().take());
 		(self.on_death)();
 	}
 }
@@ -149,25 +158,25 @@ fn dead<T>() -> Ticket<T> {
 impl Store for FaultyStore {
 	fn commit(&self, mut batch: Batch) -> Ticket<Committed> {
 		let _one = self.one_at_a_time.lock().unwrap();
-		if self.is_dead() {
-			return dead();
-		}
+		let Some(inner) = self.alive() else { return dead() };
 		match self.doom.next() {
 			None => {
-				let answer = self.inner.commit(batch).wait();
+				let answer = inner.commit(batch).wait();
 				if answer.is_ok() {
-					(self.after_each)();
+					(self.after_each)(&inner);
 				}
 				Ticket::ready(answer)
 			},
 			Some(Side::Before) => {
+				drop(inner);
 				self.die();
 				dead()
 			},
 			Some(Side::After) => {
 				// A dead process runs no hooks.
 				drop(batch.take_hooks());
-				let _ = self.inner.commit(batch).wait();
+				let _ = inner.commit(batch).wait();
+				drop(inner);
 				self.die();
 				dead()
 			},
@@ -175,22 +184,28 @@ impl Store for FaultyStore {
 	}
 
 	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		if self.is_dead() {
-			return dead();
-		}
-		self.inner.get(key)
+		self.alive().map_or_else(dead, |inner| inner.get(key))
 	}
 
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		if self.is_dead() {
-			return dead();
-		}
-		self.inner.scan(range, limit)
+		self.alive().map_or_else(dead, |inner| inner.scan(range, limit))
 	}
 
 	fn guarantees(&self) -> Guarantees {
-		self.inner.guarantees()
+		self.guarantees
 	}
+}
+
+/// What processes leave their records on, one after the other.
+pub trait Media: Send + Sync {
+	/// Opens the store, in a new process.
+	fn open(&self) -> Arc<dyn Store>;
+
+	/// A commit was applied.
+	fn committed(&self) {}
+
+	/// The process died.
+	fn crash(&self) {}
 }
 
 /// What a process leaves behind: everything, or (as a negative control) not the last that it was
@@ -201,6 +216,21 @@ pub struct LossyMedium {
 	kept: Arc<Mutex<MemoryMedium>>,
 	every: u64,
 	commits: Arc<AtomicU64>,
+}
+
+impl Media for LossyMedium {
+	fn open(&self) -> Arc<dyn Store> {
+		let medium = self.live();
+		Arc::new(MemoryStore::open(&medium, Namespace::default()).expect("memory opens"))
+	}
+
+	fn committed(&self) {
+		LossyMedium::committed(self);
+	}
+
+	fn crash(&self) {
+		LossyMedium::crash(self);
+	}
 }
 
 impl LossyMedium {

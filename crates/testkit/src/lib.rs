@@ -49,11 +49,12 @@ pub mod node;
 pub mod panics;
 pub mod parts;
 pub mod postgres;
+pub mod scenarios;
 pub mod wallet;
 
 pub use chain::SimChain;
 pub use disk::{DiskSnapshot, DiskWrite, Fate, MemKv, NodeDisk, WriteKind};
-pub use faulty_store::{crash_everywhere, Doom, FaultyStore, LossyMedium, Side};
+pub use faulty_store::{crash_everywhere, Doom, FaultyStore, LossyMedium, Media, Side};
 pub use guard::{Asked, Bare, Guard, GuardFactory, NodeHandle};
 pub use leyden_guard::{LeydenGuard, Wiring};
 pub use net::{Feed, Idx, LdkNet, Sent};
