@@ -17,14 +17,14 @@ use leyden_testkit::scenarios::{case_scenario, log_scenario};
 use leyden_testkit::{crash_everywhere, Media};
 use lightning_persister::fs_store::v1::FilesystemStore;
 
-/// An engine that a URL names.
-struct Url(StoreUrl);
+/// A namespace of an engine that a URL names.
+struct Url(StoreUrl, Namespace);
 
 impl Media for Url {
 	fn open(&self) -> Arc<dyn Store> {
 		// Who died lets go of the files, or the connection, as soon as the last of its threads is gone.
 		for _ in 0..2_000 {
-			match self.0.open(Namespace::default()) {
+			match self.0.open(self.1.clone()) {
 				Ok(store) => return store,
 				Err(StoreError::Locked { .. }) => std::thread::yield_now(),
 				Err(error) => panic!("{error}"),
@@ -70,14 +70,18 @@ fn everywhere(name: &str, fresh: &dyn Fn(&Path, u64) -> Arc<dyn Media>) {
 #[test]
 fn sqlite() {
 	everywhere("sqlite", &|dir, n| {
-		Arc::new(Url(StoreUrl::Sqlite(dir.join(format!("{n}.leyden")))))
+		let url = StoreUrl::Sqlite(dir.join(format!("{n}.leyden")));
+		Arc::new(Url(url, Namespace::default()))
 	});
 }
 
 #[cfg(feature = "storage-redb")]
 #[test]
 fn redb() {
-	everywhere("redb", &|dir, n| Arc::new(Url(StoreUrl::Redb(dir.join(format!("{n}.redb"))))));
+	everywhere("redb", &|dir, n| {
+		let url = StoreUrl::Redb(dir.join(format!("{n}.redb")));
+		Arc::new(Url(url, Namespace::default()))
+	});
 }
 
 #[cfg(feature = "storage-postgres")]
@@ -85,9 +89,8 @@ fn redb() {
 fn postgres() {
 	let Some(server) = leyden_testkit::postgres::Server::start_with(&["fsync=off"]) else { return };
 	everywhere("postgres", &|_, n| {
-		server.psql(&format!("CREATE DATABASE n{n}"));
-		let url = server.url().replace("/postgres", &format!("/n{n}"));
-		Arc::new(Url(StoreUrl::Postgres(url)))
+		let url = StoreUrl::Postgres(server.url());
+		Arc::new(Url(url, Namespace::new(&format!("n{n}")).unwrap()))
 	});
 }
 

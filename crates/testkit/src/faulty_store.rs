@@ -93,6 +93,9 @@ impl Doom {
 	}
 }
 
+/// What is done with the store after a commit.
+type Look = Box<dyn Fn(&Arc<dyn Store>) + Send + Sync>;
+
 /// A store that dies when its [`Doom`] says so. What is asked of it after that answers an error and
 /// runs no hook.
 pub struct FaultyStore {
@@ -104,7 +107,7 @@ pub struct FaultyStore {
 	on_death: Box<dyn Fn() + Send + Sync>,
 	/// Commits are one at a time, so that a death falls between two of them and nowhere else.
 	one_at_a_time: Mutex<()>,
-	after_each: Box<dyn Fn(&Arc<dyn Store>) + Send + Sync>,
+	after_each: Look,
 }
 
 impl FaultyStore {

@@ -22,8 +22,8 @@ use leyden_store::page::PageBuilder;
 use leyden_store::{Durability, Key, KeyRange, Namespace, StoreError, Table};
 use redb::backends::FileBackend;
 use redb::{
-	Builder, Database, Error, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, TableDefinition,
-	TableError,
+	Builder, Database, Error, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase,
+	TableDefinition, TableError,
 };
 
 use super::errors::{not_written, opening, while_writing};
@@ -35,6 +35,8 @@ pub const FORMAT: u64 = 1;
 
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("leyden");
 const RECORDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("records");
+type Records = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 const FORMAT_KEY: &str = "format";
 
 /// Memory for pages, whatever the size of the database.
@@ -299,9 +301,7 @@ impl Drop for Engine {
 }
 
 /// The records; `None` if there are none yet.
-fn table(
-	read: &ReadTransaction,
-) -> Result<Option<redb::ReadOnlyTable<&'static [u8], &'static [u8]>>, Error> {
+fn table(read: &ReadTransaction) -> Result<Option<Records>, Error> {
 	match read.open_table(RECORDS) {
 		Ok(table) => Ok(Some(table)),
 		Err(TableError::TableDoesNotExist(_)) => Ok(None),

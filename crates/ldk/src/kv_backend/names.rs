@@ -15,6 +15,9 @@ const MAX_BASE32_BYTES: usize = 75;
 /// What is behind a table's name in the namespace of its longer keys.
 const LONG: &str = "-long";
 
+/// Reads a key's name; `None` for what is none.
+type ReadName = fn(&str) -> Option<Vec<u8>>;
+
 const BASE32: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -27,7 +30,7 @@ pub(super) fn name(table: &str, key: &[u8]) -> (String, String) {
 }
 
 /// The namespaces of a table, and how keys are written in each.
-pub(super) fn namespaces(table: &str) -> [(String, fn(&str) -> Option<Vec<u8>>); 2] {
+pub(super) fn namespaces(table: &str) -> [(String, ReadName); 2] {
 	[
 		(table.to_owned(), |name| decode(name, 5, BASE32)),
 		(format!("{table}{LONG}"), |name| decode(name, 6, BASE64)),

@@ -101,10 +101,7 @@ pub struct Run {
 
 /// Whether its end says that its transaction may have locked.
 fn is_open(splice: &Splice) -> bool {
-	match splice.state() {
-		SpliceState::Failed(FailureReason::OutcomeUnknown) => true,
-		_ => false,
-	}
+	*splice.state() == SpliceState::Failed(FailureReason::OutcomeUnknown)
 }
 
 fn channel() -> ChannelRef {
