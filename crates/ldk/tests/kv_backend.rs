@@ -266,7 +266,7 @@ fn a_batch_of_many_large_records_is_one() {
 #[test]
 fn ldks_filesystem_store_carries_it() {
 	let dir = tempfile::tempdir().unwrap();
-	let open = || KvBackedStore::open(FileKv::new(dir.path()), &Namespace::default()).unwrap();
+	let open = || KvBackedStore::open(FileKv::in_dir(dir.path()), &Namespace::default()).unwrap();
 	let store = open();
 	for batch in batches() {
 		store.commit(batch).wait().unwrap();

@@ -279,7 +279,7 @@ impl FutureSpawner for Backwards {
 pub struct FileKv;
 
 impl FileKv {
-	pub fn new(dir: &Path) -> Arc<FilesystemStore> {
+	pub fn in_dir(dir: &Path) -> Arc<FilesystemStore> {
 		Arc::new(FilesystemStore::new(dir.to_owned()))
 	}
 }
@@ -327,7 +327,7 @@ impl Backend for Backing {
 				let futures = Arc::new(Futures(unruly));
 				KvBackedStore::open_async(futures, Backwards::new(), namespace)?
 			},
-			Kind::Filesystem => KvBackedStore::open(FileKv::new(self.dir.path()), namespace)?,
+			Kind::Filesystem => KvBackedStore::open(FileKv::in_dir(self.dir.path()), namespace)?,
 		}))
 	}
 
