@@ -12,6 +12,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout)]
 
+pub mod chart;
+#[cfg(feature = "engines")]
+pub mod engines;
 pub mod peers;
 
 use std::path::Path;

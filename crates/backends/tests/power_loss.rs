@@ -14,6 +14,7 @@
 mod load;
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -236,5 +237,46 @@ fn a_process_that_is_killed_loses_nothing() {
 			}
 		}
 		println!("{kind:?}: killed {count} times with 16 threads at work");
+	}
+}
+
+/// While one process has the store, another gets nothing done; or the first is fenced, and hears it.
+#[test]
+fn two_processes_never_both_write() {
+	let kinds = [Kind::Sqlite, Kind::Redb, Kind::Postgres];
+	for kind in kinds.into_iter().filter(|kind| kind.is_here()) {
+		let Some(server) = load::ServerFor::new(kind) else { continue };
+		let dir = tempfile::tempdir().unwrap();
+		let mut child = Command::new(std::env::current_exe().unwrap());
+		child.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
+		child.env(load::CHILD, kind.name()).env(load::CHILD_DIR, dir.path());
+		child.env(load::CHILD_ENDLESS, "1");
+		server.tell(&mut child);
+		let mut child = child.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+		let mut said = BufReader::new(child.stdout.take().unwrap());
+		let mut line = String::new();
+		let mut wait_for = |what: &str| {
+			line.clear();
+			while said.read_line(&mut line).unwrap() > 0 && !line.contains(what) {
+				line.clear();
+			}
+			line.contains(what)
+		};
+		assert!(wait_for("@ok append"), "{kind:?}");
+		match load::open(kind, dir.path(), &server) {
+			Err(error) => {
+				assert!(matches!(error, leyden_store::StoreError::Locked { .. }), "{error}");
+				assert!(wait_for("@ok append"), "the first goes on");
+				child.kill().unwrap();
+				child.wait().unwrap();
+				drop(load::open(kind, dir.path(), &server).unwrap());
+			},
+			// It took over.
+			Ok(_store) => {
+				assert_eq!(kind, Kind::Postgres);
+				assert!(wait_for("fenced"), "the first hears of it");
+				assert!(child.wait().unwrap().success(), "and ends");
+			},
+		}
 	}
 }

@@ -51,6 +51,7 @@ pub mod plan;
 pub mod record;
 pub mod sequence;
 pub mod store;
+mod sync;
 pub mod ticket;
 
 pub use batch::{Batch, Durability, Expectation, Slot};

@@ -19,9 +19,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::error::StoreError;
+use crate::sync::{Condvar, Mutex};
 
 /// An answer that may not be there yet.
 #[must_use = "the work goes on without it, but only its ticket tells how it ended"]

@@ -151,6 +151,13 @@ impl Engine {
 				"SET synchronous_commit = on; SET statement_timeout = {limit};
 				SET client_min_messages = warning"
 			))?;
+			for setting in BY_INDEX {
+				// A server that does not know it has no such plans, either.
+				match session.run(setting) {
+					Ok(()) | Err(Failure::Refused(_)) => {},
+					Err(failure) => return Err(failure),
+				}
+			}
 			if self.row.is_some() {
 				// The early warning for others. If somebody has it, the epoch will tell.
 				session.query(TRY_LOCK, &[&self.namespace.name()])?;
@@ -514,12 +521,12 @@ impl Medium for Engine {
 		let tables: Vec<&str> = keys.iter().map(|key| key.table().name()).collect();
 		let bytes: Vec<&[u8]> = keys.iter().map(|key| key.bytes()).collect();
 		let rows = self.read_rows("reading", GET_MANY, &[&name, &tables, &bytes])?;
-		let mut found: HashMap<(&str, &[u8]), Vec<u8>> = HashMap::new();
+		let mut found: HashMap<(&str, &[u8]), Option<Vec<u8>>> = HashMap::new();
 		for row in &rows {
 			found.insert((text(row, 0)?, row.get(1)), row.get(2));
 		}
 		for key in keys {
-			let frame = found.get(&(key.table().name(), key.bytes())).cloned();
+			let frame = found.get(&(key.table().name(), key.bytes())).cloned().flatten();
 			self.foreseen.insert(key.clone(), frame);
 		}
 		Ok(())
@@ -584,6 +591,11 @@ fn text(row: &Row, column: usize) -> Result<&str, StoreError> {
 	})
 }
 
+/// Every statement here goes by the primary key. A planner that has no statistics yet, or old ones,
+/// takes a table that grew for small and reads all of it. For the same reason many keys are looked up
+/// one by one, in a subquery, and not by a join.
+const BY_INDEX: [&str; 2] =
+	["SET enable_seqscan = off", "SET plan_cache_mode = force_generic_plan"];
 const LOOK: &str = "SELECT to_regclass('leyden.format') IS NOT NULL,
 	(SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('leyden'))";
 const GET_FORMAT: &str = "SELECT version FROM leyden.format";
@@ -635,14 +647,18 @@ const WRITE_AND_DELETE: &str = "WITH ours AS (
 		FROM ours, unnest($5::text[], $6::bytea[], $7::bytea[]) AS put (tbl, key, frame)
 		ON CONFLICT (ns, tbl, key) DO UPDATE SET frame = excluded.frame
 	), gone AS (
-		DELETE FROM leyden.records AS r
-		USING ours, unnest($8::text[], $9::bytea[]) AS gone (tbl, key)
-		WHERE r.ns = ours.ns AND r.tbl = gone.tbl AND r.key = gone.key
+		DELETE FROM leyden.records WHERE EXISTS (SELECT FROM ours) AND ctid = ANY (ARRAY (
+			SELECT (
+				SELECT r.ctid FROM leyden.records AS r
+				WHERE r.ns = $1 AND r.tbl = gone.tbl AND r.key = gone.key
+			) FROM unnest($8::text[], $9::bytea[]) AS gone (tbl, key)
+		))
 	) SELECT ns FROM ours";
 const GET: &str = "SELECT frame FROM leyden.records WHERE ns = $1 AND tbl = $2 AND key = $3";
-const GET_MANY: &str = "SELECT r.tbl, r.key, r.frame
-	FROM unnest($2::text[], $3::bytea[]) AS asked (tbl, key)
-	JOIN leyden.records AS r ON r.ns = $1 AND r.tbl = asked.tbl AND r.key = asked.key";
+const GET_MANY: &str = "SELECT asked.tbl, asked.key, (
+		SELECT r.frame FROM leyden.records AS r
+		WHERE r.ns = $1 AND r.tbl = asked.tbl AND r.key = asked.key
+	) FROM unnest($2::text[], $3::bytea[]) AS asked (tbl, key)";
 const HIGHEST: &str = "SELECT key FROM leyden.records
 	WHERE ns = $1 AND tbl = $2 AND key >= $3 AND key <= $4 AND octet_length(key) = $5
 	ORDER BY key DESC LIMIT 1";

@@ -123,6 +123,11 @@ impl ServerFor {
 	}
 }
 
+/// Opens it as a child does.
+pub fn open(kind: Kind, dir: &Path, server: &ServerFor) -> Result<Arc<dyn Store>, StoreError> {
+	kind.open(dir, server.url().as_deref())
+}
+
 /// Any number, from a seed.
 pub fn scramble(seed: u64) -> u64 {
 	let mixed = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -17,7 +17,6 @@ mod writer;
 
 use std::fmt;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use crate::batch::{Batch, Durability};
 use crate::committed::Committed;
@@ -26,6 +25,7 @@ use crate::error::StoreError;
 use crate::key::{Key, KeyRange, Table};
 use crate::page::{Page, PageBuilder};
 use crate::record::{Epoch, Record};
+use crate::sync::thread::{self, JoinHandle};
 use crate::ticket::Ticket;
 
 pub use portable::{MoveMark, Portable};
@@ -99,7 +99,7 @@ impl<M: Medium> GroupStore<M> {
 		let epoch = writer.epoch();
 		let shared = Arc::new(Shared::new(writer));
 		let worker = Arc::clone(&shared);
-		let thread = std::thread::Builder::new().name(format!("leyden-{engine}"));
+		let thread = thread::Builder::new().name(format!("leyden-{engine}"));
 		let thread = thread.spawn(move || worker.work()).map_err(|error| {
 			StoreError::Unavailable { doing: "starting the commit thread", source: Arc::new(error) }
 		})?;

@@ -15,14 +15,13 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
 use super::{Medium, Writer};
 use crate::batch::Batch;
 use crate::committed::Committed;
 use crate::key::{Key, KeyRange};
 use crate::page::Page;
 use crate::record::Record;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::ticket::{Completer, Help, Ticket};
 
 /// Requests that may wait. Whoever submits one more first does some of the work.
