@@ -16,7 +16,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use leyden_store::committer::{Committer, RawRead, RawWrite};
 use leyden_store::group::{GroupStore, Medium, Writer};
 use leyden_store::page::PageBuilder;
-use leyden_store::{Batch, Durability, Key, KeyRange, RecordType, StoreError, Table, Value};
+use leyden_store::{
+	Batch, Durability, Guarantees, Key, KeyRange, RecordType, Store, StoreError, Table, Value,
+};
 use shuttle::sync::{Condvar, Mutex};
 use shuttle::thread;
 
@@ -70,7 +72,10 @@ fn open() -> Arc<GroupStore<Memory>> {
 	let mut memory = Memory::default();
 	let (committer, writes) = Committer::open(&mut memory).unwrap();
 	memory.write(writes, Durability::Sync).unwrap();
-	Arc::new(GroupStore::start(Writer::new(memory, committer, "memory"), "test").unwrap())
+	Arc::new(
+		GroupStore::start(Writer::new(memory, committer, "memory"), Guarantees::volatile("test"))
+			.unwrap(),
+	)
 }
 
 fn append(text: &str) -> Batch {

@@ -46,7 +46,8 @@ const MOST_ROWS: i64 = 4096;
 /// Bytes of rows up to which a scan asks for more at a time.
 const SMALL_ROWS: usize = 1 << 20;
 
-pub(super) struct Engine {
+/// The medium of a store; nothing of it can be used from outside.
+pub struct Engine {
 	server: Server,
 	session: Option<Session>,
 	namespace: Namespace,

@@ -36,24 +36,17 @@ mod errors;
 mod session;
 mod tls;
 
-use std::fmt;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use leyden_store::committer::RawWrite;
-use leyden_store::group::{GroupStore, Portable, Stats};
-use leyden_store::{
-	Batch, Committed, Epoch, Guarantees, Key, KeyRange, Namespace, Page, Record, Store, StoreError,
-	Table, Ticket,
-};
+use leyden_store::group::GroupStore;
+use leyden_store::{Guarantees, Namespace, StoreError};
 
 use config::Address;
 use engine::Engine;
 
 pub use engine::FORMAT;
-
-/// The name of the engine, in errors, guarantees and store URLs.
-const NAME: &str = "postgres";
 
 /// How a server is used.
 #[derive(Clone, Debug)]
@@ -74,11 +67,9 @@ impl Default for PostgresOptions {
 	}
 }
 
-/// A [`Store`] in a PostgreSQL database.
-pub struct PostgresStore {
-	group: GroupStore<Engine>,
-	guarantees: Guarantees,
-}
+/// A [`Store`](leyden_store::Store) in a PostgreSQL database.
+#[derive(Debug)]
+pub struct PostgresStore(GroupStore<Engine>);
 
 impl PostgresStore {
 	/// Opens `namespace` in the database that a connection string names, as libpq takes it: a URL
@@ -102,7 +93,7 @@ impl PostgresStore {
 	) -> Result<Self, StoreError> {
 		let address = Address::parse(connection, options.root_certificates.as_deref())?;
 		let (writer, survives) = Engine::open(address, namespace, &options)?;
-		Self::start(writer, survives)
+		Ok(Self(GroupStore::start(writer, guarantees(survives))?))
 	}
 
 	/// Opens `namespace` to move its records, also if they are moving already.
@@ -117,7 +108,7 @@ impl PostgresStore {
 	) -> Result<Self, StoreError> {
 		let address = Address::parse(connection, options.root_certificates.as_deref())?;
 		let (writer, survives) = Engine::open(address, namespace, &options)?;
-		Ok(Self::of(GroupStore::start_to_move(writer, NAME)?, survives))
+		Ok(Self(GroupStore::start_to_move(writer, guarantees(survives))?))
 	}
 
 	/// Opens `namespace` to be read only. Nothing is written, and the epoch stays as it is; a node
@@ -130,7 +121,7 @@ impl PostgresStore {
 	) -> Result<Self, StoreError> {
 		let address = Address::parse(connection, options.root_certificates.as_deref())?;
 		let (writer, survives) = Engine::open_read_only(address, namespace, &options)?;
-		Self::start(writer, survives)
+		Ok(Self(GroupStore::start(writer, guarantees(survives))?))
 	}
 
 	/// The namespaces in the database. Nothing is written.
@@ -144,20 +135,10 @@ impl PostgresStore {
 		Engine::namespaces(address, &options)
 	}
 
-	/// The epoch of this handle; `None` if it only reads.
-	pub fn epoch(&self) -> Option<Epoch> {
-		self.group.epoch()
-	}
-
-	/// What was done so far.
-	pub fn stats(&self) -> Stats {
-		self.group.stats()
-	}
-
 	/// Makes the next group fail as if its reply were lost and the server stayed away.
 	#[cfg(feature = "fault-injection")]
 	pub fn fail_next_flush(&self) {
-		self.group.with_medium(Engine::fail_next_write);
+		self.0.with_medium(Engine::fail_next_write);
 	}
 
 	/// Changes the bytes of the record at `key`, the way a failing disk does.
@@ -166,54 +147,23 @@ impl PostgresStore {
 	/// The server's.
 	#[cfg(feature = "fault-injection")]
 	pub fn damage(
-		&self, key: &Key, change: &mut dyn FnMut(&mut Vec<u8>),
+		&self, key: &leyden_store::Key, change: &mut dyn FnMut(&mut Vec<u8>),
 	) -> Result<bool, StoreError> {
-		self.group.with_medium(|engine| engine.damage(key, change)).unwrap_or(Ok(false))
-	}
-
-	fn start(
-		writer: leyden_store::group::Writer<Engine>, survives: bool,
-	) -> Result<Self, StoreError> {
-		Ok(Self::of(GroupStore::start(writer, NAME)?, survives))
-	}
-
-	fn of(group: GroupStore<Engine>, survives: bool) -> Self {
-		let mut guarantees = Guarantees::server(NAME);
-		guarantees.survives_power_loss = survives;
-		Self { group, guarantees }
+		self.0.with_medium(|engine| engine.damage(key, change)).unwrap_or(Ok(false))
 	}
 }
 
-impl Store for PostgresStore {
-	fn commit(&self, batch: Batch) -> Ticket<Committed> {
-		self.group.commit(batch)
-	}
-
-	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		self.group.get(key)
-	}
-
-	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.group.scan(range, limit)
-	}
-
-	fn guarantees(&self) -> Guarantees {
-		self.guarantees
-	}
+/// A server that does not flush says so.
+fn guarantees(survives_power_loss: bool) -> Guarantees {
+	let mut guarantees = Guarantees::server("postgres");
+	guarantees.survives_power_loss = survives_power_loss;
+	guarantees
 }
 
-impl Portable for PostgresStore {
-	fn tables(&self) -> Result<Vec<Table>, StoreError> {
-		self.group.tables()
-	}
+impl Deref for PostgresStore {
+	type Target = GroupStore<Engine>;
 
-	fn import(&self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
-		self.group.import(writes)
-	}
-}
-
-impl fmt::Debug for PostgresStore {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.debug_struct("PostgresStore").field("epoch", &self.epoch()).finish_non_exhaustive()
+	fn deref(&self) -> &GroupStore<Engine> {
+		&self.0
 	}
 }

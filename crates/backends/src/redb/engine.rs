@@ -42,7 +42,8 @@ const FORMAT_KEY: &str = "format";
 /// Memory for pages, whatever the size of the database.
 const CACHE_BYTES: usize = 16 << 20;
 
-pub(super) struct Engine {
+/// The medium of a store; nothing of it can be used from outside.
+pub struct Engine {
 	database: Opened,
 	place: String,
 	namespace: Namespace,

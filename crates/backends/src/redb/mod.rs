@@ -32,21 +32,17 @@ mod engine;
 mod errors;
 mod file;
 
+use std::ops::Deref;
 use std::path::Path;
 
-use leyden_store::committer::RawWrite;
-use leyden_store::group::{GroupStore, Portable, Stats, Writer};
-use leyden_store::{
-	Batch, Committed, Epoch, Guarantees, Key, KeyRange, Namespace, Page, Record, Store, StoreError,
-	Table, Ticket,
-};
+use leyden_store::group::{GroupStore, Writer};
+use leyden_store::{Guarantees, Namespace, StoreError};
 
 use engine::Engine;
 
 pub use engine::FORMAT;
 
-/// The name of the engine, in errors, guarantees and store URLs.
-const NAME: &str = "redb";
+const GUARANTEES: Guarantees = Guarantees::embedded("redb");
 
 /// How a database is written.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,7 +53,7 @@ pub struct RedbOptions {
 	pub two_phase: bool,
 }
 
-/// A [`Store`] in a redb database.
+/// A [`Store`](leyden_store::Store) in a redb database.
 #[derive(Debug)]
 pub struct RedbStore(GroupStore<Engine>);
 
@@ -75,7 +71,7 @@ impl RedbStore {
 		path: impl AsRef<Path>, namespace: Namespace, options: RedbOptions,
 	) -> Result<Self, StoreError> {
 		let writer = Engine::open(path.as_ref(), namespace, options)?;
-		Ok(Self(GroupStore::start(writer, NAME)?))
+		Ok(Self(GroupStore::start(writer, GUARANTEES)?))
 	}
 
 	/// Opens `namespace` to move its records, also if they are moving already.
@@ -89,7 +85,7 @@ impl RedbStore {
 		path: impl AsRef<Path>, namespace: Namespace, options: RedbOptions,
 	) -> Result<Self, StoreError> {
 		let writer = Engine::open(path.as_ref(), namespace, options)?;
-		Ok(Self(GroupStore::start_to_move(writer, NAME)?))
+		Ok(Self(GroupStore::start_to_move(writer, GUARANTEES)?))
 	}
 
 	/// Opens `namespace` to be read only. Nothing is written, and the epoch stays as it is.
@@ -102,7 +98,7 @@ impl RedbStore {
 	) -> Result<Self, StoreError> {
 		let place = path.as_ref().display().to_string();
 		let engine = Engine::open_read_only(path.as_ref(), namespace)?;
-		Ok(Self(GroupStore::start(Writer::read_only(engine, place), NAME)?))
+		Ok(Self(GroupStore::start(Writer::read_only(engine, place), GUARANTEES)?))
 	}
 
 	/// The namespaces in the database at `path`. Nothing is written.
@@ -111,16 +107,6 @@ impl RedbStore {
 	/// As [`open_read_only`](RedbStore::open_read_only).
 	pub fn namespaces(path: impl AsRef<Path>) -> Result<Vec<Namespace>, StoreError> {
 		Engine::open_read_only(path.as_ref(), Namespace::default())?.namespaces()
-	}
-
-	/// The epoch of this handle; `None` if it only reads.
-	pub fn epoch(&self) -> Option<Epoch> {
-		self.0.epoch()
-	}
-
-	/// What was done so far.
-	pub fn stats(&self) -> Stats {
-		self.0.stats()
 	}
 
 	/// How often the file was flushed so far, by redb's own doing too.
@@ -140,36 +126,16 @@ impl RedbStore {
 	/// redb's.
 	#[cfg(feature = "fault-injection")]
 	pub fn damage(
-		&self, key: &Key, change: &mut dyn FnMut(&mut Vec<u8>),
+		&self, key: &leyden_store::Key, change: &mut dyn FnMut(&mut Vec<u8>),
 	) -> Result<bool, StoreError> {
 		self.0.with_medium(|engine| engine.damage(key, change)).unwrap_or(Ok(false))
 	}
 }
 
-impl Store for RedbStore {
-	fn commit(&self, batch: Batch) -> Ticket<Committed> {
-		self.0.commit(batch)
-	}
+impl Deref for RedbStore {
+	type Target = GroupStore<Engine>;
 
-	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		self.0.get(key)
-	}
-
-	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.0.scan(range, limit)
-	}
-
-	fn guarantees(&self) -> Guarantees {
-		Guarantees::embedded(NAME)
-	}
-}
-
-impl Portable for RedbStore {
-	fn tables(&self) -> Result<Vec<Table>, StoreError> {
-		self.0.tables()
-	}
-
-	fn import(&self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
-		self.0.import(writes)
+	fn deref(&self) -> &GroupStore<Engine> {
+		&self.0
 	}
 }

@@ -47,7 +47,8 @@ const SCHEMA: &str = "
 	) WITHOUT ROWID;
 ";
 
-pub(super) struct Engine {
+/// The medium of a store; nothing of it can be used from outside.
+pub struct Engine {
 	connection: Connection,
 	place: String,
 	namespace: Namespace,

@@ -27,23 +27,19 @@
 mod engine;
 mod errors;
 
+use std::ops::Deref;
 use std::path::Path;
 
-use leyden_store::committer::RawWrite;
-use leyden_store::group::{GroupStore, Portable, Stats, Writer};
-use leyden_store::{
-	Batch, Committed, Epoch, Guarantees, Key, KeyRange, Namespace, Page, Record, Store, StoreError,
-	Table, Ticket,
-};
+use leyden_store::group::{GroupStore, Writer};
+use leyden_store::{Guarantees, Namespace, StoreError};
 
 use engine::Engine;
 
 pub use engine::{APPLICATION_ID, FORMAT};
 
-/// The name of the engine, in errors, guarantees and store URLs.
-const NAME: &str = "sqlite";
+const GUARANTEES: Guarantees = Guarantees::embedded("sqlite");
 
-/// A [`Store`] in a SQLite database.
+/// A [`Store`](leyden_store::Store) in a SQLite database.
 #[derive(Debug)]
 pub struct SqliteStore(GroupStore<Engine>);
 
@@ -59,7 +55,7 @@ impl SqliteStore {
 	/// written. A crash before that leaves the database as it was, or one that opens.
 	pub fn open(path: impl AsRef<Path>, namespace: Namespace) -> Result<Self, StoreError> {
 		let writer = Engine::open(path.as_ref(), namespace)?;
-		Ok(Self(GroupStore::start(writer, NAME)?))
+		Ok(Self(GroupStore::start(writer, GUARANTEES)?))
 	}
 
 	/// Opens `namespace` to move its records, also if they are moving already.
@@ -71,7 +67,7 @@ impl SqliteStore {
 	/// As [`open`](SqliteStore::open).
 	pub fn open_to_move(path: impl AsRef<Path>, namespace: Namespace) -> Result<Self, StoreError> {
 		let writer = Engine::open(path.as_ref(), namespace)?;
-		Ok(Self(GroupStore::start_to_move(writer, NAME)?))
+		Ok(Self(GroupStore::start_to_move(writer, GUARANTEES)?))
 	}
 
 	/// Opens `namespace` to be read only. Nothing is written, and the epoch stays as it is.
@@ -83,7 +79,7 @@ impl SqliteStore {
 	) -> Result<Self, StoreError> {
 		let place = path.as_ref().display().to_string();
 		let engine = Engine::open_read_only(path.as_ref(), namespace)?;
-		Ok(Self(GroupStore::start(Writer::read_only(engine, place), NAME)?))
+		Ok(Self(GroupStore::start(Writer::read_only(engine, place), GUARANTEES)?))
 	}
 
 	/// The namespaces in the database at `path`. Nothing is written.
@@ -92,16 +88,6 @@ impl SqliteStore {
 	/// As [`open_read_only`](SqliteStore::open_read_only).
 	pub fn namespaces(path: impl AsRef<Path>) -> Result<Vec<Namespace>, StoreError> {
 		Engine::open_read_only(path.as_ref(), Namespace::default())?.namespaces()
-	}
-
-	/// The epoch of this handle; `None` if it only reads.
-	pub fn epoch(&self) -> Option<Epoch> {
-		self.0.epoch()
-	}
-
-	/// What was done so far.
-	pub fn stats(&self) -> Stats {
-		self.0.stats()
 	}
 
 	/// Makes the next flush fail, as a medium does that lost its connection.
@@ -125,36 +111,16 @@ impl SqliteStore {
 	/// SQLite's.
 	#[cfg(feature = "fault-injection")]
 	pub fn damage(
-		&self, key: &Key, change: &mut dyn FnMut(&mut Vec<u8>),
+		&self, key: &leyden_store::Key, change: &mut dyn FnMut(&mut Vec<u8>),
 	) -> Result<bool, StoreError> {
 		self.0.with_medium(|engine| engine.damage(key, change)).unwrap_or(Ok(false))
 	}
 }
 
-impl Store for SqliteStore {
-	fn commit(&self, batch: Batch) -> Ticket<Committed> {
-		self.0.commit(batch)
-	}
+impl Deref for SqliteStore {
+	type Target = GroupStore<Engine>;
 
-	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		self.0.get(key)
-	}
-
-	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.0.scan(range, limit)
-	}
-
-	fn guarantees(&self) -> Guarantees {
-		Guarantees::embedded(NAME)
-	}
-}
-
-impl Portable for SqliteStore {
-	fn tables(&self) -> Result<Vec<Table>, StoreError> {
-		self.0.tables()
-	}
-
-	fn import(&self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
-		self.0.import(writes)
+	fn deref(&self) -> &GroupStore<Engine> {
+		&self.0
 	}
 }

@@ -31,7 +31,8 @@ const TRIES: usize = 3;
 /// Values asked for at a time.
 const AT_ONCE: usize = 256;
 
-pub(super) struct KvMedium {
+/// The medium of a store; nothing of it can be used from outside.
+pub struct KvMedium {
 	kv: Box<dyn Kv>,
 	primary: String,
 	/// No record has a higher version.

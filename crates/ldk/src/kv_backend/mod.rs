@@ -34,14 +34,10 @@ mod medium;
 mod names;
 mod redo;
 
-use std::fmt;
 use std::ops::Deref;
 
-use leyden_store::group::{GroupStore, Stats, Writer};
-use leyden_store::{
-	Batch, Committed, Epoch, Fence, Guarantees, Key, KeyRange, Namespace, Page, Record, Store,
-	StoreError, Ticket,
-};
+use leyden_store::group::{GroupStore, Writer};
+use leyden_store::{Fence, Guarantees, Namespace, StoreError};
 use lightning::util::native_async::FutureSpawner;
 use lightning::util::persist::{KVStore, KVStoreSync};
 
@@ -51,9 +47,8 @@ use medium::KvMedium;
 /// The layout that this version writes, and the newest that it reads.
 pub use medium::KV_FORMAT;
 
-const NAME: &str = "kvstore";
-
-/// A [`Store`] in a `KVStore` or `KVStoreSync` of LDK's.
+/// A [`Store`](leyden_store::Store) in a `KVStore` or `KVStoreSync` of LDK's.
+#[derive(Debug)]
 pub struct KvBackedStore(GroupStore<KvMedium>);
 
 impl KvBackedStore {
@@ -92,46 +87,20 @@ impl KvBackedStore {
 		Self::over(Box::new(Asynchronous { kv, spawner }), namespace)
 	}
 
-	/// The epoch of this handle.
-	pub fn epoch(&self) -> Option<Epoch> {
-		self.0.epoch()
-	}
-
-	/// What was done so far.
-	pub fn stats(&self) -> Stats {
-		self.0.stats()
-	}
-
 	fn over(kv: Box<dyn Kv>, namespace: &Namespace) -> Result<Self, StoreError> {
 		let (medium, committer) = KvMedium::open(kv, namespace)?;
 		let place = medium.place().to_owned();
-		Ok(Self(GroupStore::start(Writer::new(medium, committer, place), NAME)?))
-	}
-}
-
-impl Store for KvBackedStore {
-	fn commit(&self, batch: Batch) -> Ticket<Committed> {
-		self.0.commit(batch)
-	}
-
-	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		self.0.get(key)
-	}
-
-	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.0.scan(range, limit)
-	}
-
-	fn guarantees(&self) -> Guarantees {
-		let mut guarantees = Guarantees::embedded(NAME);
+		let mut guarantees = Guarantees::embedded("kvstore");
 		guarantees.fence = Fence::Process;
 		guarantees.group_commit = false;
-		guarantees
+		Ok(Self(GroupStore::start(Writer::new(medium, committer, place), guarantees)?))
 	}
 }
 
-impl fmt::Debug for KvBackedStore {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.debug_struct("KvBackedStore").field("epoch", &self.epoch()).finish_non_exhaustive()
+impl Deref for KvBackedStore {
+	type Target = GroupStore<KvMedium>;
+
+	fn deref(&self) -> &GroupStore<KvMedium> {
+		&self.0
 	}
 }

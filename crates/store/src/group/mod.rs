@@ -22,9 +22,11 @@ use crate::batch::{Batch, Durability};
 use crate::committed::Committed;
 use crate::committer::{RawRead, RawWrite};
 use crate::error::StoreError;
+use crate::guarantees::Guarantees;
 use crate::key::{Key, KeyRange, Table};
 use crate::page::{Page, PageBuilder};
 use crate::record::{Epoch, Record};
+use crate::store::Store;
 use crate::sync::thread::{self, JoinHandle};
 use crate::ticket::Ticket;
 
@@ -71,79 +73,41 @@ pub trait Medium: RawRead + Send + 'static {
 	}
 }
 
-/// A medium with a queue in front of it. What a backend's [`Store`](crate::Store) consists of.
+/// A medium with a queue in front of it: a [`Store`]. A backend's own type holds one and derefs to
+/// it.
 pub struct GroupStore<M: Medium> {
 	shared: Arc<Shared<M>>,
+	guarantees: Guarantees,
 	epoch: Option<Epoch>,
 	thread: Option<JoinHandle<()>>,
 }
 
 impl<M: Medium> GroupStore<M> {
-	/// Starts the commit thread, which is named after the engine.
+	/// Starts the commit thread, which is named after the engine, of which the guarantees are.
 	///
 	/// # Errors
 	/// [`StoreError::Moved`] if the records of the namespace are moving or have moved;
 	/// [`StoreError::Unavailable`] if the system has no thread; the engine's.
-	pub fn start(mut writer: Writer<M>, engine: &str) -> Result<Self, StoreError> {
+	pub fn start(mut writer: Writer<M>, guarantees: Guarantees) -> Result<Self, StoreError> {
 		if let (Some(_), Some(mark)) = (writer.epoch(), MoveMark::read(writer.medium())?) {
 			return Err(StoreError::Moved { mark, place: writer.place().to_owned() });
 		}
-		Self::start_to_move(writer, engine)
+		Self::start_to_move(writer, guarantees)
 	}
 
 	/// As [`start`](GroupStore::start), for who moves the records.
 	///
 	/// # Errors
 	/// As there, without `Moved`.
-	pub fn start_to_move(writer: Writer<M>, engine: &str) -> Result<Self, StoreError> {
+	pub fn start_to_move(writer: Writer<M>, guarantees: Guarantees) -> Result<Self, StoreError> {
 		let epoch = writer.epoch();
 		let shared = Arc::new(Shared::new(writer));
 		let worker = Arc::clone(&shared);
-		let thread = thread::Builder::new().name(format!("leyden-{engine}"));
+		let thread = thread::Builder::new().name(format!("leyden-{}", guarantees.name));
 		let thread = thread.spawn(move || worker.work()).map_err(|error| {
 			StoreError::Unavailable { doing: "starting the commit thread", source: Arc::new(error) }
 		})?;
-		Ok(Self { shared, epoch, thread: Some(thread) })
-	}
-
-	/// As [`Store::commit`](crate::Store::commit).
-	pub fn commit(&self, batch: Batch) -> Ticket<Committed> {
-		match batch.check() {
-			Ok(()) => self.shared.submit(|completer| Job::Commit(batch, completer)),
-			Err(error) => Ticket::ready(Err(error)),
-		}
-	}
-
-	/// As [`Store::get`](crate::Store::get).
-	pub fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		let key = key.clone();
-		self.shared.submit(|completer| Job::Get(key, completer))
-	}
-
-	/// As [`Store::scan`](crate::Store::scan).
-	pub fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.shared.submit(|completer| Job::Scan(range, limit, completer))
-	}
-
-	/// As [`Portable::tables`].
-	///
-	/// # Errors
-	/// The engine's.
-	pub fn tables(&self) -> Result<Vec<Table>, StoreError> {
-		let names = self.with_medium(M::tables).unwrap_or_else(|| Ok(Vec::new()))?;
-		names.iter().map(|name| Table::interned(name)).collect()
-	}
-
-	/// As [`Portable::import`].
-	///
-	/// # Errors
-	/// The engine's.
-	///
-	/// # Failure Behavior and Persistence
-	/// As [`Portable::import`].
-	pub fn import(&self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
-		let written = self.with_medium(|medium| medium.write(writes, Durability::Sync));
-		written.unwrap_or_else(|| Err(StoreError::invalid("the store is closed")))
+		Ok(Self { shared, guarantees, epoch, thread: Some(thread) })
 	}
 
 	/// The epoch of this handle; `None` if it only reads.
@@ -160,6 +124,40 @@ impl<M: Medium> GroupStore<M> {
 	/// a medium does by itself.
 	pub fn with_medium<T>(&self, f: impl FnOnce(&mut M) -> T) -> Option<T> {
 		self.shared.with_writer(|writer| f(writer.medium()))
+	}
+}
+
+impl<M: Medium> Store for GroupStore<M> {
+	fn commit(&self, batch: Batch) -> Ticket<Committed> {
+		match batch.check() {
+			Ok(()) => self.shared.submit(|completer| Job::Commit(batch, completer)),
+			Err(error) => Ticket::ready(Err(error)),
+		}
+	}
+
+	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
+		let key = key.clone();
+		self.shared.submit(|completer| Job::Get(key, completer))
+	}
+
+	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
+		self.shared.submit(|completer| Job::Scan(range, limit, completer))
+	}
+
+	fn guarantees(&self) -> Guarantees {
+		self.guarantees
+	}
+}
+
+impl<M: Medium> Portable for GroupStore<M> {
+	fn tables(&self) -> Result<Vec<Table>, StoreError> {
+		let names = self.with_medium(M::tables).unwrap_or_else(|| Ok(Vec::new()))?;
+		names.iter().map(|name| Table::interned(name)).collect()
+	}
+
+	fn import(&self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
+		let written = self.with_medium(|medium| medium.write(writes, Durability::Sync));
+		written.unwrap_or_else(|| Err(StoreError::invalid("the store is closed")))
 	}
 }
 

@@ -6,6 +6,8 @@
 
 //! Records that move to another store, as they are.
 
+use std::ops::Deref;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, Stored};
@@ -33,6 +35,20 @@ pub trait Portable: Store {
 	/// # Failure Behavior and Persistence
 	/// All of it is durable when it returns, or nothing is.
 	fn import(&self, writes: Vec<RawWrite>) -> Result<(), StoreError>;
+}
+
+impl<D> Portable for D
+where
+	D: Deref + Send + Sync,
+	D::Target: Portable,
+{
+	fn tables(&self) -> Result<Vec<Table>, StoreError> {
+		(**self).tables()
+	}
+
+	fn import(&self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
+		(**self).import(writes)
+	}
 }
 
 /// What stands in a namespace whose records move. Nobody opens it by accident.
