@@ -90,6 +90,26 @@ impl Disk {
 		self.state().values.insert(name.clone(), value);
 	}
 
+	/// Everything, a value per line.
+	pub fn dump(&self) -> String {
+		let line = |((primary, secondary, key), value): (&Name, &Vec<u8>)| {
+			let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+			format!("{primary} {secondary} {key} {hex}\n")
+		};
+		self.state().values.iter().map(line).collect()
+	}
+
+	pub fn load(dump: &str) -> Self {
+		let disk = Self::new();
+		for line in dump.lines() {
+			let words: Vec<&str> = line.split(' ').collect();
+			let byte = |n: usize| u8::from_str_radix(&words[3][n..n + 2], 16).unwrap();
+			let value = (0..words[3].len()).step_by(2).map(byte).collect();
+			disk.set(&name(words[0], words[1], words[2]), value);
+		}
+		disk
+	}
+
 	pub fn snapshot(&self) -> Self {
 		let state = self.state();
 		let (values, changes) = (state.values.clone(), state.changes);
