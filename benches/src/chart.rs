@@ -14,7 +14,8 @@ const LEFT: f64 = 70.0;
 const BOTTOM: f64 = 40.0;
 const TOP: f64 = 30.0;
 const RIGHT: f64 = 130.0;
-const COLOURS: [&str; 6] = ["#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#d68910", "#34495e"];
+const COLOURS: [&str; 7] =
+	["#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#d68910", "#34495e", "#7f8c8d"];
 
 /// A line: its name, and its points.
 pub type Line = (String, Vec<(f64, f64)>);
@@ -51,10 +52,21 @@ pub fn chart(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> String 
 	}
 	text((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 6.0, "middle", x_name);
 	text(4.0, TOP - 2.0, "start", y_name);
-	for (n, (name, points)) in lines.iter().enumerate() {
-		if let Some((_, last)) = points.last() {
-			text(WIDTH - RIGHT + 8.0, y(*last) + 4.0 - n as f64 % 2.0 * 3.0, "start", name);
-		}
+	// Names stand where their lines end, and no closer than their height.
+	let mut names: Vec<(f64, &str, &str)> = lines
+		.iter()
+		.zip(COLOURS.iter().cycle())
+		.filter_map(|((name, points), colour)| {
+			Some((y(points.last()?.1) + 4.0, name.as_str(), *colour))
+		})
+		.collect();
+	names.sort_by(|a, b| a.0.total_cmp(&b.0));
+	let mut above = f64::MIN;
+	for (at, name, colour) in names {
+		above = at.max(above + 12.0);
+		let x = WIDTH - RIGHT + 8.0;
+		let _ =
+			writeln!(svg, "<text x=\"{x:.0}\" y=\"{above:.0}\" fill=\"{colour}\">{name}</text>");
 	}
 	for power in y_low as i32..=y_high as i32 {
 		let at = y(10f64.powi(power));

@@ -14,9 +14,22 @@ use serde_json::Value;
 /// What each of our crates may import, besides the standard library. Dev-dependencies are free.
 const LAW: &[(&str, &[&str])] = &[
 	("leyden-id", &["bitcoin", "serde"]),
-	("leyden-store", &["bincode", "crc32c", "parking_lot", "serde"]),
+	// shuttle only with `--cfg shuttle`, which is for one test.
+	("leyden-store", &["bincode", "crc32c", "parking_lot", "serde", "shuttle"]),
 	("leyden-log", &["getrandom", "leyden-id", "leyden-store", "parking_lot", "serde"]),
-	("leyden-backends", &["leyden-store", "parking_lot", "rusqlite"]),
+	(
+		"leyden-backends",
+		&[
+			"leyden-store",
+			"redb",
+			"rusqlite",
+			"rustls",
+			"rustls-native-certs",
+			"tokio",
+			"tokio-postgres",
+			"tokio-postgres-rustls",
+		],
+	),
 	(
 		"leyden-splice",
 		&["bitcoin", "getrandom", "leyden-id", "leyden-store", "parking_lot", "serde"],
