@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use leyden_store::batch::Op;
-use leyden_store::committer::{Committer, RawRead, RawWrite};
+use leyden_store::committer::{RawRead, RawWrite};
 use leyden_store::group::{Medium, Writer};
 use leyden_store::page::PageBuilder;
 use leyden_store::{Batch, Durability, Epoch, Key, KeyRange, Namespace, StoreError, Table};
@@ -28,17 +28,16 @@ use tokio_postgres::Row;
 use super::config::Address;
 use super::errors::{is_to_be_repeated, not_written, refused, unavailable, Failure, Said};
 use super::session::{Server, Session};
+use super::sql::*;
 use super::PostgresOptions;
 
 /// The layout that this version writes, and the newest that it reads.
 pub const FORMAT: i32 = 1;
 
-/// How long opening waits for a writer that is just leaving.
-const OPENING_WAITS: Duration = Duration::from_secs(2);
 /// How long to wait before a lock, or a server that starts, is tried again.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 /// How often a statement is sent again that the server could not put in order with others.
-const REPEATS: usize = 20;
+pub(super) const REPEATS: usize = 20;
 /// Rows that a scan asks for first. More at a time, once they are seen to be small.
 const FIRST_ROWS: i64 = 64;
 /// Most rows that a scan asks for at a time.
@@ -48,12 +47,12 @@ const SMALL_ROWS: usize = 1 << 20;
 
 /// The medium of a store; nothing of it can be used from outside.
 pub struct Engine {
-	server: Server,
-	session: Option<Session>,
-	namespace: Namespace,
+	pub(super) server: Server,
+	pub(super) session: Option<Session>,
+	pub(super) namespace: Namespace,
 	/// What the writer's row says, as far as we know: our epoch and our last group. `None` if it
 	/// only reads.
-	row: Option<WriterRow>,
+	pub(super) row: Option<WriterRow>,
 	/// What the group that is being decided will ask for.
 	foreseen: HashMap<Key, Option<Vec<u8>>>,
 	#[cfg(feature = "fault-injection")]
@@ -61,9 +60,9 @@ pub struct Engine {
 }
 
 #[derive(Clone, Copy)]
-struct WriterRow {
-	epoch: i64,
-	last: i64,
+pub(super) struct WriterRow {
+	pub(super) epoch: i64,
+	pub(super) last: i64,
 }
 
 impl Engine {
@@ -140,7 +139,7 @@ impl Engine {
 	}
 
 	/// The session, or a new one.
-	fn connected(&mut self, deadline: Instant) -> Result<&mut Session, Failure> {
+	pub(super) fn connected(&mut self, deadline: Instant) -> Result<&mut Session, Failure> {
 		if self.session.as_ref().is_some_and(Session::is_closed) {
 			self.session = None;
 		}
@@ -168,113 +167,8 @@ impl Engine {
 		self.session.as_mut().ok_or_else(|| Failure::NotSent(Said("closed".to_owned())))
 	}
 
-	/// Whether our tables are there. What is neither ours nor nothing is an error.
-	fn is_ours(&mut self) -> Result<bool, StoreError> {
-		let rows = self.read_rows("looking at the database", LOOK, &[])?;
-		let Some(row) = rows.first() else { return Ok(false) };
-		let place = || self.server.place().to_owned();
-		if !row.get::<_, bool>(0) {
-			if row.get::<_, i64>(1) == 0 {
-				return Ok(false);
-			}
-			let reason = "its schema \"leyden\" has tables of something else".to_owned();
-			return Err(StoreError::NotAStore { place: place(), reason });
-		}
-		let place = place();
-		let rows = self.read_rows("looking at the database", GET_FORMAT, &[])?;
-		let found: i32 = rows.first().map_or(0, |row| row.get(0));
-		if found != FORMAT {
-			let number = |n: i32| u32::try_from(n).unwrap_or_default();
-			return Err(StoreError::Newer {
-				what: place,
-				found: number(found),
-				known: number(FORMAT),
-			});
-		}
-		Ok(true)
-	}
-
-	/// Makes what is missing, in one transaction. Two that do so at a time wait for each other.
-	fn create(&mut self) -> Result<(), StoreError> {
-		if self.is_ours()? {
-			return Ok(());
-		}
-		let deadline = Instant::now() + self.server.timeout;
-		let created = self.connected(deadline).and_then(|session| session.run(CREATE));
-		if let Err(failure) = created {
-			self.session = None;
-			// Somebody else may have been faster.
-			if !self.is_ours()? {
-				return Err(self.failed("creating the tables", failure));
-			}
-		}
-		Ok(())
-	}
-
-	/// Takes the session's lock, or warns that somebody else has it.
-	fn lock(&mut self, take_over: bool) -> Result<(), StoreError> {
-		let name = self.namespace.name().to_owned();
-		let until = Instant::now() + OPENING_WAITS;
-		loop {
-			let rows = self.read_rows("taking the lock", TRY_LOCK, &[&name])?;
-			if take_over || rows.first().is_some_and(|row| row.get(0)) {
-				return Ok(());
-			}
-			if Instant::now() >= until {
-				let place = format!("{} (namespace {name})", self.server.place());
-				return Err(StoreError::Locked { place });
-			}
-			std::thread::sleep(PAUSE);
-		}
-	}
-
-	/// Raises the epoch, in one transaction that holds the writer's row.
-	fn raise(&mut self) -> Result<Committer, StoreError> {
-		for _ in 0..REPEATS {
-			match self.try_raise() {
-				Err(Raise::Server(Failure::Refused(error))) if is_to_be_repeated(&error) => {
-					self.session = None;
-				},
-				Err(Raise::Server(failure)) => {
-					self.session = None;
-					return Err(self.failed("opening the namespace", failure));
-				},
-				Err(Raise::Store(error)) => return Err(error),
-				Ok(committer) => return Ok(committer),
-			}
-		}
-		let said = Said("the server could not put it in order with others".to_owned());
-		Err(unavailable("opening the namespace", self.server.place(), &said))
-	}
-
-	fn try_raise(&mut self) -> Result<Committer, Raise> {
-		let deadline = Instant::now() + self.server.timeout;
-		let name = self.namespace.name().to_owned();
-		let session = self.connected(deadline)?;
-		session.run("BEGIN")?;
-		session.query(ADD_WRITER, &[&name])?;
-		let rows = session.query(LOCK_WRITER, &[&name])?;
-		let last: i64 = rows.first().map_or(0, |row| row.get(1));
-		let (committer, writes) = Committer::open(self).map_err(Raise::Store)?;
-		let epoch = i64::try_from(committer.epoch().get()).unwrap_or(i64::MAX);
-		let (puts, deletes) = columns(writes);
-		let session = self.connected(deadline)?;
-		session.query(SET_EPOCH, &[&name, &epoch])?;
-		let row = WriterRow { epoch, last };
-		write_columns(session, &name, row, row.last, &puts, &deletes)?;
-		session.run("COMMIT")?;
-		self.row = Some(row);
-		Ok(committer)
-	}
-
-	/// Whether the server flushes what it acknowledges.
-	fn flushes(&mut self) -> Result<bool, StoreError> {
-		let rows = self.read_rows("asking for the server's settings", SETTINGS, &[])?;
-		Ok(rows.first().is_none_or(|row| row.get(0)))
-	}
-
 	/// Reads; a connection that was lost meanwhile is made anew, once.
-	fn read_rows(
+	pub(super) fn read_rows(
 		&mut self, doing: &'static str, sql: &'static str, parameters: &[&(dyn ToSql + Sync)],
 	) -> Result<Vec<Row>, StoreError> {
 		let deadline = Instant::now() + self.server.timeout;
@@ -297,7 +191,7 @@ impl Engine {
 		}
 	}
 
-	fn failed(&self, doing: &'static str, failure: Failure) -> StoreError {
+	pub(super) fn failed(&self, doing: &'static str, failure: Failure) -> StoreError {
 		not_written(doing, self.server.place(), failure)
 	}
 
@@ -394,18 +288,6 @@ impl Engine {
 		let rows = self.read_rows("looking for the writer", GET_WRITER, &[&name])?;
 		let epoch = rows.first().map_or(0, |row| row.get(0));
 		Ok(fenced(row.epoch, epoch))
-	}
-}
-
-/// Why a namespace was not opened.
-enum Raise {
-	Server(Failure),
-	Store(StoreError),
-}
-
-impl From<Failure> for Raise {
-	fn from(failure: Failure) -> Self {
-		Self::Server(failure)
 	}
 }
 
@@ -535,10 +417,10 @@ impl Medium for Engine {
 }
 
 /// What a group writes and deletes, as columns.
-type Puts = (Vec<&'static str>, Vec<Vec<u8>>, Vec<Vec<u8>>);
-type Deletes = (Vec<&'static str>, Vec<Vec<u8>>);
+pub(super) type Puts = (Vec<&'static str>, Vec<Vec<u8>>, Vec<Vec<u8>>);
+pub(super) type Deletes = (Vec<&'static str>, Vec<Vec<u8>>);
 
-fn columns(writes: Vec<RawWrite>) -> (Puts, Deletes) {
+pub(super) fn columns(writes: Vec<RawWrite>) -> (Puts, Deletes) {
 	let (mut puts, mut deletes) = (Puts::default(), Deletes::default());
 	for (key, frame) in writes {
 		match frame {
@@ -557,7 +439,7 @@ fn columns(writes: Vec<RawWrite>) -> (Puts, Deletes) {
 }
 
 /// Writes a group and moves the writer's row on, or does nothing: then the row is not as `row` says.
-fn write_columns(
+pub(super) fn write_columns(
 	session: &mut Session, name: &str, row: WriterRow, next: i64, puts: &Puts, deletes: &Deletes,
 ) -> Result<bool, Failure> {
 	let both: [&(dyn ToSql + Sync); 9] =
@@ -591,83 +473,3 @@ fn text(row: &Row, column: usize) -> Result<&str, StoreError> {
 		source: Arc::new(Said::all_of(&error)),
 	})
 }
-
-/// Every statement here goes by the primary key. A planner that has no statistics yet, or old ones,
-/// takes a table that grew for small and reads all of it. For the same reason many keys are looked up
-/// one by one, in a subquery, and not by a join.
-const BY_INDEX: [&str; 2] =
-	["SET enable_seqscan = off", "SET plan_cache_mode = force_generic_plan"];
-const LOOK: &str = "SELECT to_regclass('leyden.format') IS NOT NULL,
-	(SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('leyden'))";
-const GET_FORMAT: &str = "SELECT version FROM leyden.format";
-const CREATE: &str = "BEGIN;
-	SELECT pg_advisory_xact_lock(5503148461417357668);
-	CREATE SCHEMA IF NOT EXISTS leyden;
-	CREATE TABLE leyden.format (version integer NOT NULL);
-	INSERT INTO leyden.format VALUES (1);
-	CREATE TABLE leyden.writers (
-		ns text PRIMARY KEY, epoch bigint NOT NULL, last bigint NOT NULL
-	);
-	CREATE TABLE leyden.records (
-		ns text NOT NULL, tbl text NOT NULL, key bytea NOT NULL, frame bytea NOT NULL,
-		PRIMARY KEY (ns, tbl, key)
-	);
-	COMMIT";
-const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('leyden ' || $1::text, 0))";
-const SETTINGS: &str =
-	"SELECT current_setting('fsync')::bool AND current_setting('full_page_writes')::bool";
-const NAMESPACES: &str = "SELECT ns FROM leyden.writers ORDER BY ns";
-/// One step of the index per table, and not one per record.
-const TABLES: &str = "WITH RECURSIVE names AS (
-		(SELECT tbl FROM leyden.records WHERE ns = $1 ORDER BY tbl LIMIT 1)
-		UNION ALL
-		SELECT (SELECT tbl FROM leyden.records WHERE ns = $1 AND tbl > names.tbl ORDER BY tbl LIMIT 1)
-		FROM names WHERE names.tbl IS NOT NULL
-	) SELECT tbl FROM names WHERE tbl IS NOT NULL";
-const ADD_WRITER: &str =
-	"INSERT INTO leyden.writers (ns, epoch, last) VALUES ($1, 0, 0) ON CONFLICT DO NOTHING";
-const LOCK_WRITER: &str = "SELECT epoch, last FROM leyden.writers WHERE ns = $1 FOR UPDATE";
-const GET_WRITER: &str = "SELECT epoch, last FROM leyden.writers WHERE ns = $1";
-const SET_EPOCH: &str = "UPDATE leyden.writers SET epoch = $2 WHERE ns = $1";
-const MOVE: &str = "UPDATE leyden.writers SET last = $4
-	WHERE ns = $1 AND epoch = $2 AND last = $3 RETURNING last";
-/// One statement is one transaction, and nothing of it happens unless the writer's row is ours.
-const WRITE: &str = "WITH ours AS (
-		UPDATE leyden.writers SET last = $4 WHERE ns = $1 AND epoch = $2 AND last = $3 RETURNING ns
-	), put AS (
-		INSERT INTO leyden.records (ns, tbl, key, frame)
-		SELECT ours.ns, put.tbl, put.key, put.frame
-		FROM ours, unnest($5::text[], $6::bytea[], $7::bytea[]) AS put (tbl, key, frame)
-		ON CONFLICT (ns, tbl, key) DO UPDATE SET frame = excluded.frame
-	) SELECT ns FROM ours";
-const WRITE_AND_DELETE: &str = "WITH ours AS (
-		UPDATE leyden.writers SET last = $4 WHERE ns = $1 AND epoch = $2 AND last = $3 RETURNING ns
-	), put AS (
-		INSERT INTO leyden.records (ns, tbl, key, frame)
-		SELECT ours.ns, put.tbl, put.key, put.frame
-		FROM ours, unnest($5::text[], $6::bytea[], $7::bytea[]) AS put (tbl, key, frame)
-		ON CONFLICT (ns, tbl, key) DO UPDATE SET frame = excluded.frame
-	), gone AS (
-		DELETE FROM leyden.records WHERE EXISTS (SELECT FROM ours) AND ctid = ANY (ARRAY (
-			SELECT (
-				SELECT r.ctid FROM leyden.records AS r
-				WHERE r.ns = $1 AND r.tbl = gone.tbl AND r.key = gone.key
-			) FROM unnest($8::text[], $9::bytea[]) AS gone (tbl, key)
-		))
-	) SELECT ns FROM ours";
-const GET: &str = "SELECT frame FROM leyden.records WHERE ns = $1 AND tbl = $2 AND key = $3";
-const GET_MANY: &str = "SELECT asked.tbl, asked.key, (
-		SELECT r.frame FROM leyden.records AS r
-		WHERE r.ns = $1 AND r.tbl = asked.tbl AND r.key = asked.key
-	) FROM unnest($2::text[], $3::bytea[]) AS asked (tbl, key)";
-const HIGHEST: &str = "SELECT key FROM leyden.records
-	WHERE ns = $1 AND tbl = $2 AND key >= $3 AND key <= $4 AND octet_length(key) = $5
-	ORDER BY key DESC LIMIT 1";
-const SCAN_UP: &str = "SELECT key, frame FROM leyden.records
-	WHERE ns = $1 AND tbl = $2 AND key >= $3 ORDER BY key LIMIT $4";
-const SCAN_UP_TO: &str = "SELECT key, frame FROM leyden.records
-	WHERE ns = $1 AND tbl = $2 AND key >= $3 AND key < $5 ORDER BY key LIMIT $4";
-const SCAN_DOWN: &str = "SELECT key, frame FROM leyden.records
-	WHERE ns = $1 AND tbl = $2 AND key >= $3 ORDER BY key DESC LIMIT $4";
-const SCAN_DOWN_FROM: &str = "SELECT key, frame FROM leyden.records
-	WHERE ns = $1 AND tbl = $2 AND key >= $3 AND key < $5 ORDER BY key DESC LIMIT $4";

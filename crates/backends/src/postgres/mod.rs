@@ -33,7 +33,9 @@
 mod config;
 mod engine;
 mod errors;
+mod opening;
 mod session;
+mod sql;
 mod tls;
 
 use std::ops::Deref;
