@@ -51,6 +51,10 @@ pub trait SpliceDriver: Send + Sync {
 	/// Unlike the other methods, called by several threads at a time, and under no lock of the
 	/// keeper's.
 	fn fate(&self, channel: &ChannelRef, txids: &[Txid]) -> Fate;
+
+	/// The transaction that funded a channel that is gone, if anybody knows. Called as
+	/// [`fate`](SpliceDriver::fate) is, and [`transaction`](SpliceDriver::transaction) with it.
+	fn last_funding(&self, channel: &ChannelRef) -> Option<Txid>;
 }
 
 /// What to build.

@@ -82,6 +82,17 @@ fn the_first_of_two_fundings_is_found() {
 	assert_eq!(*past[0].state(), SpliceState::Settled);
 }
 
+/// It has locked, another was negotiated on top of it, the channel was closed, and the other one was
+/// confirmed: nobody had looked.
+#[test]
+fn what_locked_under_another_splice_is_found_after_the_close() {
+	let before = [Op::AskOut, Op::Steps(5), Op::Lock(0), Op::PeerSplices, Op::Close];
+	for bury in [0, 1] {
+		let past = script(&[&before[..], &[Op::Bury(bury)]].concat());
+		assert_eq!(*past[0].state(), SpliceState::Settled);
+	}
+}
+
 /// It was signed, nobody has looked since, and the channel is closed: its transaction is known, and
 /// the chain decides. Also if it was not listed yet when it was to be signed.
 #[test]

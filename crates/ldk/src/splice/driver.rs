@@ -180,6 +180,10 @@ where
 	fn fate(&self, channel: &ChannelRef, txids: &[Txid]) -> Fate {
 		self.monitors.fate(&ChannelId(channel.channel_id.0), txids)
 	}
+
+	fn last_funding(&self, channel: &ChannelRef) -> Option<Txid> {
+		self.monitors.funding(&ChannelId(channel.channel_id.0))
+	}
 }
 
 impl<M, N, C, W> LdkDriver<M, N, C, W>

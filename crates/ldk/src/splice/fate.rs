@@ -23,6 +23,9 @@ use lightning::util::logger::Logger;
 pub trait FundingMonitors {
 	/// What the chain has made of these transactions, which were to fund a channel that is gone.
 	fn fate(&self, channel: &ChannelId, txids: &[Txid]) -> Fate;
+
+	/// The transaction that funds a channel, as its monitor has it.
+	fn funding(&self, channel: &ChannelId) -> Option<Txid>;
 }
 
 impl<S, C, T, F, L, P, ES> FundingMonitors for ChainMonitor<S, C, T, F, L, P, ES>
@@ -38,6 +41,10 @@ where
 {
 	fn fate(&self, channel: &ChannelId, txids: &[Txid]) -> Fate {
 		self.get_monitor(*channel).map_or(Fate::Unknown, |monitor| fate(&monitor, txids))
+	}
+
+	fn funding(&self, channel: &ChannelId) -> Option<Txid> {
+		self.get_monitor(*channel).ok().map(|monitor| monitor.get_funding_txo().txid)
 	}
 }
 

@@ -78,9 +78,23 @@ impl Splices {
 		for splice in out {
 			let fate = match self.driver.view(&splice.channel) {
 				Some(_) => continue,
-				None => self.driver.fate(&splice.channel, &splice.txids),
+				None => self.fate_of(&splice),
 			};
 			self.live.lock().fates.insert(splice.id, fate);
+		}
+	}
+
+	/// It may have locked, and another splice on top of it, before anybody looked.
+	fn fate_of(&self, splice: &Splice) -> Fate {
+		let fate = self.driver.fate(&splice.channel, &splice.txids);
+		let last = self.driver.last_funding(&splice.channel);
+		match last.filter(|last| fate == Fate::Lost && *last != splice.anchor.txid) {
+			None => fate,
+			Some(last) => match self.trace(splice, last) {
+				NewFunding::IsTheSplice(txid) => Fate::Funded(txid),
+				NewFunding::IsNot => Fate::Lost,
+				NewFunding::Unknown => Fate::Unknown,
+			},
 		}
 	}
 

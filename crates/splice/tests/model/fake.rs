@@ -422,6 +422,11 @@ impl SpliceDriver for Fake {
 		self.world().txs.get(txid).cloned()
 	}
 
+	fn last_funding(&self, _: &ChannelRef) -> Option<Txid> {
+		let world = self.world();
+		world.buried.flatten().or(world.live.funding.map(|funding| funding.txid))
+	}
+
 	fn fate(&self, _: &ChannelRef, txids: &[Txid]) -> Fate {
 		let world = self.world();
 		// What locked while it lived funds it now.
