@@ -14,5 +14,9 @@
 pub mod postgres;
 #[cfg(feature = "redb")]
 pub mod redb;
+#[cfg(any(feature = "postgres", feature = "vss"))]
+mod runtime;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(feature = "vss")]
+pub mod vss;

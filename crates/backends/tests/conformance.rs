@@ -23,3 +23,8 @@ mod redb_two_phase {
 mod postgres {
 	leyden_store::conformance_tests!(crate::engines::Postgres::new());
 }
+
+#[cfg(feature = "vss")]
+mod vss {
+	leyden_store::conformance_tests!(crate::engines::Vss::new());
+}

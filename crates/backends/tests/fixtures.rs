@@ -4,7 +4,7 @@
 //! `LEYDEN_WRITE_FIXTURES=1 cargo test -p leyden-backends --all-features --test fixtures`,
 //! and never again: a test that only passes with a new fixture says that the format changed.
 
-#![cfg(all(feature = "sqlite", feature = "redb", feature = "postgres"))]
+#![cfg(all(feature = "sqlite", feature = "redb", feature = "postgres", feature = "vss"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use leyden_backends::postgres::PostgresStore;
 use leyden_backends::redb::RedbStore;
 use leyden_backends::sqlite::SqliteStore;
+use leyden_backends::vss::{VssConfig, VssOptions, VssStore};
 use leyden_store::{Batch, Key, KeyRange, Namespace, RecordType, Store, Table, Value};
 use leyden_testkit::postgres::Server;
 
@@ -151,6 +152,25 @@ CREATE TABLE leyden.records (ns text NOT NULL, tbl text NOT NULL, key bytea NOT 
 	}
 	server.psql(&std::fs::read_to_string(fixture("v1.postgres.sql")).unwrap());
 	let store = open();
+	check(&store);
+	assert_eq!(store.epoch().unwrap().get(), 2);
+}
+
+/// As the request that would write all items: that is what the server has.
+#[test]
+fn vss_1() {
+	let open = |server: &leyden_testkit::vss::Server| {
+		let config = VssConfig::new(server.url(), "fixture", [5; 32]);
+		VssStore::open(config, &Namespace::default(), &VssOptions::default()).unwrap()
+	};
+	let server = leyden_testkit::vss::Server::start();
+	if writes() {
+		fill(&open(&server));
+		std::fs::write(fixture("v1.vss"), server.export("fixture/default")).unwrap();
+	}
+	let server = leyden_testkit::vss::Server::start();
+	server.import(&std::fs::read(fixture("v1.vss")).unwrap());
+	let store = open(&server);
 	check(&store);
 	assert_eq!(store.epoch().unwrap().get(), 2);
 }

@@ -185,6 +185,12 @@ fn postgres() {
 	is_linearizable("postgres", &engines::Postgres::new());
 }
 
+#[cfg(feature = "vss")]
+#[test]
+fn vss() {
+	is_linearizable("vss", &engines::Vss::new());
+}
+
 /// A store that looks and then writes is caught.
 #[cfg(feature = "sqlite")]
 #[test]

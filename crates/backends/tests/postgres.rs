@@ -203,6 +203,28 @@ fn a_node_that_wakes_up_after_another_took_over_is_fenced() {
 	});
 }
 
+/// Its group is lost on the way, and the one who has taken over wrote as many groups as it: what it
+/// finds looks as if its own had been written. It was not, and nobody says that it was.
+#[test]
+fn a_group_that_was_lost_and_buried_is_indeterminate() {
+	let Some(server) = Server::start() else { return };
+	let road = Road::to(server.socket());
+	let first = open(&road.url());
+	first.commit(append("one")).wait().unwrap();
+	road.plan(Plan::HoldAndLose, "from the past");
+	std::thread::scope(|scope| {
+		let late = scope.spawn(|| first.commit(append("from the past")).wait());
+		road.wait_until_held();
+		let second = PostgresOptions { take_over: true, ..options(20) };
+		let second = PostgresStore::open(&server.url(), Namespace::default(), second).unwrap();
+		second.commit(append("two")).wait().unwrap();
+		road.let_go();
+		let late = late.join().unwrap();
+		assert!(matches!(late, Err(StoreError::Indeterminate { .. })), "{late:?}");
+		assert_eq!(bodies(&second), ["one", "two"]);
+	});
+}
+
 /// The disk fills up: a clear error, nothing is lost, and it goes on once there is space.
 #[test]
 fn a_full_disk_is_said_and_is_not_for_ever() {

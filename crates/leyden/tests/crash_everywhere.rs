@@ -34,6 +34,19 @@ impl Media for Url {
 	}
 }
 
+/// A store of its own on a VSS server.
+#[cfg(feature = "storage-vss")]
+struct Vss(Arc<leyden_testkit::vss::Server>, u64);
+
+#[cfg(feature = "storage-vss")]
+impl Media for Vss {
+	fn open(&self) -> Arc<dyn Store> {
+		use leyden::backends::vss::{VssConfig, VssOptions, VssStore};
+		let config = VssConfig::new(self.0.url(), format!("node-{}", self.1), [1; 32]);
+		Arc::new(VssStore::open(config, &Namespace::default(), &VssOptions::default()).unwrap())
+	}
+}
+
 /// LDK's store in a directory.
 struct Files(std::path::PathBuf);
 
@@ -92,6 +105,13 @@ fn postgres() {
 		let url = StoreUrl::Postgres(server.url());
 		Arc::new(Url(url, Namespace::new(&format!("n{n}")).unwrap()))
 	});
+}
+
+#[cfg(feature = "storage-vss")]
+#[test]
+fn vss() {
+	let server = Arc::new(leyden_testkit::vss::Server::start());
+	everywhere("vss", &|_, n| Arc::new(Vss(Arc::clone(&server), n)));
 }
 
 #[test]

@@ -20,14 +20,19 @@ const LAW: &[(&str, &[&str])] = &[
 	(
 		"leyden-backends",
 		&[
+			"bitcoin_hashes",
+			"getrandom",
 			"leyden-store",
+			"prost",
 			"redb",
 			"rusqlite",
 			"rustls",
 			"rustls-native-certs",
+			"serde",
 			"tokio",
 			"tokio-postgres",
 			"tokio-postgres-rustls",
+			"vss-client-ng",
 		],
 	),
 	(

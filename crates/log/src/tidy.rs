@@ -13,8 +13,9 @@
 //! again.
 
 use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
-use leyden_store::{Batch, Clock, Durability, KeyRange, Plan};
+use leyden_store::{Batch, Clock, Durability, KeyRange, Plan, Store};
 
 use crate::consumer::Inner;
 use crate::log::Shared;
@@ -62,7 +63,8 @@ impl Inner {
 	fn compact(&self, from: &mut Option<KeyRange>) -> Result<(), LogError> {
 		let range = from.take().unwrap_or_else(|| self.keys.acks());
 		let watermark = self.bounds.watermark.load(Ordering::SeqCst);
-		let page = self.log.store().scan(range, COMPACT_AT_A_TIME).wait()?;
+		let at_a_time = COMPACT_AT_A_TIME.min(most_pairs(self.log.store()));
+		let page = self.log.store().scan(range, at_a_time).wait()?;
 		let mut fold = Fold { watermark, run: None, merged: Vec::new(), folded: Vec::new() };
 		for (key, _) in &page.records {
 			let (first, last) = interval(&self.keys, key)?;
@@ -147,8 +149,9 @@ impl Shared {
 
 		let mut trimmed = stream.trimmed;
 		let oldest = KeyRange::prefix(ENTRIES, self.keys.prefix());
+		let at_a_time = TRIM_AT_A_TIME.min(most_pairs(&self.store));
 		if past(&self.options.history, head, stream.trimmed.saturating_add(1)) {
-			for (key, record) in &self.store.scan(oldest, TRIM_AT_A_TIME).wait()?.records {
+			for (key, record) in &self.store.scan(oldest, at_a_time).wait()?.records {
 				let Some(index) = key.number(self.keys.prefix()) else { break };
 				let entry: records::EntryV1 = records::read(key, record)?;
 				let age = self.clock.now().since(entry.appended_at);
@@ -166,17 +169,16 @@ impl Shared {
 			let record = StreamV1 { trimmed, ..stream };
 			batch.put(self.keys.stream(), records::value(&record));
 		}
-		self.trim_ids(&mut batch, head)?;
-		if batch.is_empty() {
-			return Ok(());
-		}
-		Ok(Plan::of(batch).run(&self.store)?)
+		self.run(batch)?;
+		self.trim_ids(head, at_a_time)
 	}
 
-	fn trim_ids(&self, batch: &mut Batch, head: u64) -> Result<(), LogError> {
+	fn trim_ids(&self, head: u64, at_a_time: usize) -> Result<(), LogError> {
+		let mut batch = Batch::new();
+		batch.durability(Durability::Lazy);
 		let keep = &self.options.tombstones;
 		let oldest = KeyRange::prefix(TOMBS, self.keys.prefix());
-		for (key, record) in &self.store.scan(oldest, TRIM_AT_A_TIME).wait()?.records {
+		for (key, record) in &self.store.scan(oldest, at_a_time).wait()?.records {
 			let Some(index) = key.number(self.keys.prefix()) else { break };
 			let tomb: TombV1 = records::read(key, record)?;
 			let age = self.clock.now().since(tomb.appended_at);
@@ -186,7 +188,14 @@ impl Shared {
 			batch.delete(key.clone());
 			batch.delete(self.keys.id(&tomb.id));
 		}
-		Ok(())
+		self.run(batch)
+	}
+
+	fn run(&self, batch: Batch) -> Result<(), LogError> {
+		match batch.is_empty() {
+			true => Ok(()),
+			false => Ok(Plan::of(batch).run(&self.store)?),
+		}
 	}
 
 	fn lowest_watermark(&self) -> Result<u64, LogError> {
@@ -200,6 +209,11 @@ impl Shared {
 		}
 		Ok(lowest)
 	}
+}
+
+/// How often two records, and one more, can be written in one batch.
+fn most_pairs(store: &Arc<dyn Store>) -> usize {
+	(store.guarantees().max_writes.saturating_sub(1) / 2).max(1)
 }
 
 /// Whether enough newer entries are there.

@@ -6,6 +6,9 @@
 
 //! What a backend promises, so that nobody has to guess.
 
+#[cfg(doc)]
+use crate::batch::MAX_BATCH_OPS;
+
 /// How far a backend keeps a second writer of the same namespace out.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Fence {
@@ -32,6 +35,9 @@ pub struct Guarantees {
 	pub fence: Fence,
 	/// Concurrent batches share one flush.
 	pub group_commit: bool,
+	/// How many records one batch may write or delete: an append with an id writes two, and what the
+	/// store itself must remember is a record or two more. [`MAX_BATCH_OPS`] holds as well.
+	pub max_writes: usize,
 }
 
 impl Guarantees {
@@ -43,6 +49,7 @@ impl Guarantees {
 			survives_process_death: false,
 			fence: Fence::Process,
 			group_commit: false,
+			max_writes: usize::MAX,
 		}
 	}
 
@@ -54,6 +61,7 @@ impl Guarantees {
 			survives_process_death: true,
 			fence: Fence::Machine,
 			group_commit: true,
+			max_writes: usize::MAX,
 		}
 	}
 
@@ -66,6 +74,7 @@ impl Guarantees {
 			survives_process_death: true,
 			fence: Fence::Everywhere,
 			group_commit: true,
+			max_writes: usize::MAX,
 		}
 	}
 }

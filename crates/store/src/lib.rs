@@ -67,3 +67,7 @@ pub use plan::Plan;
 pub use record::{Epoch, Record, RecordType, Value, Version};
 pub use store::Store;
 pub use ticket::Ticket;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/write-a-backend.md")]
+struct WriteABackend;

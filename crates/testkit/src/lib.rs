@@ -50,6 +50,8 @@ pub mod panics;
 pub mod parts;
 pub mod postgres;
 pub mod scenarios;
+#[cfg(feature = "vss")]
+pub mod vss;
 pub mod wallet;
 
 pub use chain::SimChain;

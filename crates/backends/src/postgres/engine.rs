@@ -17,9 +17,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use leyden_store::batch::Op;
 use leyden_store::committer::{RawRead, RawWrite};
-use leyden_store::group::{Medium, Writer};
+use leyden_store::group::{foreseen, Medium, Writer};
 use leyden_store::page::PageBuilder;
 use leyden_store::{Batch, Durability, Epoch, Key, KeyRange, Namespace, StoreError, Table};
 use tokio_postgres::types::ToSql;
@@ -236,7 +235,10 @@ impl Engine {
 							return Err(unavailable("committing", self.server.place(), &said));
 						}
 					},
-					Ok(Settled::Fenced(error)) => return Err(error),
+					Ok(Settled::Buried(epoch)) => {
+						let source = Arc::new(fenced(row.epoch, epoch));
+						return Err(StoreError::Indeterminate { doing: "committing", source });
+					},
 					Err(_) => {
 						let source = Arc::new(Said(format!("{}: {said}", self.server.place())));
 						return Err(StoreError::Indeterminate { doing: "committing", source });
@@ -267,12 +269,12 @@ impl Engine {
 				Ok((false, rows)) => {
 					let found = rows.first().map_or((0, 0), |row| (row.get(0), row.get(1)));
 					return Ok(match found {
-						(_, last) if last == sent => Settled::Written,
+						// Another writer counts on from what it found: its numbers say nothing of ours,
+						// which may have been written before it came.
+						(epoch, _) if epoch != row.epoch => Settled::Buried(epoch),
 						// An earlier attempt to settle, whose own reply was lost.
-						(epoch, last) if epoch == row.epoch && last == over => {
-							Settled::NotWritten(over)
-						},
-						(epoch, _) => Settled::Fenced(fenced(row.epoch, epoch)),
+						(_, last) if last == over => Settled::NotWritten(over),
+						_ => Settled::Written,
 					});
 				},
 				Err(failure) if Instant::now() >= deadline => return Err(failure),
@@ -296,7 +298,8 @@ enum Settled {
 	Written,
 	/// And never will be. The writer's row has this number now.
 	NotWritten(i64),
-	Fenced(StoreError),
+	/// Or it was, and another writer has come since, of this epoch.
+	Buried(i64),
 }
 
 impl RawRead for Engine {
@@ -390,13 +393,7 @@ impl Medium for Engine {
 
 	fn foresee(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
 		self.foreseen.clear();
-		let ops = batches.iter().flat_map(Batch::ops).filter_map(|op| match op {
-			Op::Append { once, .. } => once.as_ref(),
-			Op::DeleteOnce { once, .. } => Some(once),
-			_ => None,
-		});
-		let expected = batches.iter().flat_map(Batch::expectations).map(|(key, _)| key);
-		let keys: Vec<&Key> = ops.chain(expected).collect();
+		let keys: Vec<&Key> = foreseen(batches).collect();
 		if keys.len() < 2 {
 			return Ok(());
 		}

@@ -18,7 +18,8 @@
 //! the next session moves that counter itself: if it can, the group was not written and never will
 //! be, whatever is still under way in the server, and it is sent again; if it cannot, the group was
 //! written. [`Indeterminate`](StoreError::Indeterminate) is left for a server that cannot be reached
-//! within the [timeout](PostgresOptions::timeout).
+//! within the [timeout](PostgresOptions::timeout), and for a lost group after which another writer
+//! has come.
 //!
 //! # Another node
 //! A node that opens a namespace whose writer is still connected gets [`Locked`](StoreError::Locked):

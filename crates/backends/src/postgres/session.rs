@@ -5,20 +5,11 @@
 // http://opensource.org/licenses/MIT>, at your option.
 
 //! One connection, used by one thread.
-//!
-//! The connection lives on a runtime of its own, so that a store works with any runtime around it,
-//! or none; whoever asks parks until the answer is there.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use leyden_store::StoreError;
-use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
@@ -26,6 +17,7 @@ use tokio_postgres::{Client, Row, Statement};
 use super::config::Address;
 use super::errors::{Failure, Said};
 use super::tls;
+use crate::runtime::{block_on, Runtime};
 
 /// How long the end of a session waits for the server to hear of it.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -34,24 +26,15 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(super) struct Server {
 	address: Address,
 	tls: tokio_postgres_rustls::MakeRustlsConnect,
-	/// `None` once it is dropped.
-	runtime: Option<Runtime>,
+	runtime: Runtime,
 	pub(super) timeout: Duration,
 }
 
 impl Server {
 	pub(super) fn new(address: Address, timeout: Duration) -> Result<Self, StoreError> {
 		let tls = tls::connector(&address)?;
-		let runtime = tokio::runtime::Builder::new_multi_thread()
-			.worker_threads(1)
-			.thread_name("leyden-pg-io")
-			.enable_all()
-			.build()
-			.map_err(|error| StoreError::Unavailable {
-				doing: "starting the connection's thread",
-				source: Arc::new(error),
-			})?;
-		Ok(Self { address, tls, runtime: Some(runtime), timeout })
+		let runtime = Runtime::new("leyden-pg-io")?;
+		Ok(Self { address, tls, runtime, timeout })
 	}
 
 	pub(super) fn place(&self) -> &str {
@@ -60,16 +43,16 @@ impl Server {
 
 	/// Connects, until `deadline`.
 	pub(super) fn connect(&self, deadline: Instant) -> Result<Session, Failure> {
-		let Some(runtime) = &self.runtime else {
-			return Err(Failure::NotSent(Said("the store is closed".to_owned())));
-		};
 		let (config, tls) = (self.address.config.clone(), self.tls.clone());
-		let connecting = runtime.spawn(async move {
+		let connecting = self.runtime.spawn(async move {
 			let (client, connection) = config.connect(tls).await?;
 			// Ends when the client is dropped or the connection is lost.
 			let connection = tokio::spawn(async move { drop(connection.await) });
 			Ok::<_, tokio_postgres::Error>((client, connection))
 		});
+		let Some(connecting) = connecting else {
+			return Err(Failure::NotSent(Said("the store is closed".to_owned())));
+		};
 		let timed_out = || Failure::NotSent(Said("no answer in time".to_owned()));
 		let connected = block_on(connecting, deadline).ok_or_else(timed_out)?;
 		let connected = connected.map_err(|error| Failure::NotSent(Said(error.to_string())))?;
@@ -84,15 +67,6 @@ impl Server {
 			statements: HashMap::new(),
 			timeout: self.timeout,
 		})
-	}
-}
-
-impl Drop for Server {
-	fn drop(&mut self) {
-		if let Some(runtime) = self.runtime.take() {
-			// Also from inside a runtime, where waiting is not allowed.
-			runtime.shutdown_background();
-		}
 	}
 }
 
@@ -156,25 +130,5 @@ fn answered<T>(answer: Option<Result<T, tokio_postgres::Error>>) -> Result<T, Fa
 	match answer {
 		Some(answer) => Ok(answer?),
 		None => Err(Failure::Lost(Said("no answer in time".to_owned()))),
-	}
-}
-
-/// Parks this thread until the future is done; `None` at the deadline. What drives it is on another
-/// thread.
-fn block_on<F: Future>(future: F, deadline: Instant) -> Option<F::Output> {
-	struct Unpark(Thread);
-	impl Wake for Unpark {
-		fn wake(self: Arc<Self>) {
-			self.0.unpark();
-		}
-	}
-	let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-	let mut future = pin!(future);
-	loop {
-		if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-			return Some(done);
-		}
-		let left = deadline.checked_duration_since(Instant::now())?;
-		std::thread::park_timeout(left);
 	}
 }

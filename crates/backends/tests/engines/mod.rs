@@ -155,3 +155,43 @@ impl Backend for Postgres {
 		}
 	}
 }
+
+/// A server of its own.
+#[cfg(feature = "vss")]
+pub struct Vss {
+	server: Arc<leyden_testkit::vss::Server>,
+	last: Last<leyden_backends::vss::VssStore>,
+}
+
+#[cfg(feature = "vss")]
+impl Vss {
+	pub fn new() -> Self {
+		Self { server: Arc::new(leyden_testkit::vss::Server::start()), last: Mutex::default() }
+	}
+
+	fn last(&self) -> Arc<leyden_backends::vss::VssStore> {
+		self.last.lock().unwrap().upgrade().unwrap()
+	}
+}
+
+#[cfg(feature = "vss")]
+impl Backend for Vss {
+	fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Store>, StoreError> {
+		use leyden_backends::vss::{VssConfig, VssOptions, VssStore};
+		let config = VssConfig::new(self.server.url(), "conformance", [3; 32]);
+		let store = Arc::new(VssStore::open(config, namespace, &VssOptions::default())?);
+		*self.last.lock().unwrap() = Arc::downgrade(&store);
+		Ok(store)
+	}
+
+	fn damage(
+		&self, _: &Arc<dyn Store>, _: &Namespace, key: &Key, change: &mut dyn FnMut(&mut Vec<u8>),
+	) -> bool {
+		self.last().damage(key, change).unwrap()
+	}
+
+	fn fail_next_flush(&self, _: &Arc<dyn Store>) -> bool {
+		self.last().fail_next_flush();
+		true
+	}
+}

@@ -17,6 +17,9 @@ pub enum Plan {
 	LoseReply,
 	/// It waits on the road until somebody lets it go on.
 	Hold,
+	/// It waits until somebody lets it go on, and then the connection ends before the server hears of
+	/// it.
+	HoldAndLose,
 }
 
 #[derive(Default)]
@@ -106,10 +109,13 @@ fn carry_requests(
 			match plan {
 				Plan::LoseRequest => break,
 				Plan::LoseReply => *lose.lock().unwrap() = true,
-				Plan::Hold => {
+				Plan::Hold | Plan::HoldAndLose => {
 					state.held = true;
 					shared.1.notify_all();
 					state = shared.1.wait_while(state, |state| state.held).unwrap();
+					if plan == Plan::HoldAndLose {
+						break;
+					}
 				},
 			}
 		}

@@ -6,12 +6,10 @@
 
 //! Reads and writes of records, on reads and writes of values.
 
-use std::collections::{BTreeSet, HashMap};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use leyden_store::committer::{Committer, RawRead, RawWrite};
-use leyden_store::group::Medium;
+use leyden_store::group::{KeyIndex, Medium};
 use leyden_store::page::PageBuilder;
 use leyden_store::{frame, Durability, Key, KeyRange, Namespace, StoreError, Table, Version};
 use lightning::io;
@@ -38,7 +36,7 @@ pub struct KvMedium {
 	/// No record has a higher version.
 	newest: u64,
 	/// The keys of tables that were looked at as a whole.
-	keys: HashMap<Table, BTreeSet<Vec<u8>>>,
+	keys: KeyIndex,
 }
 
 impl KvMedium {
@@ -46,7 +44,7 @@ impl KvMedium {
 		kv: Box<dyn Kv>, namespace: &Namespace,
 	) -> Result<(Self, Committer), StoreError> {
 		let primary = format!("leyden_{namespace}");
-		let mut medium = Self { kv, primary, newest: 0, keys: HashMap::new() };
+		let mut medium = Self { kv, primary, newest: 0, keys: KeyIndex::default() };
 		medium.check_format()?;
 		medium.recover()?;
 		let (committer, writes) = Committer::open(&mut medium)?;
@@ -178,21 +176,22 @@ impl KvMedium {
 		}
 	}
 
-	fn load_keys(&mut self, table: Table) -> Result<&BTreeSet<Vec<u8>>, StoreError> {
-		if !self.keys.contains_key(&table) {
-			let mut keys = BTreeSet::new();
-			for (namespace, read) in names::namespaces(table.name()) {
-				let listed = self.kv.list(&self.primary, &namespace);
-				let listed = listed.or_else(|error| match error.kind() {
-					io::ErrorKind::NotFound => Ok(Vec::new()),
-					_ => Err(self.failed("listing", error)),
-				})?;
-				// What is not a name of ours was put there by somebody else.
-				keys.extend(listed.iter().filter_map(|name| read(name)));
-			}
-			self.keys.insert(table, keys);
+	fn load_keys(&mut self, table: Table) -> Result<(), StoreError> {
+		if self.keys.has(table) {
+			return Ok(());
 		}
-		Ok(self.keys.entry(table).or_default())
+		let mut keys = Vec::new();
+		for (namespace, read) in names::namespaces(table.name()) {
+			let listed = self.kv.list(&self.primary, &namespace);
+			let listed = listed.or_else(|error| match error.kind() {
+				io::ErrorKind::NotFound => Ok(Vec::new()),
+				_ => Err(self.failed("listing", error)),
+			})?;
+			// What is not a name of ours was put there by somebody else.
+			keys.extend(listed.iter().filter_map(|name| read(name)));
+		}
+		self.keys.fill(table, keys);
+		Ok(())
 	}
 }
 
@@ -202,39 +201,27 @@ impl RawRead for KvMedium {
 	}
 
 	fn highest(&mut self, table: Table, prefix: &[u8]) -> Result<Option<u64>, StoreError> {
-		let lowest = Key::numbered(table, prefix, 0).bytes().to_vec();
-		let highest = Key::numbered(table, prefix, u64::MAX).bytes().to_vec();
-		let keys = self.load_keys(table)?.range(lowest..=highest);
-		Ok(keys.rev().find_map(|key| Key::new(table, key.as_slice()).number(prefix)))
+		self.load_keys(table)?;
+		Ok(self.keys.highest(table, prefix))
 	}
 }
 
 impl Medium for KvMedium {
 	fn scan(&mut self, range: &KeyRange, page: &mut PageBuilder) -> Result<(), StoreError> {
-		let start = Bound::Included(range.start().to_vec());
-		let end = range.end().map_or(Bound::Unbounded, |end| Bound::Excluded(end.to_vec()));
-		let table = range.table();
-		let mut after = (start, end);
+		self.load_keys(range.table())?;
+		let mut left = range.clone();
 		while !page.is_full() {
-			let keys = self.load_keys(table)?.range(after.clone());
-			let keys: Vec<Vec<u8>> = match range.is_reversed() {
-				true => keys.rev().take(AT_ONCE).cloned().collect(),
-				false => keys.take(AT_ONCE).cloned().collect(),
-			};
-			let Some(last) = keys.last().cloned() else { return Ok(()) };
+			let keys = self.keys.first(&left, AT_ONCE);
+			let Some(last) = keys.last() else { return Ok(()) };
+			left = left.after(last.bytes());
 			for key in keys {
 				if page.is_full() {
 					return Ok(());
 				}
-				let key = Key::new(table, key);
 				// One that is listed and not there was removed.
 				if let Some(frame) = self.read(&key)? {
 					page.push_frame(key, &frame)?;
 				}
-			}
-			match range.is_reversed() {
-				true => after.1 = Bound::Excluded(last),
-				false => after.0 = Bound::Excluded(last),
 			}
 		}
 		Ok(())
@@ -258,13 +245,7 @@ impl Medium for KvMedium {
 			self.change(changes.collect()).map_err(|error| indeterminate(&error))?;
 		}
 		self.newest = newest;
-		for (key, frame) in writes {
-			let Some(keys) = self.keys.get_mut(&key.table()) else { continue };
-			match frame {
-				Some(_) => keys.insert(key.bytes().to_vec()),
-				None => keys.remove(key.bytes()),
-			};
-		}
+		self.keys.wrote(&writes);
 		Ok(())
 	}
 }

@@ -111,9 +111,9 @@ impl Committer {
 	/// [`StoreError::Fenced`] if another writer has opened the namespace since; the reader's.
 	pub fn group<'a>(&'a self, reader: &'a mut dyn RawRead) -> Result<Group<'a>, StoreError> {
 		if reader.is_shared() {
-			let found = read_number(reader, &epoch_key())?.map_or(0, NonZeroU64::get);
-			if found != self.epoch.0 {
-				return Err(StoreError::Fenced { ours: self.epoch, found: Epoch(found) });
+			let found = read_epoch(reader)?;
+			if found != self.epoch {
+				return Err(StoreError::Fenced { ours: self.epoch, found });
 			}
 		}
 		let State { next_version, set_aside, .. } = self.state;
@@ -354,7 +354,16 @@ impl std::fmt::Debug for Group<'_> {
 	}
 }
 
-fn epoch_key() -> Key {
+/// The epoch of the writer that opened last; 0 if there was none.
+///
+/// # Errors
+/// The reader's, or [`StoreError::Corrupt`].
+pub fn read_epoch(reader: &mut dyn RawRead) -> Result<Epoch, StoreError> {
+	Ok(Epoch(read_number(reader, &epoch_key())?.map_or(0, NonZeroU64::get)))
+}
+
+/// Where the epoch of the writer that opened last is.
+pub fn epoch_key() -> Key {
 	Key::new(INTERNAL_TABLE, *b"epoch")
 }
 

@@ -61,7 +61,22 @@ pub trait Backend {
 #[macro_export]
 macro_rules! conformance_tests {
 	($make:expr) => {
-		$crate::conformance_tests!($make;
+		$crate::__conformance_checks!(conformance_tests, $make);
+	};
+	($make:expr; $($check:ident),* $(,)?) => {$(
+		#[test]
+		fn $check() {
+			$crate::conformance::$check(&$make);
+		}
+	)*};
+}
+
+/// Hands the names of all checks to a macro, behind what is given.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_checks {
+	($with:ident, $first:expr) => {
+		$crate::$with! { $first;
 			a_batch_is_all_or_nothing,
 			expectations_are_checked_against_the_state_before_the_batch,
 			a_refused_batch_gives_no_numbers,
@@ -91,15 +106,23 @@ macro_rules! conformance_tests {
 			namespaces_do_not_see_each_other,
 			an_older_writer_is_kept_out,
 			a_failed_flush_ends_the_handle,
-		);
-	};
-	($make:expr; $($check:ident),* $(,)?) => {$(
-		#[test]
-		fn $check() {
-			$crate::conformance::$check(&$make);
 		}
-	)*};
+	};
 }
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_list {
+	($unused:expr; $($check:ident),* $(,)?) => {
+		&[$((stringify!($check), $check)),*]
+	};
+}
+
+/// A promise, and what panics where it is broken.
+pub type Check = (&'static str, fn(&dyn Backend));
+
+/// Every promise of the trait, for who cannot use [`conformance_tests!`].
+pub const CHECKS: &[Check] = __conformance_checks!(__conformance_list, ());
 
 pub(crate) const T: Table = Table::new("conformance");
 

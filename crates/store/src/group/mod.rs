@@ -11,6 +11,7 @@
 //! [`Committer`](crate::committer), writes all that is waiting in one transaction, and ends the
 //! handle when nobody knows what is durable.
 
+mod index;
 mod portable;
 mod queue;
 mod writer;
@@ -18,7 +19,7 @@ mod writer;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::batch::{Batch, Durability};
+use crate::batch::{Batch, Durability, Op};
 use crate::committed::Committed;
 use crate::committer::{RawRead, RawWrite};
 use crate::error::StoreError;
@@ -30,6 +31,7 @@ use crate::store::Store;
 use crate::sync::thread::{self, JoinHandle};
 use crate::ticket::Ticket;
 
+pub use index::KeyIndex;
 pub use portable::{MoveMark, Portable};
 use queue::{Job, Shared};
 pub use queue::{Stats, MAX_WAITING};
@@ -37,6 +39,10 @@ pub use writer::Writer;
 
 /// An engine below: reads bytes, and writes many at once. Only one thread uses it at a time.
 pub trait Medium: RawRead + Send + 'static {
+	/// How many writes it takes at once. A batch that is more is refused; batches that are more
+	/// together go one after the other.
+	const MAX_WRITES: usize = usize::MAX;
+
 	/// Adds records to `page` in the direction of `range`, until the page is full or the range ends.
 	///
 	/// # Errors
@@ -71,6 +77,17 @@ pub trait Medium: RawRead + Send + 'static {
 		let _ = batches;
 		Ok(())
 	}
+}
+
+/// The records that deciding these batches will ask for, as far as that is known before; for
+/// [`Medium::foresee`].
+pub fn foreseen(batches: &[Batch]) -> impl Iterator<Item = &Key> {
+	let ops = batches.iter().flat_map(Batch::ops).filter_map(|op| match op {
+		Op::Append { once, .. } => once.as_ref(),
+		Op::DeleteOnce { once, .. } => Some(once),
+		_ => None,
+	});
+	ops.chain(batches.iter().flat_map(Batch::expectations).map(|(key, _)| key))
 }
 
 /// A medium with a queue in front of it: a [`Store`]. A backend's own type holds one and derefs to

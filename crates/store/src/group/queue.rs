@@ -184,8 +184,8 @@ impl<M: Medium> Shared<M> {
 		let (batches, completers): (Vec<_>, Vec<_>) = commits.into_iter().unzip();
 		let done = engine.commit(batches);
 		self.batches.fetch_add(done.answers.len() as u64, Ordering::Relaxed);
-		self.groups.fetch_add(u64::from(done.wrote), Ordering::Relaxed);
-		self.flushes.fetch_add(u64::from(done.flushed), Ordering::Relaxed);
+		self.groups.fetch_add(done.wrote, Ordering::Relaxed);
+		self.flushes.fetch_add(done.flushed, Ordering::Relaxed);
 		for (completer, (answer, hooks)) in completers.into_iter().zip(done.answers) {
 			if let Ok(committed) = &answer {
 				hooks.into_iter().for_each(|hook| hook(committed));

@@ -31,8 +31,20 @@ pub struct Writer<M> {
 /// How a group ended.
 pub(super) struct Done {
 	pub(super) answers: Vec<(Result<Committed, StoreError>, Vec<Hook>)>,
-	pub(super) wrote: bool,
-	pub(super) flushed: bool,
+	/// Transactions that wrote something, and how many of them were flushed.
+	pub(super) wrote: u64,
+	pub(super) flushed: u64,
+}
+
+/// What became of batches that were to go into one transaction.
+enum Tried {
+	Done {
+		answers: Answers,
+		wrote: bool,
+		flushed: bool,
+	},
+	/// They are so many writes; nothing was done.
+	TooMany(usize),
 }
 
 type Answers = Vec<Result<Committed, StoreError>>;
@@ -76,32 +88,64 @@ impl<M: Medium> Writer<M> {
 		Ok(page.build())
 	}
 
-	/// Commits all of these in one transaction, each or not by its own expectations.
+	/// Commits all of these, each or not by its own expectations: in one transaction, or in more if
+	/// the medium does not take so many writes at once.
 	pub(super) fn commit(&mut self, mut batches: Vec<Batch>) -> Done {
 		let hooks: Vec<_> = batches.iter_mut().map(Batch::take_hooks).collect();
-		let (answers, wrote, flushed) = match self.try_commit(&batches) {
-			Ok(done) => done,
-			Err(error) => {
-				if error.ends_handle() {
-					self.poisoned.get_or_insert_with(|| error.to_string());
-				}
-				(batches.iter().map(|_| Err(error.clone())).collect(), false, false)
-			},
-		};
-		Done { answers: answers.into_iter().zip(hooks).collect(), wrote, flushed }
+		let mut done = Done { answers: Vec::with_capacity(batches.len()), wrote: 0, flushed: 0 };
+		let mut hooks = hooks.into_iter();
+		// From the last to the first, so that the next is at the end.
+		let mut left = vec![batches.as_slice()];
+		while let Some(batches) = left.pop() {
+			let answers = match self.try_commit(batches) {
+				Ok(Tried::Done { answers, wrote, flushed }) => {
+					done.wrote += u64::from(wrote);
+					done.flushed += u64::from(flushed);
+					answers
+				},
+				Ok(Tried::TooMany(found)) if batches.len() < 2 => {
+					let what = "writes in one batch, for this store";
+					vec![Err(StoreError::TooLarge { what, limit: M::MAX_WRITES, found })]
+				},
+				Ok(Tried::TooMany(_)) => {
+					let (first, second) = batches.split_at(batches.len() / 2);
+					left.extend([second, first]);
+					continue;
+				},
+				Err(error) => {
+					if error.ends_handle() {
+						self.poisoned.get_or_insert_with(|| error.to_string());
+					}
+					batches.iter().map(|_| Err(error.clone())).collect()
+				},
+			};
+			done.answers.extend(answers.into_iter().zip(hooks.by_ref()));
+		}
+		done
 	}
 
-	fn try_commit(&mut self, batches: &[Batch]) -> Result<(Answers, bool, bool), StoreError> {
+	fn try_commit(&mut self, batches: &[Batch]) -> Result<Tried, StoreError> {
 		self.alive()?;
 		let Some(committer) = &self.committer else {
 			return Err(StoreError::ReadOnly { place: self.place.clone() });
 		};
-		let (answers, outcome, flushed) = write_group(&mut self.medium, committer, batches)?;
-		let wrote = outcome.is_some();
-		if let (Some(committer), Some(outcome)) = (&mut self.committer, outcome) {
+		self.medium.foresee(batches)?;
+		let decided = decide(&mut self.medium, committer, batches);
+		// What was fetched for these batches is not for anybody else.
+		self.medium.foresee(&[])?;
+		let (answers, decided) = decided?;
+		let Some((writes, outcome)) = decided else {
+			return Ok(Tried::Done { answers, wrote: false, flushed: false });
+		};
+		if writes.len() > M::MAX_WRITES {
+			return Ok(Tried::TooMany(writes.len()));
+		}
+		let durability = batches.iter().map(Batch::required_durability).max().unwrap_or_default();
+		self.medium.write(writes, durability)?;
+		if let Some(committer) = &mut self.committer {
 			committer.took_effect(outcome);
 		}
-		Ok((answers, wrote, flushed))
+		Ok(Tried::Done { answers, wrote: true, flushed: durability == Durability::Sync })
 	}
 
 	fn alive(&self) -> Result<(), StoreError> {
@@ -110,20 +154,6 @@ impl<M: Medium> Writer<M> {
 			None => Ok(()),
 		}
 	}
-}
-
-fn write_group<M: Medium>(
-	medium: &mut M, committer: &Committer, batches: &[Batch],
-) -> Result<(Answers, Option<Outcome>, bool), StoreError> {
-	medium.foresee(batches)?;
-	let decided = decide(medium, committer, batches);
-	// What was fetched for these batches is not for anybody else.
-	medium.foresee(&[])?;
-	let (answers, decided) = decided?;
-	let Some((writes, outcome)) = decided else { return Ok((answers, None, false)) };
-	let durability = batches.iter().map(Batch::required_durability).max().unwrap_or_default();
-	medium.write(writes, durability)?;
-	Ok((answers, Some(outcome), durability == Durability::Sync))
 }
 
 /// What the batches mean, together; no writes if all of them were refused.

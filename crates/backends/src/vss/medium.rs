@@ -1,0 +1,312 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Reads, scans, and how a group is written.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use leyden_store::codec::{self, Stored};
+use leyden_store::committer::{epoch_key, read_epoch, RawRead, RawWrite};
+use leyden_store::group::{foreseen, KeyIndex, Medium};
+use leyden_store::page::PageBuilder;
+use leyden_store::{
+	frame, Batch, Durability, Epoch, Key, KeyRange, RecordType, StoreError, Table, Version,
+};
+use serde::{Deserialize, Serialize};
+
+use super::client::{Client, Failure, Pause};
+use super::names::{head_key, Names};
+
+/// The layout that this version writes, and the newest that it reads.
+pub const VSS_FORMAT: u32 = 1;
+
+/// Items in one request, of which the head is one.
+const MAX_ITEMS: usize = 1000;
+/// Values asked for at a time.
+const AT_ONCE: usize = 32;
+
+/// The medium of a store; nothing of it can be used from outside.
+pub struct VssMedium {
+	pub(super) client: Client,
+	pub(super) names: Names,
+	pub(super) head: Head,
+	/// What the store is at, as far as we know.
+	pub(super) global_version: i64,
+	/// For an error: our epoch.
+	pub(super) epoch: Option<Epoch>,
+	/// The keys of tables that were looked at as a whole.
+	keys: KeyIndex,
+	/// What the group that is being decided will ask for.
+	foreseen: HashMap<Key, Option<Vec<u8>>>,
+	#[cfg(feature = "fault-injection")]
+	fail_next_write: bool,
+}
+
+/// Which group was written last, and by whom.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Head {
+	pub(super) format: u32,
+	/// Drawn when a writer opens.
+	pub(super) writer: [u8; 16],
+	/// Counted by the writer.
+	pub(super) group: u64,
+}
+
+impl Stored for Head {
+	const TYPE: RecordType = RecordType(0x0004);
+	const SCHEMA: u16 = 1;
+}
+
+impl VssMedium {
+	pub(super) fn new(client: Client, names: Names, writer: [u8; 16]) -> Self {
+		Self {
+			client,
+			names,
+			head: Head { format: VSS_FORMAT, writer, group: 0 },
+			global_version: 0,
+			epoch: None,
+			keys: KeyIndex::default(),
+			foreseen: HashMap::new(),
+			#[cfg(feature = "fault-injection")]
+			fail_next_write: false,
+		}
+	}
+
+	#[cfg(feature = "fault-injection")]
+	pub(super) fn fail_next_write(&mut self) {
+		self.fail_next_write = true;
+	}
+
+	#[cfg(feature = "fault-injection")]
+	pub(super) fn damage(
+		&mut self, key: &Key, change: &mut dyn FnMut(&mut Vec<u8>),
+	) -> Result<bool, StoreError> {
+		let Some(mut frame) = self.read(key)? else { return Ok(false) };
+		change(&mut frame);
+		self.write(vec![(key.clone(), Some(frame))], Durability::Sync)?;
+		Ok(true)
+	}
+
+	/// The head as it is on the server.
+	pub(super) fn read_head(&self, deadline: Instant) -> Result<Option<Head>, StoreError> {
+		let name = self.names.head();
+		let found = self
+			.client
+			.until("reading the head", deadline, |client| client.get(vec![name.clone()], deadline))?
+			.pop()
+			.flatten();
+		let Some(value) = found else { return Ok(None) };
+		let key = head_key();
+		let bytes = self.names.show(&name, &key, &value)?;
+		let head: Head = codec::decode(&key, &frame::decode(&key, &bytes)?)?;
+		if head.format > VSS_FORMAT {
+			let (what, found) = (self.client.place().to_owned(), head.format);
+			return Err(StoreError::Newer { what, found, known: VSS_FORMAT });
+		}
+		Ok(Some(head))
+	}
+
+	/// Sends a group until it is known what became of it.
+	pub(super) fn send(&mut self, writes: &[RawWrite]) -> Result<(), StoreError> {
+		let next = Head { group: self.head.group.saturating_add(1), ..self.head };
+		let (puts, deletes) = self.items(next, writes)?;
+		let deadline = self.client.deadline();
+		// Whether an earlier try may have been done, or may be done yet.
+		let mut unsure = false;
+		let mut pause = Pause::until(deadline);
+		loop {
+			// What is sent near the end still gets a chance.
+			let patience = deadline.max(Instant::now() + self.client.timeout / 2);
+			let sent =
+				self.client.put(self.global_version, puts.clone(), deletes.clone(), patience);
+			let failure = match sent {
+				Ok(()) => break,
+				Err(Failure::Conflict) => match self.read_head(patience) {
+					Ok(found) if unsure && found == Some(next) => break,
+					// One that was lost may have been done before somebody else came.
+					Ok(_) if unsure => Failure::Conflict,
+					Ok(_) => return Err(self.fenced()),
+					Err(error) if unsure => return Err(indeterminate(&error)),
+					// Nothing of ours was done.
+					Err(error) => return Err(error),
+				},
+				Err(failure @ Failure::Lost(_)) => {
+					unsure = true;
+					failure
+				},
+				Err(failure) if !unsure => return Err(self.client.failed("committing", failure)),
+				Err(failure) => failure,
+			};
+			// After a conflict it is no use to ask again.
+			if matches!(failure, Failure::Conflict) || !pause.wait() {
+				return Err(indeterminate(&self.client.failed("committing", failure)));
+			}
+		}
+		self.head = next;
+		self.global_version = self.global_version.saturating_add(1);
+		Ok(())
+	}
+
+	/// What a request consists of: items to put, the head among them, and names to delete.
+	#[allow(clippy::type_complexity)]
+	fn items(
+		&mut self, head: Head, writes: &[RawWrite],
+	) -> Result<(Vec<(String, Vec<u8>)>, Vec<String>), StoreError> {
+		let name = self.names.head();
+		let key = head_key();
+		let bytes = frame::encode(&key, Version::new(head.group), &codec::encode(&head)?);
+		let mut puts = vec![(name.clone(), self.names.hide(&name, bytes)?)];
+		let mut deletes = Vec::new();
+		for (key, frame) in writes {
+			let name = self.names.name(key.table().name(), key.bytes());
+			match frame {
+				Some(frame) => puts.push((name.clone(), self.names.hide(&name, frame.clone())?)),
+				// To delete what is not there is a conflict.
+				None => {
+					self.load_keys(key.table())?;
+					if self.keys.knows(key) == Some(true) {
+						deletes.push(name);
+					}
+				},
+			}
+		}
+		Ok((puts, deletes))
+	}
+
+	/// Who has come instead of us.
+	fn fenced(&mut self) -> StoreError {
+		let ours = self.epoch.unwrap_or(Epoch::new(0));
+		match read_epoch(self) {
+			Ok(found) => StoreError::Fenced { ours, found },
+			Err(error) => error,
+		}
+	}
+
+	/// The frames at these keys, asked for together.
+	fn ask(&self, keys: &[Key], deadline: Instant) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+		let mut frames = Vec::with_capacity(keys.len());
+		for keys in keys.chunks(AT_ONCE) {
+			let name = |key: &Key| self.names.name(key.table().name(), key.bytes());
+			let names: Vec<String> = keys.iter().map(name).collect();
+			let found = self
+				.client
+				.until("reading", deadline, |client| client.get(names.clone(), deadline))?;
+			for ((key, name), value) in keys.iter().zip(&names).zip(found) {
+				frames.push(value.map(|value| self.names.show(name, key, &value)).transpose()?);
+			}
+		}
+		Ok(frames)
+	}
+
+	fn load_keys(&mut self, table: Table) -> Result<(), StoreError> {
+		if !self.keys.has(table) {
+			let names = self.list_all(Some(self.names.prefix(table.name())))?;
+			self.keys.fill(table, names.iter().filter_map(|name| self.names.key(name)));
+		}
+		Ok(())
+	}
+
+	/// All names with this prefix.
+	fn list_all(&self, prefix: Option<String>) -> Result<Vec<String>, StoreError> {
+		let mut names = Vec::new();
+		let mut token = None;
+		loop {
+			let deadline = self.client.deadline();
+			let page = self.client.until("listing", deadline, |client| {
+				client.list(prefix.clone(), token.clone(), deadline)
+			})?;
+			names.extend(page.key_versions.into_iter().map(|item| item.key));
+			match page.next_page_token.filter(|token| !token.is_empty()) {
+				Some(next) => token = Some(next),
+				None => return Ok(names),
+			}
+		}
+	}
+}
+
+impl RawRead for VssMedium {
+	fn read(&mut self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+		if let Some(found) = self.foreseen.get(key) {
+			return Ok(found.clone());
+		}
+		if self.keys.knows(key) == Some(false) {
+			return Ok(None);
+		}
+		Ok(self.ask(std::slice::from_ref(key), self.client.deadline())?.pop().flatten())
+	}
+
+	fn highest(&mut self, table: Table, prefix: &[u8]) -> Result<Option<u64>, StoreError> {
+		self.load_keys(table)?;
+		Ok(self.keys.highest(table, prefix))
+	}
+}
+
+impl Medium for VssMedium {
+	const MAX_WRITES: usize = MAX_ITEMS - 1;
+
+	fn scan(&mut self, range: &KeyRange, page: &mut PageBuilder) -> Result<(), StoreError> {
+		self.load_keys(range.table())?;
+		let mut left = range.clone();
+		while !page.is_full() {
+			let keys = self.keys.first(&left, AT_ONCE);
+			let Some(last) = keys.last() else { return Ok(()) };
+			left = left.after(last.bytes());
+			let frames = self.ask(&keys, self.client.deadline())?;
+			for (key, frame) in keys.into_iter().zip(frames) {
+				if page.is_full() {
+					return Ok(());
+				}
+				// What is listed and not there was deleted by somebody who has taken over.
+				if let Some(frame) = frame {
+					page.push_frame(key, &frame)?;
+				}
+			}
+		}
+		Ok(())
+	}
+
+	fn write(&mut self, writes: Vec<RawWrite>, _: Durability) -> Result<(), StoreError> {
+		#[cfg(feature = "fault-injection")]
+		if std::mem::take(&mut self.fail_next_write) {
+			let source = std::io::Error::other("the reply was lost, as asked for");
+			return Err(StoreError::Indeterminate {
+				doing: "committing",
+				source: Arc::new(source),
+			});
+		}
+		self.send(&writes)?;
+		self.keys.wrote(&writes);
+		Ok(())
+	}
+
+	fn tables(&mut self) -> Result<Vec<String>, StoreError> {
+		let names = self.list_all(None)?;
+		let tables: BTreeSet<String> =
+			names.iter().filter_map(|name| self.names.table(name)).collect();
+		Ok(tables.into_iter().collect())
+	}
+
+	fn foresee(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+		self.foreseen.clear();
+		if batches.is_empty() {
+			return Ok(());
+		}
+		let mut keys: BTreeSet<Key> = foreseen(batches).cloned().collect();
+		keys.insert(epoch_key());
+		let (absent, asked): (Vec<_>, Vec<_>) =
+			keys.into_iter().partition(|key| self.keys.knows(key) == Some(false));
+		let found = self.ask(&asked, self.client.deadline())?;
+		self.foreseen.extend(absent.into_iter().map(|key| (key, None)));
+		self.foreseen.extend(asked.into_iter().zip(found));
+		Ok(())
+	}
+}
+
+fn indeterminate(error: &StoreError) -> StoreError {
+	StoreError::Indeterminate { doing: "committing", source: Arc::new(error.clone()) }
+}

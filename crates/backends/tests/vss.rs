@@ -1,0 +1,400 @@
+//! What may go wrong with a VSS server and on the way to it, against a small server that speaks the
+//! published protocol. It is not the real one.
+
+#![cfg(feature = "vss")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use leyden_backends::vss::client_ng::headers::FixedHeaders;
+use leyden_backends::vss::{VssConfig, VssOptions, VssStore};
+use leyden_store::{
+	Batch, Expectation, Key, KeyRange, Namespace, RecordType, Store, StoreError, Table, Value,
+};
+use leyden_testkit::vss::{Server, Trouble};
+use proptest::prelude::*;
+
+const T: Table = Table::new("t");
+const SECRET: [u8; 32] = [9; 32];
+
+fn config(server: &Server) -> VssConfig {
+	VssConfig::new(server.url(), "node", SECRET)
+}
+
+fn open_within(server: &Server, timeout: Duration) -> Result<VssStore, StoreError> {
+	VssStore::open(config(server), &Namespace::default(), &VssOptions { timeout })
+}
+
+fn open(server: &Server) -> VssStore {
+	open_within(server, Duration::from_secs(20)).unwrap()
+}
+
+fn value(body: &str) -> Value {
+	Value::new(RecordType(0x8000), 1, body.as_bytes())
+}
+
+fn append(body: &str) -> Batch {
+	let mut batch = Batch::new();
+	let _ = batch.append(T, b"", value(body));
+	batch
+}
+
+fn puts(count: u64, prefix: &[u8]) -> Batch {
+	let mut batch = Batch::new();
+	for n in 0..count {
+		batch.put(Key::numbered(T, prefix, n), value("x"));
+	}
+	batch
+}
+
+fn bodies(store: &impl Store) -> Vec<String> {
+	let mut found = Vec::new();
+	let mut range = Some(KeyRange::all(T));
+	while let Some(next) = range {
+		let page = store.scan(next, 1000).wait().unwrap();
+		let text = |value: Value| String::from_utf8(value.body).unwrap();
+		found.extend(page.records.into_iter().map(|(_, record)| text(record.value)));
+		range = page.rest;
+	}
+	found
+}
+
+/// Whatever becomes of a request and its reply, what is acknowledged is there, once.
+#[test]
+fn troubles_on_the_way_lose_nothing_and_repeat_nothing() {
+	use Trouble::*;
+	let server = Server::start();
+	let store = open(&server);
+	let mut written = Vec::new();
+	for troubles in [
+		vec![LoseRequest],
+		vec![LoseReply],
+		vec![DoneBeforeTheNext],
+		vec![DoneAfterTheNext],
+		vec![InternalError],
+		vec![LoseReply, LoseRequest, InternalError],
+		vec![DoneBeforeTheNext, LoseReply],
+		vec![DoneAfterTheNext, DoneBeforeTheNext, LoseRequest],
+		vec![InternalError, Unauthorized, LoseReply],
+	] {
+		server.next_puts(troubles.clone());
+		let body = format!("{troubles:?}");
+		store.commit(append(&body)).wait().unwrap();
+		written.push(body);
+		// And nothing that was late comes after the next.
+		store.commit(append("quiet")).wait().unwrap();
+		written.push("quiet".to_owned());
+	}
+	assert_eq!(bodies(&store), written);
+	drop(store);
+	assert_eq!(bodies(&open(&server)), written);
+}
+
+/// Deletions are not idempotent for the server: one that was done is a conflict the next time.
+#[test]
+fn a_deletion_whose_reply_was_lost_is_done_once() {
+	let server = Server::start();
+	let store = open(&server);
+	store.commit(puts(3, b"n")).wait().unwrap();
+	for trouble in [Trouble::LoseReply, Trouble::DoneBeforeTheNext, Trouble::LoseRequest] {
+		let mut batch = Batch::new();
+		let key = store.scan(KeyRange::all(T), 1).wait().unwrap().records[0].0.clone();
+		batch.delete(key.clone()).delete(Key::new(T, *b"never was"));
+		server.next_puts([trouble]);
+		store.commit(batch).wait().unwrap();
+		assert!(store.get(&key).wait().unwrap().is_none());
+	}
+	assert!(bodies(&store).is_empty());
+	assert!(bodies(&open(&server)).is_empty());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+	Append,
+	DeleteFirst,
+	Trouble(Trouble),
+	Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+	use Trouble::*;
+	prop_oneof![
+		4 => Just(Step::Append),
+		2 => Just(Step::DeleteFirst),
+		4 => prop::sample::select(vec![
+			LoseRequest, LoseReply, DoneBeforeTheNext, DoneAfterTheNext, InternalError,
+		])
+		.prop_map(Step::Trouble),
+		1 => Just(Step::Reopen),
+	]
+}
+
+proptest! {
+	#![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+	/// As above, in any order, and also while it is opened.
+	#[test]
+	fn what_is_acknowledged_is_there_once(steps in prop::collection::vec(step(), 1..24)) {
+		let server = Server::start();
+		let mut store = open(&server);
+		let mut expected: Vec<String> = Vec::new();
+		for (n, step) in steps.into_iter().enumerate() {
+			match step {
+				Step::Append => {
+					store.commit(append(&n.to_string())).wait().unwrap();
+					expected.push(n.to_string());
+				},
+				Step::DeleteFirst if expected.is_empty() => {},
+				Step::DeleteFirst => {
+					let page = store.scan(KeyRange::all(T), 1).wait().unwrap();
+					let mut batch = Batch::new();
+					batch.delete(page.records[0].0.clone());
+					store.commit(batch).wait().unwrap();
+					expected.remove(0);
+				},
+				Step::Trouble(trouble) => server.next_puts([trouble]),
+				Step::Reopen => store = open(&server),
+			}
+			prop_assert_eq!(bodies(&store), expected.clone());
+		}
+	}
+}
+
+/// From many threads, with troubles all the while.
+#[test]
+fn a_load_in_trouble_loses_nothing() {
+	let server = Server::start();
+	let store = open(&server);
+	let acknowledged = Mutex::new(BTreeSet::new());
+	std::thread::scope(|scope| {
+		for thread in 0..8 {
+			let (store, acknowledged, server) = (&store, &acknowledged, &server);
+			scope.spawn(move || {
+				for n in 0..25 {
+					server.next_puts([match (thread + n) % 3 {
+						0 => Trouble::LoseReply,
+						1 => Trouble::DoneBeforeTheNext,
+						_ => Trouble::LoseRequest,
+					}]);
+					let body = format!("{thread}-{n}");
+					store.commit(append(&body)).wait().unwrap();
+					acknowledged.lock().unwrap().insert(body);
+				}
+			});
+		}
+	});
+	let found = bodies(&store);
+	assert_eq!(found.len(), 200);
+	assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), acknowledged.into_inner().unwrap());
+}
+
+/// A node that was away while another took over writes nothing, and is told so.
+#[test]
+fn a_writer_that_wakes_up_is_fenced() {
+	let server = Server::start();
+	let old = open(&server);
+	old.commit(append("old")).wait().unwrap();
+	let new = open(&server);
+	let error = old.commit(append("too late")).wait().unwrap_err();
+	assert!(matches!(error, StoreError::Fenced { .. }), "{error}");
+	let error = old.commit(append("later")).wait().unwrap_err();
+	assert!(matches!(error, StoreError::Poisoned { .. }), "{error}");
+	new.commit(append("new")).wait().unwrap();
+	assert_eq!(bodies(&new), ["old", "new"]);
+}
+
+/// The other came between our look at the epoch and our put: the server's version keeps us out.
+#[test]
+fn a_writer_that_wakes_up_in_the_middle_is_fenced() {
+	let server = Server::start();
+	let store = open(&server);
+	server.next_puts([Trouble::AnotherCameFirst]);
+	let error = store.commit(append("too late")).wait().unwrap_err();
+	assert!(matches!(error, StoreError::Fenced { .. }), "{error}");
+	assert!(bodies(&open(&server)).is_empty());
+}
+
+/// A put that was under way when another took over: nobody can tell any more whether it was done
+/// before that, so nobody says that it was not.
+#[test]
+fn a_group_that_was_lost_and_buried_is_indeterminate() {
+	for trouble in [Trouble::DoneBeforeTheNext, Trouble::DoneAfterTheNext] {
+		let server = Arc::new(Server::start());
+		let old = open(&server);
+		server.next_puts([trouble]);
+		let ticket = old.commit(append("lost"));
+		// Nobody helps it until it is waited for; the put of the one who takes over is the next.
+		let waiting = std::thread::spawn(move || ticket.wait());
+		while server.puts() < 2 {
+			std::thread::yield_now();
+		}
+		let new = open(&server);
+		match waiting.join().unwrap() {
+			// It was sent again before the other came.
+			Ok(_) => assert_eq!(bodies(&new), ["lost"]),
+			Err(error) => {
+				assert!(matches!(error, StoreError::Indeterminate { .. }), "{error}");
+				let was_done = trouble == Trouble::DoneBeforeTheNext;
+				assert_eq!(bodies(&new).len(), usize::from(was_done), "{trouble:?}");
+				let again = old.commit(append("x")).wait().unwrap_err();
+				assert!(matches!(again, StoreError::Poisoned { .. }), "{again}");
+			},
+		}
+	}
+}
+
+/// While it is away nothing is written and nothing is over; when it is back, all goes on.
+#[test]
+fn a_server_that_was_away_is_used_again() {
+	let server = Server::start();
+	let store = open_within(&server, Duration::from_millis(300)).unwrap();
+	server.set_down(true);
+	let error = store.commit(append("away")).wait().unwrap_err();
+	assert!(error.is_retriable(), "{error}");
+	let error = open_within(&server, Duration::from_millis(100)).unwrap_err();
+	assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+	server.set_down(false);
+	store.commit(append("back")).wait().unwrap();
+	assert_eq!(bodies(&store), ["back"]);
+}
+
+/// A server that does not come back while a group is under way: the handle is over.
+#[test]
+fn a_group_without_an_answer_ends_the_handle() {
+	let server = Server::start();
+	let store = open_within(&server, Duration::from_millis(300)).unwrap();
+	server.next_puts([Trouble::LoseReply; 1000]);
+	let error = store.commit(append("lost")).wait().unwrap_err();
+	// The first was done; the second said so, had anybody been able to hear it.
+	assert!(matches!(error, StoreError::Indeterminate { .. }), "{error}");
+	let error = store.commit(append("more")).wait().unwrap_err();
+	assert!(matches!(error, StoreError::Poisoned { .. }), "{error}");
+}
+
+#[test]
+fn a_group_has_as_many_records_as_the_server_takes() {
+	let server = Server::start();
+	let store = open(&server);
+	let most = store.guarantees().max_writes as u64;
+	store.commit(puts(most - 2, b"a")).wait().unwrap();
+	let error = store.commit(puts(most + 1, b"b")).wait().unwrap_err();
+	assert!(matches!(error, StoreError::TooLarge { limit: 999, .. }), "{error}");
+	// Together they are too many, and go one after the other; one that is too large alone takes
+	// nobody with it.
+	let sizes = [700, 700, 1200, 10, 990, 1];
+	let tickets: Vec<_> = sizes
+		.iter()
+		.enumerate()
+		.map(|(n, size)| store.commit(puts(*size, &[b'c', n as u8])))
+		.collect();
+	for (size, ticket) in sizes.iter().zip(tickets) {
+		assert_eq!(ticket.wait().is_ok(), *size < 1000, "{size}");
+	}
+	assert_eq!(bodies(&store).len() as u64, most - 2 + 700 + 700 + 10 + 990 + 1);
+	assert_eq!(store.stats().batches, 8);
+}
+
+#[test]
+fn the_server_reads_nothing() {
+	let server = Server::start();
+	let store = open(&server);
+	let mut batch = Batch::new();
+	batch.put(Key::new(Table::new("payouts"), *b"alice"), value("a preimage"));
+	store.commit(batch).wait().unwrap();
+	assert!(server.items("node/default") >= 3);
+	server.damage("node/default", |name, value| {
+		for clear in ["payouts", "alice", "616c696365", "preimage", "_leyden", "epoch"] {
+			assert!(!name.contains(clear), "{name}");
+			assert!(!value.windows(clear.len()).any(|bytes| bytes == clear.as_bytes()));
+		}
+	});
+	let debug = format!("{:?} {store:?}", config(&server));
+	assert!(!debug.contains("9, 9") && debug.contains("node"), "{debug}");
+}
+
+/// Each is an error that says what to do, and nothing is written.
+#[test]
+fn what_is_not_ours_or_not_for_us_is_refused() {
+	let server = Server::start();
+	let store = open(&server);
+	store.commit(append("mine")).wait().unwrap();
+	drop(store);
+	let options = VssOptions { timeout: Duration::from_millis(500) };
+	let namespace = Namespace::default();
+
+	let other = VssConfig::new(server.url(), "node", [1; 32]);
+	let error = VssStore::open(other, &namespace, &options).unwrap_err();
+	assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");
+	assert!(error.to_string().contains("another secret"), "{error}");
+
+	server.put_as_another("ldk-node/default", "manager", b"bytes");
+	let other = VssConfig::new(server.url(), "ldk-node", SECRET);
+	let error = VssStore::open(other, &namespace, &options).unwrap_err();
+	assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");
+
+	let nothing = VssConfig::new(server.url(), "nothing", SECRET);
+	let error = VssStore::open_read_only(nothing, &namespace, &options).unwrap_err();
+	assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");
+	assert_eq!(server.items("nothing/default"), 0);
+
+	let elsewhere = VssConfig::new(server.url().replace("/vss", "/other"), "node", SECRET);
+	let error = VssStore::open(elsewhere, &namespace, &options).unwrap_err();
+	assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+	assert!(error.to_string().contains("vss-protocol-version"), "{error}");
+
+	let unreachable = VssConfig::new("http://127.0.0.1:1/vss", "node", SECRET);
+	let error = VssStore::open(unreachable, &namespace, &options).unwrap_err();
+	assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+
+	server.want_token("Bearer right");
+	let error = open_within(&server, options.timeout).unwrap_err();
+	assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
+	assert!(error.to_string().contains("check the headers"), "{error}");
+	let headers = HashMap::from([("authorization".to_owned(), "Bearer right".to_owned())]);
+	let config = config(&server).with_headers(Arc::new(FixedHeaders::new(headers)));
+	let store = VssStore::open(config, &namespace, &options).unwrap();
+	assert_eq!(bodies(&store), ["mine"]);
+	// A token that runs out passes: another may be had.
+	server.want_token("Bearer next");
+	let error = store.commit(append("x")).wait().unwrap_err();
+	assert!(error.is_retriable(), "{error}");
+}
+
+#[test]
+fn a_value_that_was_changed_or_moved_is_loud() {
+	let server = Server::start();
+	let store = open(&server);
+	store.commit(puts(2, b"n")).wait().unwrap();
+	let mut first = None;
+	// The values of two keys change places: each is whole, and neither is where it belongs.
+	server.damage("node/default", |_, value| {
+		if let Some(other) = first.replace(value.clone()) {
+			*value = other;
+		}
+	});
+	let read = store.get(&Key::numbered(T, b"n", 1)).wait();
+	let other = store.get(&Key::numbered(T, b"n", 0)).wait();
+	let is_corrupt = |read: &Result<_, StoreError>| matches!(read, Err(StoreError::Corrupt { .. }));
+	assert!(is_corrupt(&read) || is_corrupt(&other));
+	assert!(open_within(&server, Duration::from_millis(500)).is_err());
+}
+
+/// A reader takes nothing from the writer.
+#[test]
+fn reading_disturbs_nobody() {
+	let server = Server::start();
+	let store = open(&server);
+	store.commit(append("one")).wait().unwrap();
+	let reader =
+		VssStore::open_read_only(config(&server), &Namespace::default(), &VssOptions::default());
+	let reader = reader.unwrap();
+	assert_eq!(bodies(&reader), ["one"]);
+	let mut batch = Batch::new();
+	batch.expect(Key::new(T, *b"k"), Expectation::Absent).put(Key::new(T, *b"k"), value("v"));
+	let error = reader.commit(batch).wait().unwrap_err();
+	assert!(matches!(error, StoreError::ReadOnly { .. }), "{error}");
+	store.commit(append("two")).wait().unwrap();
+	assert_eq!(bodies(&store), ["one", "two"]);
+}
