@@ -83,3 +83,113 @@ impl Clock for ManualClock {
 		Timestamp(self.0.load(Ordering::SeqCst))
 	}
 }
+
+/// Time that does not go back and does not jump ahead, for what cannot be taken back: forgetting a
+/// record, giving up a claim.
+///
+/// A clock that is set back changes nothing. One that is suddenly ahead, by more than [`STEP`], is
+/// not believed before it has gone on from there for [`GRACE`]: it may have been set wrong, or the
+/// process may have been away. A gap between two looks counts for at most [`STEP`], so look from
+/// time to time.
+///
+/// [`STEP`]: SteadyTime::STEP
+/// [`GRACE`]: SteadyTime::GRACE
+#[derive(Clone, Copy, Debug)]
+pub struct SteadyTime {
+	now: Timestamp,
+	/// A clock that is ahead: what it showed last, and for how long it has gone on.
+	ahead: Option<(Timestamp, Duration)>,
+}
+
+impl SteadyTime {
+	/// How far a clock may be ahead of the last look to be believed at once.
+	pub const STEP: Duration = Duration::from_secs(15 * 60);
+	/// How long a clock that jumped must go on before it is believed.
+	pub const GRACE: Duration = Duration::from_secs(60 * 60);
+
+	/// Goes on from the latest time that is known; the first time, from what the clock shows.
+	pub fn new(known: Option<Timestamp>, clock: Timestamp) -> Self {
+		let mut time = Self { now: known.unwrap_or(clock), ahead: None };
+		time.look(clock);
+		time
+	}
+
+	/// The time, after a look at the clock.
+	pub fn look(&mut self, clock: Timestamp) -> Timestamp {
+		self.ahead = match self.ahead {
+			_ if clock <= self.now => None,
+			_ if clock.since(self.now) <= Self::STEP => {
+				self.now = clock;
+				None
+			},
+			// It went on from where it jumped to.
+			Some((last, seen)) if clock >= last => {
+				let seen = seen + clock.since(last).min(Self::STEP);
+				if seen >= Self::GRACE {
+					self.now = clock;
+				}
+				(seen < Self::GRACE).then_some((clock, seen))
+			},
+			_ => Some((clock, Duration::ZERO)),
+		};
+		self.now
+	}
+
+	/// The time, as of the last look.
+	pub fn now(&self) -> Timestamp {
+		self.now
+	}
+
+	/// Whether the clock is ahead of it, and not believed yet.
+	pub fn is_doubtful(&self) -> bool {
+		self.ahead.is_some()
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	const HOUR: u64 = 3_600_000;
+	const MINUTE: u64 = 60_000;
+
+	fn at(millis: u64) -> Timestamp {
+		Timestamp(1_000 * HOUR + millis)
+	}
+
+	#[test]
+	fn steady_time_follows_and_never_goes_back() {
+		let mut time = SteadyTime::new(None, at(0));
+		assert_eq!(time.look(at(MINUTE)), at(MINUTE));
+		assert_eq!(time.look(at(0)), at(MINUTE));
+		assert_eq!(time.look(at(16 * MINUTE)), at(16 * MINUTE));
+		assert_eq!(SteadyTime::new(Some(at(MINUTE)), at(0)).now(), at(MINUTE));
+		assert!(!time.is_doubtful());
+	}
+
+	#[test]
+	fn a_jump_that_is_taken_back_never_was() {
+		let mut time = SteadyTime::new(None, at(0));
+		assert_eq!(time.look(at(9_000 * HOUR)), at(0));
+		assert!(time.is_doubtful());
+		// Far ahead, and ahead again: gaps count for little.
+		assert_eq!(time.look(at(18_000 * HOUR)), at(0));
+		assert_eq!(time.look(at(MINUTE)), at(MINUTE));
+		assert!(!time.is_doubtful());
+		// It begins anew.
+		assert_eq!(time.look(at(9_000 * HOUR)), at(MINUTE));
+	}
+
+	#[test]
+	fn after_an_outage_time_goes_on_an_hour_later() {
+		let mut time = SteadyTime::new(Some(at(0)), at(48 * HOUR));
+		for minute in 1..60 {
+			assert_eq!(time.look(at(48 * HOUR + minute * MINUTE)), at(0), "{minute}");
+		}
+		assert_eq!(time.look(at(49 * HOUR)), at(49 * HOUR));
+		// Without a look for long, four are needed.
+		let mut time = SteadyTime::new(Some(at(0)), at(48 * HOUR));
+		let looks = [72, 96, 120, 144].map(|hour| time.look(at(hour * HOUR)));
+		assert_eq!(looks, [at(0), at(0), at(0), at(144 * HOUR)]);
+	}
+}

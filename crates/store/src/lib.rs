@@ -55,7 +55,7 @@ mod sync;
 pub mod ticket;
 
 pub use batch::{Batch, Durability, Expectation, Slot};
-pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use clock::{Clock, ManualClock, SteadyTime, SystemClock, Timestamp};
 pub use codec::Stored;
 pub use committed::{Appended, Committed};
 pub use error::StoreError;

@@ -1,0 +1,94 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! One caller at a time for each request.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+/// Different requests that may run at once.
+pub(crate) const MAX_FLIGHTS: usize = 4096;
+
+/// The requests that somebody is at.
+#[derive(Default)]
+pub(crate) struct Flights(Mutex<HashMap<[u8; 64], Arc<Landing>>>);
+
+#[derive(Default)]
+struct Landing {
+	over: Mutex<bool>,
+	changed: Condvar,
+}
+
+/// Somebody else is at the same request.
+pub struct InFlight(Arc<Landing>);
+
+/// Holds a request; lets go of it when dropped, also by a panic.
+pub(crate) struct Flight {
+	flights: Arc<Flights>,
+	hash: [u8; 64],
+	landing: Arc<Landing>,
+}
+
+pub(crate) enum Entered {
+	Alone(Flight),
+	Behind(InFlight),
+	Full,
+}
+
+impl Flights {
+	pub(crate) fn enter(self: &Arc<Self>, hash: [u8; 64]) -> Entered {
+		let mut flights = self.0.lock();
+		if let Some(landing) = flights.get(&hash) {
+			return Entered::Behind(InFlight(Arc::clone(landing)));
+		}
+		if flights.len() >= MAX_FLIGHTS {
+			return Entered::Full;
+		}
+		let landing = Arc::<Landing>::default();
+		flights.insert(hash, Arc::clone(&landing));
+		Entered::Alone(Flight { flights: Arc::clone(self), hash, landing })
+	}
+
+	pub(crate) fn has(&self, hash: &[u8; 64]) -> bool {
+		self.0.lock().contains_key(hash)
+	}
+
+	pub(crate) fn running(&self) -> usize {
+		self.0.lock().len()
+	}
+}
+
+impl InFlight {
+	/// Waits until they are done, or gone; `false` if they are not by then. Ask again after that.
+	pub fn wait(&self, at_most: Duration) -> bool {
+		let until = Instant::now() + at_most;
+		let mut over = self.0.over.lock();
+		while !*over {
+			if self.0.changed.wait_until(&mut over, until).timed_out() {
+				return *over;
+			}
+		}
+		true
+	}
+}
+
+impl Drop for Flight {
+	fn drop(&mut self) {
+		self.flights.0.lock().remove(&self.hash);
+		*self.landing.over.lock() = true;
+		self.landing.changed.notify_all();
+	}
+}
+
+impl fmt::Debug for InFlight {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.write_str("InFlight")
+	}
+}
