@@ -156,6 +156,7 @@ impl Requests {
 				flight,
 				key: request.key.clone(),
 				hash,
+				replay_for: request.replay_for,
 				record,
 				version,
 			};
@@ -166,7 +167,10 @@ impl Requests {
 					let Some((record, version)) = started else { continue };
 					return Ok(Begin::Run(run(flight, record, version)));
 				},
-				(Decision::Recover, Some((record, version))) => {
+				(Decision::Recover, stored) => {
+					// Its times begin anew: what comes of it now lives as long as what would have then.
+					let started = self.start(request, &hash, stored)?;
+					let Some((record, version)) = started else { continue };
 					return Ok(Begin::Recover(run(flight, record, version)));
 				},
 				(Decision::Replay, Some((record, _))) => return replay(&record.state),
@@ -257,6 +261,12 @@ impl Requests {
 		self.0.time.lock().look(self.0.clock.now())
 	}
 
+	/// From when on an answer of now is not given any more, and may be forgotten.
+	pub(crate) fn times(&self, replay_for: Duration) -> (Timestamp, Timestamp) {
+		let expires_at = self.0.clock.now().max(self.time()).after(replay_for);
+		(expires_at, expires_at.after(self.0.options.remember))
+	}
+
 	/// The record, if it is of this request.
 	pub(crate) fn read(
 		&self, request: &RequestKey, hash: &[u8; 64],
@@ -311,8 +321,7 @@ impl Requests {
 	) -> Result<Option<(RequestV1, Version)>, RequestError> {
 		let params = (request.params)(None).ok_or(RequestError::UnknownVersion { version: 0 })?;
 		let time = self.time();
-		let expires_at = self.0.clock.now().max(time).after(request.replay_for);
-		let forget_at = expires_at.after(self.0.options.remember);
+		let (expires_at, forget_at) = self.times(request.replay_for);
 		let record = RequestV1 {
 			scope: request.key.scope().to_vec(),
 			operation: request.key.operation().to_owned(),

@@ -7,13 +7,14 @@
 //! Carrying a request out, and its answer.
 
 use std::fmt;
+use std::time::Duration;
 
 use leyden_store::{Batch, Expectation, Plan, Timestamp, Version};
 
 use crate::error::RequestError;
 use crate::flights::Flight;
 use crate::key::RequestKey;
-use crate::records::{self, RequestV1, StateV1};
+use crate::records::{self, RequestV1, StateV1, TimeV1};
 use crate::requests::Requests;
 
 /// Longest answer that is stored, in bytes.
@@ -104,6 +105,7 @@ pub struct Run {
 	pub(crate) flight: Flight,
 	pub(crate) key: RequestKey,
 	pub(crate) hash: [u8; 64],
+	pub(crate) replay_for: Duration,
 	pub(crate) record: RequestV1,
 	pub(crate) version: Version,
 }
@@ -128,7 +130,7 @@ impl Run {
 		if found > limit {
 			return Err(RequestError::AnswerTooLarge { limit, found });
 		}
-		let Self { requests, flight, hash, mut record, version, .. } = self;
+		let Self { requests, flight, hash, replay_for, mut record, version, .. } = self;
 		record.state = match (requests.options().keep)(&answer) {
 			true => StateV1::Answered {
 				at: requests.time(),
@@ -140,6 +142,13 @@ impl Run {
 		let key = records::request_key(&hash);
 		let mut batch = Batch::new();
 		batch.expect(key.clone(), Expectation::Version(version));
+		// It may have taken long: what came of it lives from now on.
+		let (expires_at, forget_at) = requests.times(replay_for);
+		if expires_at != record.look_at {
+			batch.delete(records::time_key(record.look_at, &hash));
+			batch.put(records::time_key(expires_at, &hash), records::value(&TimeV1 {})?);
+		}
+		(record.expires_at, record.forget_at, record.look_at) = (expires_at, forget_at, expires_at);
 		batch.put(key, records::value(&record)?);
 		Ok(Plan::new(batch, move |_| {
 			// Only now may the next one look.

@@ -97,8 +97,18 @@ impl Clock for ManualClock {
 #[derive(Clone, Copy, Debug)]
 pub struct SteadyTime {
 	now: Timestamp,
-	/// A clock that is ahead: what it showed last, and for how long it has gone on.
-	ahead: Option<(Timestamp, Duration)>,
+	ahead: Option<Ahead>,
+}
+
+/// A clock that is ahead.
+#[derive(Clone, Copy, Debug)]
+struct Ahead {
+	/// What it showed first.
+	since: Timestamp,
+	/// What it showed last.
+	last: Timestamp,
+	/// For how long it has gone on.
+	seen: Duration,
 }
 
 impl SteadyTime {
@@ -116,22 +126,21 @@ impl SteadyTime {
 
 	/// The time, after a look at the clock.
 	pub fn look(&mut self, clock: Timestamp) -> Timestamp {
-		self.ahead = match self.ahead {
-			_ if clock <= self.now => None,
-			_ if clock.since(self.now) <= Self::STEP => {
-				self.now = clock;
-				None
-			},
-			// It went on from where it jumped to.
-			Some((last, seen)) if clock >= last => {
-				let seen = seen + clock.since(last).min(Self::STEP);
-				if seen >= Self::GRACE {
-					self.now = clock;
-				}
-				(seen < Self::GRACE).then_some((clock, seen))
-			},
-			_ => Some((clock, Duration::ZERO)),
-		};
+		if let Some(Ahead { since, last, seen }) = self.ahead.filter(|a| clock >= a.last) {
+			let seen = seen + clock.since(last).min(Self::STEP);
+			if seen < Self::GRACE {
+				self.ahead = Some(Ahead { since, last: clock, seen });
+				return self.now;
+			}
+			// So much is sure. If it jumped again meanwhile, that begins anew.
+			self.now = since.after(seen).min(clock);
+		}
+		self.ahead = None;
+		if clock.since(self.now) > Self::STEP {
+			self.ahead = Some(Ahead { since: clock, last: clock, seen: Duration::ZERO });
+		} else {
+			self.now = self.now.max(clock);
+		}
 		self.now
 	}
 
@@ -180,6 +189,18 @@ mod tests {
 		assert_eq!(time.look(at(9_000 * HOUR)), at(MINUTE));
 	}
 
+	/// A jump while an earlier one is not believed yet is not believed with it.
+	#[test]
+	fn a_jump_in_doubt_is_a_jump() {
+		let mut time = SteadyTime::new(Some(at(0)), at(20 * MINUTE));
+		for minute in (30..=70).step_by(10) {
+			assert_eq!(time.look(at(minute * MINUTE)), at(0));
+		}
+		assert!(time.look(at(9_000 * HOUR)) <= at(85 * MINUTE));
+		assert!(time.is_doubtful());
+		assert!(time.look(at(80 * MINUTE)) <= at(85 * MINUTE));
+	}
+
 	#[test]
 	fn after_an_outage_time_goes_on_an_hour_later() {
 		let mut time = SteadyTime::new(Some(at(0)), at(48 * HOUR));
@@ -187,9 +208,9 @@ mod tests {
 			assert_eq!(time.look(at(48 * HOUR + minute * MINUTE)), at(0), "{minute}");
 		}
 		assert_eq!(time.look(at(49 * HOUR)), at(49 * HOUR));
-		// Without a look for long, four are needed.
+		// Without a look for long, it is believed late, and only as far as it was seen to go.
 		let mut time = SteadyTime::new(Some(at(0)), at(48 * HOUR));
 		let looks = [72, 96, 120, 144].map(|hour| time.look(at(hour * HOUR)));
-		assert_eq!(looks, [at(0), at(0), at(0), at(144 * HOUR)]);
+		assert_eq!(looks, [at(0), at(0), at(0), at(49 * HOUR)]);
 	}
 }
