@@ -39,6 +39,7 @@ const LAW: &[(&str, &[&str])] = &[
 		"leyden-splice",
 		&["bitcoin", "getrandom", "leyden-id", "leyden-store", "parking_lot", "serde"],
 	),
+	("leyden-outbox", &["getrandom", "leyden-id", "leyden-store", "parking_lot", "serde"]),
 	("leyden-request", &["leyden-id", "leyden-store", "parking_lot", "serde"]),
 	(
 		"leyden-ldk",

@@ -1,0 +1,252 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Which callback is next.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use leyden_store::{Batch, Durability, KeyRange, Timestamp};
+
+use crate::callback::Callback;
+use crate::error::OutboxError;
+use crate::judge::{judge, Facts, Reply, Verdict};
+use crate::outbox::{read_index, sequence, Lease, Outbox, State};
+use crate::records::{self, End, IndexV1, ItemV1, OpenV1};
+use crate::settle::Settled;
+
+/// Callbacks that are looked at to choose one: of those that are due longest, of those with the
+/// nearest deadline in blocks, and of those with the nearest in time.
+const WINDOW: usize = 64;
+
+/// A callback that is ours to send, until [`settle`](Claim::settle) or the end of the lease. Dropped,
+/// it is free again at once.
+#[must_use = "dropped, the callback is free for others"]
+pub struct Claim {
+	pub(crate) outbox: Outbox,
+	pub(crate) callback: Callback,
+	pub(crate) open: OpenV1,
+	pub(crate) lease: Lease,
+}
+
+/// A callback that may be chosen.
+#[derive(Clone, Copy)]
+struct Candidate {
+	index: IndexV1,
+	/// `None` if it was found by its deadline.
+	due: Option<Timestamp>,
+}
+
+impl Outbox {
+	/// The callback that is to be sent next, or `None` if there is nothing to do now. `height` is that
+	/// of the chain.
+	///
+	/// Of what is due, the one whose deadline is nearest; endpoints take turns.
+	///
+	/// # Errors
+	/// The store's. A damaged record is one.
+	///
+	/// # Failure Behavior and Persistence
+	/// Nothing is written: a claim ends with the process.
+	pub fn claim(&self, height: u32) -> Result<Option<Claim>, OutboxError> {
+		let now = self.0.clock.now();
+		let mut state = self.0.state.lock();
+		state.free_late(now);
+		let count = state.endpoints.len();
+		for step in 0..count {
+			let at = (state.turn + step) % count;
+			let Some((end, endpoint)) = state.endpoints.get(at) else { continue };
+			let limit = endpoint.breaker.limit(&endpoint.options, now);
+			if endpoint.paused.is_some() || endpoint.in_flight >= limit {
+				continue;
+			}
+			let end = *end;
+			if let Some(claim) = self.claim_of(&mut state, &end, height, now)? {
+				state.turn = at + 1;
+				return Ok(Some(claim));
+			}
+		}
+		Ok(None)
+	}
+
+	fn claim_of(
+		&self, state: &mut State, end: &End, height: u32, now: Timestamp,
+	) -> Result<Option<Claim>, OutboxError> {
+		let schedule = self.0.options.schedule;
+		let mut candidates: Vec<(u64, Candidate)> = self.candidates(end, now)?;
+		candidates.sort_by_key(|(number, candidate)| {
+			let left = schedule.time_left(candidate.index.deadline, height, now);
+			(left.unwrap_or(Duration::MAX), candidate.due.unwrap_or_default(), *number)
+		});
+		for (number, Candidate { index, due }) in candidates {
+			let lane = (*end, index.lane);
+			if state.leases.contains_key(&number) || state.busy.contains_key(&lane) {
+				continue;
+			}
+			let open_key = records::open_key(number);
+			// What is due was written together with this; what is urgent may have to wait.
+			let Some(record) = self.0.store.get(&open_key).wait()? else { continue };
+			let open: OpenV1 = records::read(&open_key, &record)?;
+			if open.due > now {
+				continue;
+			}
+			if !self.is_first(end, &index, number)? {
+				if let Some(due) = due {
+					self.step_back(end, due, number);
+				}
+				continue;
+			}
+			let key = records::item_key(number);
+			let Some(record) = self.0.store.get(&key).wait()? else {
+				let reason = "a callback that is to be sent is not there";
+				return Err(leyden_store::StoreError::corrupt(&key, reason).into());
+			};
+			let item: ItemV1 = records::read(&key, &record)?;
+			state.next_token += 1;
+			let lease = Lease {
+				token: state.next_token,
+				end: *end,
+				lane: index.lane,
+				until: now.after(self.0.options.lease),
+				settling: false,
+			};
+			state.leases.insert(number, lease);
+			state.busy.insert(lane, number);
+			if let Some(endpoint) = state.endpoint(end) {
+				endpoint.in_flight += 1;
+			}
+			let callback = item.callback(sequence(number));
+			return Ok(Some(Claim { outbox: self.clone(), callback, open, lease }));
+		}
+		Ok(None)
+	}
+
+	/// What may be chosen, by number.
+	fn candidates(&self, end: &End, now: Timestamp) -> Result<Vec<(u64, Candidate)>, OutboxError> {
+		let mut found = BTreeMap::new();
+		let ranges = [records::urgent(end, 0), records::urgent(end, 1), records::due(end, now)];
+		for (place, range) in ranges.into_iter().enumerate() {
+			for (key, record) in &self.0.store.scan(range, WINDOW).wait()?.records {
+				let index = read_index(key, record)?;
+				let due = if place == 2 { Some(records::due_of(key)?) } else { None };
+				found.insert(records::number_of(key)?, Candidate { index, due });
+			}
+		}
+		Ok(found.into_iter().collect())
+	}
+
+	/// Whether it is the first with its order key.
+	fn is_first(&self, end: &End, index: &IndexV1, number: u64) -> Result<bool, OutboxError> {
+		let lane = KeyRange::prefix(records::LANES, &records::lane_prefix(end, &index.lane));
+		let page = self.0.store.scan(lane, 1).wait()?;
+		let first = page.records.first().map(|(key, _)| records::number_of(key)).transpose()?;
+		Ok(first == Some(number))
+	}
+
+	/// Takes a callback out of those that are due until the one before it is done: else a long queue of
+	/// one key would stand in everybody's way.
+	fn step_back(&self, end: &End, due: Timestamp, number: u64) {
+		let mut batch = Batch::new();
+		batch.durability(Durability::Lazy);
+		let prefix = records::due_prefix(end, due);
+		batch.delete(leyden_store::Key::numbered(records::DUE, &prefix, number));
+		// Nobody waits: what is not written is tried again, and a store that fails says so elsewhere.
+		drop(self.0.store.commit(batch));
+	}
+}
+
+impl State {
+	/// Frees what was held for too long.
+	fn free_late(&mut self, now: Timestamp) {
+		let late = |(number, lease): (&u64, &Lease)| {
+			(lease.until <= now && !lease.settling).then_some(*number)
+		};
+		let late: Vec<u64> = self.leases.iter().filter_map(late).collect();
+		late.into_iter().for_each(|number| self.free(number));
+	}
+}
+
+impl Claim {
+	/// What is to be sent.
+	pub fn callback(&self) -> &Callback {
+		&self.callback
+	}
+
+	/// How often it was sent before and failed.
+	pub fn failures(&self) -> u32 {
+		self.open.failures
+	}
+
+	/// Until when it is ours.
+	pub fn until(&self) -> Timestamp {
+		self.lease.until
+	}
+
+	/// What a reply means for it, by the [law](judge).
+	pub fn judge(&self, reply: Reply, height: u32) -> Verdict {
+		let options = &self.outbox.0.options;
+		let now = self.outbox.0.clock.now();
+		let facts = Facts {
+			failures: self.open.failures.saturating_add(1),
+			age: now.since(self.callback.enqueued_at()),
+			time_left: options.schedule.time_left(self.callback.deadline(), height, now),
+			horizon: options.horizon,
+			jitter: self.callback.sequence().get() ^ now.0,
+		};
+		judge(reply, &facts, &options.schedule)
+	}
+
+	/// Says what came back: [judges](Claim::judge) it, writes down what follows, and remembers whether
+	/// the endpoint is well.
+	///
+	/// # Errors
+	/// [`OutboxError::LeaseLost`], the store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`settle`](Claim::settle).
+	pub fn reply(self, reply: Reply, height: u32, said: &str) -> Result<Settled, OutboxError> {
+		let verdict = self.judge(reply, height);
+		{
+			let now = self.outbox.0.clock.now();
+			let mut state = self.outbox.0.state.lock();
+			if let Some(endpoint) = state.endpoint(&self.lease.end) {
+				let options = endpoint.options.breaker;
+				match is_down(reply) {
+					true => endpoint.breaker.failed(&options, now),
+					false => endpoint.breaker.answered(),
+				}
+			}
+		}
+		self.settle(verdict, said)
+	}
+}
+
+/// Whether the endpoint does not work, rather than this callback.
+fn is_down(reply: Reply) -> bool {
+	match reply {
+		Reply::Status { code, .. } => matches!(code, 408 | 429 | 500..=599),
+		Reply::Timeout | Reply::NoConnection | Reply::Broken => true,
+		Reply::Forbidden => false,
+	}
+}
+
+impl Drop for Claim {
+	fn drop(&mut self) {
+		let mut state = self.outbox.0.state.lock();
+		let number = self.callback.sequence().get();
+		let is_ours = |lease: &Lease| lease.token == self.lease.token && !lease.settling;
+		if state.leases.get(&number).is_some_and(is_ours) {
+			state.free(number);
+		}
+	}
+}
+
+impl fmt::Debug for Claim {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.debug_struct("Claim").field("callback", &self.callback).finish_non_exhaustive()
+	}
+}

@@ -1,0 +1,349 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! The handle: opening, endpoints, enqueueing.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leyden_store::{
+	Appended, Batch, Clock, Expectation, KeyRange, Plan, Store, StoreError, Timestamp,
+};
+use parking_lot::Mutex;
+
+use crate::callback::{Callback, NewCallback, Sequence, MAX_ENDPOINT_CHARS};
+use crate::endpoint::{Breaker, EndpointInfo, EndpointOptions};
+use crate::error::OutboxError;
+use crate::records::{self, End, EndV1, IndexV1, ItemV1, Lane, MetaV1, OpenV1, PausedV1};
+use crate::schedule::Schedule;
+
+/// Most endpoints of one outbox.
+const MAX_ENDPOINTS: usize = 256;
+
+/// What is done when a callback expires, in the same commit.
+pub type OnExpired = Arc<dyn Fn(&Callback) -> Plan<()> + Send + Sync>;
+
+/// How an outbox is used.
+#[derive(Clone)]
+pub struct OutboxOptions {
+	/// Pauses between tries.
+	pub schedule: Schedule,
+	/// How long a worker may take. A minute unless set otherwise; more than the timeout of a request.
+	pub lease: Duration,
+	/// How long something is tried that may be wrong for good: an answer 404, a redirect. An hour
+	/// unless set otherwise.
+	pub horizon: Duration,
+	/// How long a callback that arrived is kept, for who pulls. A week unless set otherwise.
+	pub retain: Duration,
+	/// How long its id is known after that. 90 days unless set otherwise.
+	pub remember: Duration,
+	/// What is done when a callback expires.
+	pub on_expired: Option<OnExpired>,
+}
+
+impl Default for OutboxOptions {
+	fn default() -> Self {
+		const DAY: u64 = 24 * 3600;
+		Self {
+			schedule: Schedule::default(),
+			lease: Duration::from_secs(60),
+			horizon: Duration::from_secs(3600),
+			retain: Duration::from_secs(7 * DAY),
+			remember: Duration::from_secs(90 * DAY),
+			on_expired: None,
+		}
+	}
+}
+
+/// The callbacks of one store. Cheap to clone; all clones are one. There must be only one of them for
+/// a store.
+#[derive(Clone)]
+pub struct Outbox(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+	pub(crate) store: Arc<dyn Store>,
+	pub(crate) clock: Arc<dyn Clock>,
+	pub(crate) options: OutboxOptions,
+	pub(crate) epoch: u64,
+	/// Held while something is decided and handed to the store, not while the store writes: so the
+	/// order of commits is the order of decisions.
+	pub(crate) state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+	pub(crate) endpoints: Vec<(End, Endpoint)>,
+	/// The endpoint that is looked at first the next time.
+	pub(crate) turn: usize,
+	pub(crate) leases: HashMap<u64, Lease>,
+	/// Order keys with a callback on its way.
+	pub(crate) busy: HashMap<(End, Lane), u64>,
+	pub(crate) next_token: u64,
+}
+
+pub(crate) struct Endpoint {
+	pub(crate) name: String,
+	pub(crate) options: EndpointOptions,
+	pub(crate) paused: Option<PausedV1>,
+	pub(crate) breaker: Breaker,
+	pub(crate) in_flight: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lease {
+	pub(crate) token: u64,
+	pub(crate) end: End,
+	pub(crate) lane: Lane,
+	pub(crate) until: Timestamp,
+	/// Its outcome is being written.
+	pub(crate) settling: bool,
+}
+
+/// What became of an enqueueing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Enqueued {
+	/// It has this place.
+	New(Sequence),
+	/// It was enqueued before, and has this place.
+	Known(Sequence),
+}
+
+impl Enqueued {
+	/// Its place.
+	pub fn sequence(self) -> Sequence {
+		match self {
+			Self::New(sequence) | Self::Known(sequence) => sequence,
+		}
+	}
+}
+
+/// What is in memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct OutboxStats {
+	/// Callbacks that are on their way.
+	pub in_flight: usize,
+	/// Endpoints.
+	pub endpoints: usize,
+}
+
+impl Outbox {
+	/// Opens the outbox of a store.
+	///
+	/// # Errors
+	/// The store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// The first time, its epoch is written. Claims of a process that ended are free.
+	pub fn open(
+		store: Arc<dyn Store>, clock: Arc<dyn Clock>, options: OutboxOptions,
+	) -> Result<Self, OutboxError> {
+		let epoch = meta(&*store)?.epoch;
+		let mut state = State::default();
+		for (key, record) in
+			&store.scan(KeyRange::all(records::ENDS), MAX_ENDPOINTS).wait()?.records
+		{
+			let EndV1 { name, paused } = records::read(key, record)?;
+			state.endpoints.push((records::end(&name), Endpoint::new(name, paused)));
+		}
+		Ok(Self(Arc::new(Inner { store, clock, options, epoch, state: Mutex::new(state) })))
+	}
+
+	/// Adds an endpoint, or says how one is to be used from now on. Its name is not its address: that
+	/// may change.
+	///
+	/// # Errors
+	/// [`OutboxError::TooLarge`], [`OutboxError::TooManyEndpoints`], the store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// The name is durable when it returns; how it is used is not stored.
+	pub fn add_endpoint(&self, name: &str, options: EndpointOptions) -> Result<(), OutboxError> {
+		OutboxError::length("endpoint", name.len(), 1, MAX_ENDPOINT_CHARS)?;
+		let end = records::end(name);
+		let mut state = self.0.state.lock();
+		if let Some(endpoint) = state.endpoint(&end) {
+			endpoint.options = options;
+			return Ok(());
+		}
+		if state.endpoints.len() >= MAX_ENDPOINTS {
+			return Err(OutboxError::TooManyEndpoints { limit: MAX_ENDPOINTS });
+		}
+		let mut batch = Batch::new();
+		let record = EndV1 { name: name.to_owned(), paused: None };
+		batch.put(records::end_key(&end), records::value(&record)?);
+		self.0.store.commit(batch).wait()?;
+		let endpoint = Endpoint { options, ..Endpoint::new(name.to_owned(), None) };
+		state.endpoints.push((end, endpoint));
+		Ok(())
+	}
+
+	/// A plan that enqueues a callback; join it with what is the cause.
+	///
+	/// # Errors
+	/// [`OutboxError::UnknownEndpoint`].
+	///
+	/// # Failure Behavior and Persistence
+	/// When it is committed, the callback is sent until it was taken, put aside or expired. A callback
+	/// whose id is known is not enqueued again.
+	pub fn enqueue(&self, new: NewCallback) -> Result<Plan<Enqueued>, OutboxError> {
+		let end = records::end(&new.endpoint);
+		if self.0.state.lock().endpoint(&end).is_none() {
+			return Err(OutboxError::UnknownEndpoint { name: new.endpoint });
+		}
+		let now = self.0.clock.now();
+		let item = ItemV1::new(new, now);
+		let index = item.index();
+		let mut batch = Batch::new();
+		let once = records::id_key(&item.id);
+		let slot = batch.append_once(records::ITEMS, b"", records::value(&item)?, once);
+		let open = records::value(&OpenV1 { due: now, failures: 0 })?;
+		batch.put_at(slot, records::OPEN, b"", open);
+		let index_value = records::value(&index)?;
+		batch.put_at(slot, records::DUE, &records::due_prefix(&end, now), index_value.clone());
+		let lane = records::lane_prefix(&end, &index.lane);
+		batch.put_at(slot, records::LANES, &lane, index_value.clone());
+		for prefix in records::urgent_prefixes(&end, index.deadline) {
+			batch.put_at(slot, records::URGENT, &prefix, index_value.clone());
+		}
+		Ok(Plan::new(batch, |committed| match committed.appends().first() {
+			Some(Appended::New(number)) => Enqueued::New(sequence(number.get())),
+			Some(Appended::Known(number)) => Enqueued::Known(sequence(number.get())),
+			None => Enqueued::Known(sequence(0)),
+		}))
+	}
+
+	/// Sends to an endpoint again that was paused.
+	///
+	/// # Errors
+	/// [`OutboxError::UnknownEndpoint`], the store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// Durable when it returns.
+	pub fn resume(&self, name: &str) -> Result<(), OutboxError> {
+		let end = records::end(name);
+		let mut state = self.0.state.lock();
+		let unknown = || OutboxError::UnknownEndpoint { name: name.to_owned() };
+		let endpoint = state.endpoint(&end).ok_or_else(unknown)?;
+		let mut batch = Batch::new();
+		let record = EndV1 { name: name.to_owned(), paused: None };
+		batch.put(records::end_key(&end), records::value(&record)?);
+		self.0.store.commit(batch).wait()?;
+		endpoint.paused = None;
+		endpoint.breaker.answered();
+		Ok(())
+	}
+
+	/// The endpoints, to look at.
+	pub fn endpoints(&self) -> Vec<EndpointInfo> {
+		let info = |(_, endpoint): &(End, Endpoint)| EndpointInfo {
+			name: endpoint.name.clone(),
+			in_flight: endpoint.in_flight,
+			paused: endpoint.paused.clone().map(|paused| (paused.at, paused.reason)),
+			resting_until: endpoint.breaker.open_until(),
+		};
+		self.0.state.lock().endpoints.iter().map(info).collect()
+	}
+
+	/// A callback, while it is kept.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn callback(&self, sequence: Sequence) -> Result<Option<Callback>, OutboxError> {
+		let key = records::item_key(sequence.get());
+		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
+		let item: ItemV1 = records::read(&key, &record)?;
+		Ok(Some(item.callback(sequence)))
+	}
+
+	/// The epoch of the outbox: drawn when it was created. Another epoch is another outbox.
+	pub fn epoch(&self) -> u64 {
+		self.0.epoch
+	}
+
+	/// What is in memory.
+	pub fn stats(&self) -> OutboxStats {
+		let state = self.0.state.lock();
+		OutboxStats { in_flight: state.leases.len(), endpoints: state.endpoints.len() }
+	}
+
+	/// The store, for records that are to be one commit with a callback.
+	pub fn store(&self) -> &Arc<dyn Store> {
+		&self.0.store
+	}
+}
+
+impl Endpoint {
+	fn new(name: String, paused: Option<PausedV1>) -> Self {
+		let options = EndpointOptions::default();
+		Self { name, options, paused, breaker: Breaker::default(), in_flight: 0 }
+	}
+}
+
+impl State {
+	pub(crate) fn endpoint(&mut self, end: &End) -> Option<&mut Endpoint> {
+		self.endpoints.iter_mut().find(|(other, _)| other == end).map(|(_, endpoint)| endpoint)
+	}
+
+	/// Lets go of a callback.
+	pub(crate) fn free(&mut self, number: u64) {
+		let Some(lease) = self.leases.remove(&number) else { return };
+		let lane = (lease.end, lease.lane);
+		if self.busy.get(&lane) == Some(&number) {
+			self.busy.remove(&lane);
+		}
+		if let Some(endpoint) = self.endpoint(&lease.end) {
+			endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
+		}
+	}
+}
+
+/// What is known of the outbox; the first time, that is drawn.
+fn meta(store: &dyn Store) -> Result<MetaV1, OutboxError> {
+	let key = records::meta_key();
+	if let Some(record) = store.get(&key).wait()? {
+		return Ok(records::read(&key, &record)?);
+	}
+	let mut bytes = [0; 8];
+	getrandom::getrandom(&mut bytes).map_err(|_| OutboxError::NoRandomness)?;
+	let meta = MetaV1 { epoch: u64::from_be_bytes(bytes), trimmed: 0 };
+	let mut batch = Batch::new();
+	batch.expect(key.clone(), Expectation::Absent);
+	batch.put(key, records::value(&meta)?);
+	store.commit(batch).wait()?;
+	Ok(meta)
+}
+
+/// A number that the store gave.
+pub(crate) fn sequence(number: u64) -> Sequence {
+	Sequence::new(number.max(1)).unwrap_or_else(|| sequence(1))
+}
+
+/// The index record of a callback.
+pub(crate) fn read_index(
+	key: &leyden_store::Key, record: &leyden_store::Record,
+) -> Result<IndexV1, StoreError> {
+	records::read(key, record)
+}
+
+impl fmt::Debug for Outbox {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.debug_struct("Outbox").field("stats", &self.stats()).finish_non_exhaustive()
+	}
+}
+
+impl fmt::Debug for OutboxOptions {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.debug_struct("OutboxOptions")
+			.field("schedule", &self.schedule)
+			.field("lease", &self.lease)
+			.field("horizon", &self.horizon)
+			.field("retain", &self.retain)
+			.field("remember", &self.remember)
+			.finish_non_exhaustive()
+	}
+}

@@ -1,0 +1,184 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! What became of a callback.
+
+use leyden_store::{Batch, Expectation, Key, KeyRange, Plan, Timestamp};
+
+use crate::callback::Callback;
+use crate::claim::Claim;
+use crate::error::OutboxError;
+use crate::judge::Verdict;
+use crate::outbox::{Outbox, State};
+use crate::records::{self, DeadV1, End, EndV1, IndexV1, OpenV1, PausedV1};
+use crate::MAX_REASON_CHARS;
+
+/// How a try ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Settled {
+	/// It was taken.
+	Done,
+	/// It is tried again, then.
+	Again(Timestamp),
+	/// Nothing is sent to its endpoint any more, until somebody says so.
+	Paused,
+	/// It was put aside.
+	Dead,
+	/// It was too late.
+	Expired,
+}
+
+impl Claim {
+	/// Says what became of it.
+	///
+	/// # Errors
+	/// [`OutboxError::LeaseLost`] if it took too long and somebody else was given it; the store's: then
+	/// the callback is sent again.
+	///
+	/// # Failure Behavior and Persistence
+	/// Durable when it returns. If the process dies before, the callback is sent again, under the same
+	/// id.
+	pub fn settle(self, verdict: Verdict, said: &str) -> Result<Settled, OutboxError> {
+		let outbox = self.outbox.clone();
+		let number = self.callback.sequence().get();
+		let now = outbox.0.clock.now();
+		let mut state = outbox.0.state.lock();
+		match state.leases.get_mut(&number) {
+			Some(lease) if lease.token == self.lease.token => lease.settling = true,
+			_ => return Err(OutboxError::LeaseLost),
+		}
+		let said = cut(said);
+		let plan = match outbox.outcome(&mut state, &self, &verdict, now, &said) {
+			Ok(plan) => plan,
+			Err(error) => {
+				state.free(number);
+				return Err(error);
+			},
+		};
+		let ticket = plan.commit(&*outbox.0.store);
+		drop(state);
+		let done = ticket.wait();
+		let mut state = outbox.0.state.lock();
+		state.free(number);
+		done?;
+		Ok(match verdict {
+			Verdict::Done => Settled::Done,
+			Verdict::RetryAfter(pause) | Verdict::Snooze(pause) => Settled::Again(now.after(pause)),
+			Verdict::Pause => {
+				if let Some(endpoint) = state.endpoint(&self.lease.end) {
+					endpoint.paused = Some(PausedV1 { at: now, reason: said });
+				}
+				Settled::Paused
+			},
+			Verdict::Dead => Settled::Dead,
+			Verdict::Expired => Settled::Expired,
+		})
+	}
+}
+
+impl Outbox {
+	fn outcome(
+		&self, state: &mut State, claim: &Claim, verdict: &Verdict, now: Timestamp, said: &str,
+	) -> Result<Plan<()>, OutboxError> {
+		let (callback, open, end) = (&claim.callback, claim.open, claim.lease.end);
+		match verdict {
+			Verdict::Done => Ok(Plan::of(self.close(&end, callback, open, now)?)),
+			Verdict::RetryAfter(pause) => {
+				let failures = open.failures.saturating_add(1);
+				Ok(Plan::of(move_to(&end, callback, open, now.after(*pause), failures)?))
+			},
+			Verdict::Snooze(pause) => {
+				Ok(Plan::of(move_to(&end, callback, open, now.after(*pause), open.failures)?))
+			},
+			Verdict::Pause => {
+				let name = state.endpoint(&end).map(|endpoint| endpoint.name.clone());
+				let paused = Some(PausedV1 { at: now, reason: said.to_owned() });
+				let record = EndV1 { name: name.unwrap_or_default(), paused };
+				let mut batch = Batch::new();
+				batch.put(records::end_key(&end), records::value(&record)?);
+				Ok(Plan::of(batch))
+			},
+			Verdict::Dead => self.put_aside(&end, callback, open, now, 0, said),
+			Verdict::Expired => self.put_aside(&end, callback, open, now, 1, said),
+		}
+	}
+
+	/// It is not sent any more: a dead letter, and what is to be done about it.
+	pub(crate) fn put_aside(
+		&self, end: &End, callback: &Callback, open: OpenV1, now: Timestamp, why: u8, said: &str,
+	) -> Result<Plan<()>, OutboxError> {
+		let mut batch = self.close(end, callback, open, now)?;
+		let dead = DeadV1 { why, at: now, failures: open.failures, reason: cut(said) };
+		batch.put(records::dead_key(callback.sequence().get()), records::value(&dead)?);
+		let plan = Plan::of(batch);
+		Ok(match &self.0.options.on_expired {
+			Some(on_expired) if why == 1 => plan.and(on_expired(callback)).map(|((), ())| ()),
+			_ => plan,
+		})
+	}
+
+	/// It is over: out of every index, and the next with its order key is due.
+	fn close(
+		&self, end: &End, callback: &Callback, open: OpenV1, now: Timestamp,
+	) -> Result<Batch, OutboxError> {
+		let number = callback.sequence().get();
+		let lane = records::lane(callback.order_key());
+		let mut batch = Batch::new();
+		batch.expect(records::open_key(number), Expectation::Present);
+		batch.delete(records::open_key(number));
+		batch.delete(due_key(end, open.due, number));
+		let lane_prefix = records::lane_prefix(end, &lane);
+		batch.delete(Key::numbered(records::LANES, &lane_prefix, number));
+		for prefix in records::urgent_prefixes(end, callback.deadline()) {
+			batch.delete(Key::numbered(records::URGENT, &prefix, number));
+		}
+		let others = KeyRange::prefix(records::LANES, &lane_prefix);
+		for (key, record) in &self.0.store.scan(others, 2).wait()?.records {
+			let next = records::number_of(key)?;
+			if next == number {
+				continue;
+			}
+			let index: IndexV1 = records::read(key, record)?;
+			let open_key = records::open_key(next);
+			let Some(record) = self.0.store.get(&open_key).wait()? else { break };
+			let open: OpenV1 = records::read(&open_key, &record)?;
+			// Its own pause, if it was sent before, still counts.
+			let due = open.due.max(now);
+			if due != open.due {
+				batch.delete(due_key(end, open.due, next));
+				batch.put(open_key, records::value(&OpenV1 { due, ..open })?);
+			}
+			batch.put(due_key(end, due, next), records::value(&index)?);
+			break;
+		}
+		Ok(batch)
+	}
+}
+
+/// It is due at another time.
+fn move_to(
+	end: &End, callback: &Callback, open: OpenV1, due: Timestamp, failures: u32,
+) -> Result<Batch, OutboxError> {
+	let number = callback.sequence().get();
+	let index =
+		IndexV1 { lane: records::lane(callback.order_key()), deadline: callback.deadline() };
+	let mut batch = Batch::new();
+	batch.expect(records::open_key(number), Expectation::Present);
+	if due != open.due {
+		batch.delete(due_key(end, open.due, number));
+	}
+	batch.put(due_key(end, due, number), records::value(&index)?);
+	batch.put(records::open_key(number), records::value(&OpenV1 { due, failures })?);
+	Ok(batch)
+}
+
+pub(crate) fn due_key(end: &End, due: Timestamp, number: u64) -> Key {
+	Key::numbered(records::DUE, &records::due_prefix(end, due), number)
+}
+
+fn cut(said: &str) -> String {
+	said.chars().take(MAX_REASON_CHARS).collect()
+}
