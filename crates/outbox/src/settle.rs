@@ -14,6 +14,7 @@ use crate::error::OutboxError;
 use crate::judge::Verdict;
 use crate::outbox::{Outbox, State};
 use crate::records::{self, DeadV1, End, EndV1, IndexV1, OpenV1, PausedV1};
+use crate::tidy::Why;
 use crate::MAX_REASON_CHARS;
 
 /// How a try ended.
@@ -79,19 +80,28 @@ impl Claim {
 	}
 }
 
+/// A callback that is to be settled.
+#[derive(Clone, Copy)]
+pub(crate) struct Letter<'a> {
+	pub(crate) end: End,
+	pub(crate) callback: &'a Callback,
+	pub(crate) open: OpenV1,
+}
+
 impl Outbox {
 	fn outcome(
 		&self, state: &mut State, claim: &Claim, verdict: &Verdict, now: Timestamp, said: &str,
 	) -> Result<Plan<()>, OutboxError> {
 		let (callback, open, end) = (&claim.callback, claim.open, claim.lease.end);
+		let letter = Letter { end, callback, open };
 		match verdict {
-			Verdict::Done => Ok(Plan::of(self.close(&end, callback, open, now)?)),
+			Verdict::Done => Ok(Plan::of(self.close(state, letter, now)?)),
 			Verdict::RetryAfter(pause) => {
 				let failures = open.failures.saturating_add(1);
-				Ok(Plan::of(move_to(&end, callback, open, now.after(*pause), failures)?))
+				Ok(Plan::of(move_to(letter, now.after(*pause), failures)?))
 			},
 			Verdict::Snooze(pause) => {
-				Ok(Plan::of(move_to(&end, callback, open, now.after(*pause), open.failures)?))
+				Ok(Plan::of(move_to(letter, now.after(*pause), open.failures)?))
 			},
 			Verdict::Pause => {
 				let name = state.endpoint(&end).map(|endpoint| endpoint.name.clone());
@@ -101,76 +111,83 @@ impl Outbox {
 				batch.put(records::end_key(&end), records::value(&record)?);
 				Ok(Plan::of(batch))
 			},
-			Verdict::Dead => self.put_aside(&end, callback, open, now, 0, said),
-			Verdict::Expired => self.put_aside(&end, callback, open, now, 1, said),
+			Verdict::Dead => self.put_aside(state, letter, now, Why::Refused, said),
+			Verdict::Expired => self.put_aside(state, letter, now, Why::Expired, said),
 		}
 	}
 
 	/// It is not sent any more: a dead letter, and what is to be done about it.
 	pub(crate) fn put_aside(
-		&self, end: &End, callback: &Callback, open: OpenV1, now: Timestamp, why: u8, said: &str,
+		&self, state: &State, letter: Letter<'_>, now: Timestamp, why: Why, said: &str,
 	) -> Result<Plan<()>, OutboxError> {
-		let mut batch = self.close(end, callback, open, now)?;
-		let dead = DeadV1 { why, at: now, failures: open.failures, reason: cut(said) };
+		let Letter { callback, open, .. } = letter;
+		let mut batch = self.close(state, letter, now)?;
+		let is_late = why == Why::Expired;
+		let dead =
+			DeadV1 { why: u8::from(is_late), at: now, failures: open.failures, reason: cut(said) };
 		batch.put(records::dead_key(callback.sequence().get()), records::value(&dead)?);
 		let plan = Plan::of(batch);
 		Ok(match &self.0.options.on_expired {
-			Some(on_expired) if why == 1 => plan.and(on_expired(callback)).map(|((), ())| ()),
+			Some(on_expired) if is_late => plan.and(on_expired(callback)).map(|((), ())| ()),
 			_ => plan,
 		})
 	}
 
 	/// It is over: out of every index, and the next with its order key is due.
 	fn close(
-		&self, end: &End, callback: &Callback, open: OpenV1, now: Timestamp,
+		&self, state: &State, letter: Letter<'_>, now: Timestamp,
 	) -> Result<Batch, OutboxError> {
+		let Letter { end, callback, open } = letter;
 		let number = callback.sequence().get();
 		let lane = records::lane(callback.order_key());
 		let mut batch = Batch::new();
 		batch.expect(records::open_key(number), Expectation::Present);
 		batch.delete(records::open_key(number));
-		batch.delete(due_key(end, open.due, number));
-		let lane_prefix = records::lane_prefix(end, &lane);
+		batch.delete(due_key(&end, open.due, number));
+		let lane_prefix = records::lane_prefix(&end, &lane);
 		batch.delete(Key::numbered(records::LANES, &lane_prefix, number));
-		for prefix in records::urgent_prefixes(end, callback.deadline()) {
+		for prefix in records::urgent_prefixes(&end, callback.deadline()) {
 			batch.delete(Key::numbered(records::URGENT, &prefix, number));
 		}
-		let others = KeyRange::prefix(records::LANES, &lane_prefix);
-		for (key, record) in &self.0.store.scan(others, 2).wait()?.records {
-			let next = records::number_of(key)?;
-			if next == number {
-				continue;
-			}
-			let index: IndexV1 = records::read(key, record)?;
-			let open_key = records::open_key(next);
-			let Some(record) = self.0.store.get(&open_key).wait()? else { break };
-			let open: OpenV1 = records::read(&open_key, &record)?;
-			// Its own pause, if it was sent before, still counts.
-			let due = open.due.max(now);
-			if due != open.due {
-				batch.delete(due_key(end, open.due, next));
-				batch.put(open_key, records::value(&OpenV1 { due, ..open })?);
-			}
-			batch.put(due_key(end, due, next), records::value(&index)?);
-			break;
+		let lane = KeyRange::prefix(records::LANES, &lane_prefix);
+		let page = self.0.store.scan(lane, 2).wait()?;
+		// If it was not the first, the first is due already, or on its way.
+		let [(first, _), (key, record)] = page.records.as_slice() else { return Ok(batch) };
+		if records::number_of(first)? != number {
+			return Ok(batch);
 		}
+		let next = records::number_of(key)?;
+		// What is on its way already stays where it is in the indexes.
+		if state.leases.contains_key(&next) {
+			return Ok(batch);
+		}
+		let index: IndexV1 = records::read(key, record)?;
+		let open_key = records::open_key(next);
+		let Some(record) = self.0.store.get(&open_key).wait()? else { return Ok(batch) };
+		let open: OpenV1 = records::read(&open_key, &record)?;
+		// Its own pause, if it was sent before, still counts.
+		let due = open.due.max(now);
+		if due != open.due {
+			batch.delete(due_key(&end, open.due, next));
+			batch.put(open_key, records::value(&OpenV1 { due, ..open })?);
+		}
+		batch.put(due_key(&end, due, next), records::value(&index)?);
 		Ok(batch)
 	}
 }
 
 /// It is due at another time.
-fn move_to(
-	end: &End, callback: &Callback, open: OpenV1, due: Timestamp, failures: u32,
-) -> Result<Batch, OutboxError> {
+fn move_to(letter: Letter<'_>, due: Timestamp, failures: u32) -> Result<Batch, OutboxError> {
+	let Letter { end, callback, open } = letter;
 	let number = callback.sequence().get();
 	let index =
 		IndexV1 { lane: records::lane(callback.order_key()), deadline: callback.deadline() };
 	let mut batch = Batch::new();
 	batch.expect(records::open_key(number), Expectation::Present);
 	if due != open.due {
-		batch.delete(due_key(end, open.due, number));
+		batch.delete(due_key(&end, open.due, number));
 	}
-	batch.put(due_key(end, due, number), records::value(&index)?);
+	batch.put(due_key(&end, due, number), records::value(&index)?);
 	batch.put(records::open_key(number), records::value(&OpenV1 { due, failures })?);
 	Ok(batch)
 }

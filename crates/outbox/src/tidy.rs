@@ -12,7 +12,7 @@ use crate::callback::{Callback, Sequence};
 use crate::error::OutboxError;
 use crate::outbox::{sequence, Outbox};
 use crate::records::{self, DeadV1, End, ItemV1, MetaV1, OpenV1, TombV1};
-use crate::settle::due_key;
+use crate::settle::{due_key, Letter};
 
 /// Callbacks looked at in one go.
 const PAGE: usize = 256;
@@ -58,22 +58,23 @@ impl Outbox {
 		let state = self.0.state.lock();
 		let ends: Vec<End> = state.endpoints.iter().map(|(end, _)| *end).collect();
 		let mut expired: Vec<Callback> = Vec::new();
-		let mut tickets = Vec::new();
 		for end in ends {
 			for (kind, number) in [(0, u64::from(height)), (1, now.0)] {
 				let range = records::urgent_up_to(&end, kind, number);
-				for (key, _) in &self.0.store.scan(range, PAGE.min(limit)).wait()?.records {
+				// Those that are left out do not count.
+				let most = limit.saturating_add(state.leases.len()).min(PAGE);
+				for (key, _) in &self.0.store.scan(range, most).wait()?.records {
 					let number = records::number_of(key)?;
 					let is_known = expired.iter().any(|done| done.sequence().get() == number);
 					if expired.len() >= limit || is_known || state.leases.contains_key(&number) {
 						continue;
 					}
 					let (callback, open) = self.open_callback(number)?;
-					let plan =
-						self.put_aside(&end, &callback, open, now, 1, "its deadline passed")?;
+					let letter = Letter { end, callback: &callback, open };
+					let said = "its deadline passed";
+					let plan = self.put_aside(&state, letter, now, Why::Expired, said)?;
 					// One after the other: what comes next with this order key is looked up in the store.
 					plan.commit(&*self.0.store).wait()?;
-					tickets.push(number);
 					expired.push(callback);
 				}
 			}

@@ -1,0 +1,266 @@
+//! An outbox against a model that says which callbacks may be claimed next, over random histories with
+//! restarts.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod rig;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use leyden_outbox::{
+	CallbackId, Claim, Deadline, EndpointOptions, NewCallback, OutboxError, Settled, Verdict,
+};
+use leyden_store::{Clock, Timestamp};
+use proptest::prelude::*;
+use rig::*;
+
+const IN_FLIGHT: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Op {
+	/// An order key, and a deadline in blocks and in minutes, if it has one.
+	Enqueue(u8, Option<u32>, Option<u64>),
+	Claim,
+	/// One of the claims, and what becomes of it.
+	Settle(usize, u8),
+	Drop(usize),
+	Pass(u64),
+	Block(u32),
+	Expire(usize),
+	Requeue,
+	Restart,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+	let deadline = prop::option::weighted(0.4, 1..20u32);
+	let minutes = prop::option::weighted(0.2, 1..60u64);
+	prop_oneof![
+		6 => (0..4u8, deadline, minutes).prop_map(|(key, d, m)| Op::Enqueue(key, d, m)),
+		8 => Just(Op::Claim),
+		8 => (0..4usize, 0..10u8).prop_map(|(n, how)| Op::Settle(n, how)),
+		1 => (0..4usize).prop_map(Op::Drop),
+		3 => (1..100u64).prop_map(Op::Pass),
+		2 => (1..4u32).prop_map(Op::Block),
+		2 => (1..5usize).prop_map(Op::Expire),
+		1 => Just(Op::Requeue),
+		1 => Just(Op::Restart),
+	]
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+	Open,
+	Done,
+	Dead,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Item {
+	key: u8,
+	deadline: Deadline,
+	due: Timestamp,
+	failures: u32,
+	state: State,
+	/// Held until then.
+	held: Option<Timestamp>,
+}
+
+struct Model {
+	node: Node,
+	items: BTreeMap<u64, Item>,
+	claims: Vec<Claim>,
+	height: u32,
+}
+
+impl Model {
+	fn new() -> Self {
+		let node = Node::new();
+		let mut model = Self { node, items: BTreeMap::new(), claims: Vec::new(), height: HEIGHT };
+		model.limit();
+		model
+	}
+
+	fn limit(&mut self) {
+		let options = EndpointOptions { max_in_flight: IN_FLIGHT, ..EndpointOptions::default() };
+		self.node.outbox.add_endpoint(LSP, options).unwrap();
+	}
+
+	fn now(&self) -> Timestamp {
+		self.node.clock.now()
+	}
+
+	/// What may be claimed, and how urgent it is.
+	fn candidates(&self) -> BTreeMap<u64, Duration> {
+		let now = self.now();
+		let schedule = self.node.options.schedule;
+		let open = || self.items.iter().filter(|(_, item)| item.state == State::Open);
+		let is_held = |item: &Item| item.held.is_some_and(|until| until > now);
+		if open().filter(|(_, item)| is_held(item)).count() >= IN_FLIGHT {
+			return BTreeMap::new();
+		}
+		let mut found = BTreeMap::new();
+		for (number, item) in open() {
+			let first = open().find(|(_, other)| other.key == item.key).unwrap().0;
+			let is_busy = open().any(|(_, other)| other.key == item.key && is_held(other));
+			if first == number && !is_busy && item.due <= now {
+				let left = schedule.time_left(item.deadline, self.height, now);
+				found.insert(*number, left.unwrap_or(Duration::MAX));
+			}
+		}
+		found
+	}
+
+	fn claim(&mut self) {
+		let candidates = self.candidates();
+		let now = self.now();
+		let Some(claim) = self.node.outbox.claim(self.height).unwrap() else {
+			assert!(candidates.is_empty(), "nothing is claimed, and might be: {candidates:?}");
+			return;
+		};
+		let number = claim.callback().sequence().get();
+		let left = candidates.get(&number).expect("what is claimed may be claimed");
+		let most_urgent = candidates.values().min().unwrap();
+		assert_eq!(left, most_urgent, "something else is more urgent");
+		let lease = self.node.options.lease;
+		let item = self.items.get_mut(&number).unwrap();
+		assert_eq!(claim.failures(), item.failures);
+		item.held = Some(now.after(lease));
+		self.claims.push(claim);
+	}
+
+	fn settle(&mut self, place: usize, how: u8) {
+		if self.claims.is_empty() {
+			return;
+		}
+		let claim = self.claims.remove(place % self.claims.len());
+		let number = claim.callback().sequence().get();
+		let until = claim.until();
+		let pause = Duration::from_secs(u64::from(how) * 17);
+		let verdict = match how {
+			0..=3 => Verdict::Done,
+			4..=6 => Verdict::RetryAfter(pause),
+			7 => Verdict::Snooze(pause),
+			8 => Verdict::Dead,
+			_ => Verdict::Expired,
+		};
+		let settled = claim.settle(verdict, "said");
+		let now = self.now();
+		let item = self.items.get_mut(&number).unwrap();
+		// A lease that was given on is lost; one that was not may be late.
+		let is_ours = item.held == Some(until);
+		match settled {
+			Err(OutboxError::LeaseLost) => {
+				assert!(until <= now, "lost before its time");
+				return;
+			},
+			settled => match settled.unwrap() {
+				Settled::Done => item.state = State::Done,
+				Settled::Again(due) => {
+					item.due = due;
+					item.failures += u32::from(how != 7);
+				},
+				Settled::Dead | Settled::Expired => item.state = State::Dead,
+				Settled::Paused => unreachable!(),
+			},
+		}
+		assert!(is_ours, "settled by one who had lost it");
+		item.held = None;
+	}
+
+	fn expire(&mut self, limit: usize) {
+		let now = self.now();
+		let expired = self.node.outbox.expire(self.height, limit).unwrap();
+		for callback in &expired {
+			let item = self.items.get_mut(&callback.sequence().get()).unwrap();
+			assert!(item.state == State::Open && item.deadline.is_past(self.height, now));
+			item.state = State::Dead;
+			item.held = None;
+		}
+		if expired.len() < limit {
+			let left = self.items.values().find(|item| {
+				item.state == State::Open
+					&& item.deadline.is_past(self.height, now)
+					&& item.held.is_none()
+			});
+			assert!(left.is_none(), "{left:?} is too late and was not said to be");
+		}
+	}
+
+	fn step(&mut self, op: Op) {
+		match op {
+			Op::Enqueue(key, blocks, minutes) => {
+				let number = self.items.len() as u64 + 1;
+				let at = minutes.map(|minutes| self.now().after(Duration::from_secs(60 * minutes)));
+				let height = blocks.map(|blocks| self.height + blocks);
+				let deadline = Deadline { height, at };
+				let id = CallbackId::new("k", &[key], number);
+				let new = NewCallback::new(id, "k", LSP, vec![key], vec![]).unwrap();
+				let enqueued = self.node.enqueue_new(new.with_deadline(deadline));
+				assert_eq!(enqueued.sequence().get(), number);
+				let (due, state) = (self.now(), State::Open);
+				let item = Item { key, deadline, due, failures: 0, state, held: None };
+				self.items.insert(number, item);
+			},
+			Op::Claim => self.claim(),
+			Op::Settle(place, how) => self.settle(place, how),
+			Op::Drop(place) if !self.claims.is_empty() => {
+				let claim = self.claims.remove(place % self.claims.len());
+				let item = self.items.get_mut(&claim.callback().sequence().get()).unwrap();
+				if item.held == Some(claim.until()) {
+					item.held = None;
+				}
+			},
+			Op::Drop(_) => {},
+			Op::Pass(seconds) => self.node.clock.advance(Duration::from_secs(seconds)),
+			Op::Block(blocks) => self.height += blocks,
+			Op::Expire(limit) => self.expire(limit),
+			Op::Requeue => {
+				let Some(letter) = self.node.outbox.dead_letters(1).unwrap().pop() else { return };
+				let number = letter.callback.sequence();
+				self.node.outbox.requeue(number).unwrap();
+				let due = self.now();
+				let item = self.items.get_mut(&number.get()).unwrap();
+				assert_eq!(item.state, State::Dead);
+				(item.state, item.due, item.failures) = (State::Open, due, 0);
+			},
+			Op::Restart => {
+				self.claims.drain(..).for_each(std::mem::forget);
+				self.node.restart();
+				self.limit();
+				self.items.values_mut().for_each(|item| item.held = None);
+			},
+		}
+	}
+
+	/// Everything is sent in the end, in order, and nothing is left in any index.
+	fn finish(mut self) {
+		self.step(Op::Restart);
+		for _ in 0..1_000 {
+			self.node.clock.advance(Duration::from_secs(60));
+			self.claim();
+			if self.claims.is_empty() {
+				continue;
+			}
+			self.settle(0, 0);
+		}
+		assert!(self.items.values().all(|item| item.state != State::Open));
+		for table in ["out_open", "out_due", "out_lanes", "out_urgent"] {
+			assert_eq!(self.node.count(table), 0, "{table}");
+		}
+		let dead = self.items.values().filter(|item| item.state == State::Dead).count();
+		assert_eq!(self.node.count("out_dead"), dead);
+		assert_eq!(self.node.count("out_items"), self.items.len());
+	}
+}
+
+proptest! {
+	#![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+	#[test]
+	fn random_histories(ops in prop::collection::vec(op(), 1..80)) {
+		let mut model = Model::new();
+		ops.into_iter().for_each(|op| model.step(op));
+		model.finish();
+	}
+}

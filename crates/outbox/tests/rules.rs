@@ -1,0 +1,504 @@
+//! The promises, one by one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod rig;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leyden_outbox::{
+	CallbackId, Deadline, EndpointOptions, Enqueued, FeedCursor, NewCallback, OutboxError,
+	OutboxOptions, Reconciler, Reply, Settled, Verdict, Why, MAX_PAYLOAD_BYTES,
+};
+use leyden_store::{Batch, Clock, KeyRange, Plan, Table};
+use rig::*;
+
+/// The ledger's record, the callback and the ack of the event are one commit.
+#[test]
+fn a_callback_is_enqueued_with_its_cause() {
+	let node = Node::new();
+	let plan = node.outbox.enqueue(callback("claimable", "h1")).unwrap().and(ledger("h1"));
+	let (enqueued, ()) = plan.commit(&*node.store).wait().unwrap();
+	assert_eq!(enqueued.sequence().get(), 1);
+	let version = |table: &'static str| {
+		let page = node.store.scan(KeyRange::all(Table::new(table)), 1).wait().unwrap();
+		page.records[0].1.version
+	};
+	for table in ["out_items", "out_open", "out_due", "out_lanes"] {
+		assert_eq!(version(table), version("ledger"), "{table}");
+	}
+	// A plan that is dropped owes nothing.
+	drop(node.outbox.enqueue(callback("claimable", "h2")).unwrap());
+	assert_eq!(node.send_all(), ["claimable h1"]);
+}
+
+/// However often its cause is handled, also when it has long arrived.
+#[test]
+fn the_same_callback_is_enqueued_once() {
+	let mut node = Node::new();
+	let first = node.enqueue("h1").sequence();
+	assert_eq!(node.enqueue("h1"), Enqueued::Known(first));
+	node.restart();
+	assert_eq!(node.enqueue("h1"), Enqueued::Known(first));
+	assert_eq!(node.send_all(), ["claimable h1"]);
+	assert_eq!(node.enqueue("h1"), Enqueued::Known(first));
+	assert!(node.claim().is_none());
+	// Another kind or phase of the same is another.
+	assert!(matches!(node.enqueue_new(callback("payment_sent", "h1")), Enqueued::New(_)));
+	let id = CallbackId::new("claimable", b"h1", 1);
+	let phase = NewCallback::new(id, "claimable", LSP, "h1", "x").unwrap();
+	assert!(matches!(node.enqueue_new(phase), Enqueued::New(_)));
+}
+
+/// Until it is said that it was taken, and through restarts.
+#[test]
+fn a_callback_is_owed_until_it_was_taken() {
+	let mut node = Node::new();
+	node.enqueue("h1");
+	let claim = node.claim().unwrap();
+	assert!(node.claim().is_none());
+	drop(claim);
+	let claim = node.claim().unwrap();
+	let id = claim.callback().id();
+	// The process ends; nobody waits for a lease.
+	std::mem::forget(claim);
+	node.restart();
+	let claim = node.claim().unwrap();
+	assert_eq!(claim.callback().id(), id);
+	assert_eq!(claim.settle(Verdict::Done, "").unwrap(), Settled::Done);
+	node.restart();
+	assert!(node.claim().is_none());
+	for table in ["out_open", "out_due", "out_lanes", "out_urgent", "out_dead"] {
+		assert_eq!(node.count(table), 0, "{table}");
+	}
+}
+
+/// One after the other for one payment; others do not wait.
+#[test]
+fn order_is_kept_per_key() {
+	let node = Node::new();
+	node.enqueue_new(callback("claimable", "h1"));
+	node.enqueue_new(callback("payment_sent", "h1"));
+	node.enqueue_new(callback("claimable", "h2"));
+	let (first, claim) = node.next().unwrap();
+	assert_eq!(first, "claimable h1");
+	let (other, second) = node.next().unwrap();
+	assert_eq!(other, "claimable h2");
+	assert!(node.claim().is_none());
+	// It failed: what comes after it still waits.
+	claim.settle(Verdict::RetryAfter(MINUTE), "503").unwrap();
+	assert!(node.claim().is_none());
+	second.settle(Verdict::Done, "").unwrap();
+	node.clock.advance(MINUTE);
+	assert_eq!(node.send_all(), ["claimable h1", "payment_sent h1"]);
+}
+
+/// A long queue of one key that is stuck stands in nobody's way, and is complete in the end.
+#[test]
+fn a_stuck_key_with_a_long_queue_hides_nobody() {
+	let mut node = Node::new();
+	for n in 0..300 {
+		let id = CallbackId::new("claimable", b"stuck", n);
+		node.enqueue_new(NewCallback::new(id, "claimable", LSP, "stuck", n.to_string()).unwrap());
+	}
+	node.enqueue("free");
+	let (first, claim) = node.next().unwrap();
+	assert_eq!(first, "0");
+	claim.settle(Verdict::RetryAfter(MINUTE), "500").unwrap();
+	// A few looks, in each of which some of the queue step back.
+	let found = (0..10).find_map(|_| node.next()).unwrap();
+	assert_eq!(found.0, "claimable free");
+	found.1.settle(Verdict::Done, "").unwrap();
+	node.restart();
+	node.clock.advance(MINUTE);
+	let sent = node.send_all();
+	let expected: Vec<String> = (0..300).map(|n| n.to_string()).collect();
+	assert_eq!(sent, expected);
+}
+
+/// Ten that fail all the time, and one whose claim deadline is near (H-C2); also from behind a
+/// thousand others.
+#[test]
+fn what_is_urgent_goes_first() {
+	let node = Node::new();
+	for n in 0..10 {
+		node.enqueue(&format!("poison{n}"));
+	}
+	for n in 0..1_000 {
+		node.enqueue_new(until(&format!("later{n}"), HEIGHT + 100));
+	}
+	node.enqueue_new(until("urgent", HEIGHT + 3));
+	let (text, _urgent) = node.next().unwrap();
+	assert_eq!(text, "claimable urgent");
+	// One that is urgent and failed waits for its own pause, and lets others go.
+	node.enqueue_new(until("failed", HEIGHT + 1));
+	let (text, claim) = node.next().unwrap();
+	assert_eq!(text, "claimable failed");
+	claim.settle(Verdict::RetryAfter(MINUTE), "500").unwrap();
+	assert!(node.next().unwrap().0.starts_with("claimable later"));
+	// In time as well as in blocks.
+	let soon = Deadline::at(node.clock.now().after(MINUTE));
+	node.enqueue_new(callback("claimable", "soon").with_deadline(soon));
+	assert_eq!(node.next().unwrap().0, "claimable soon");
+}
+
+/// A worker that took too long does not overwrite what the next one did (H-C6).
+#[test]
+fn a_worker_that_lost_its_lease_cannot_complete() {
+	let node = Node::new();
+	node.enqueue("h1");
+	let slow = node.claim().unwrap();
+	node.clock.advance(node.options.lease - Duration::from_millis(1));
+	assert!(node.claim().is_none());
+	node.clock.advance(Duration::from_millis(1));
+	let next = node.claim().unwrap();
+	let error = slow.settle(Verdict::Dead, "too late").unwrap_err();
+	assert!(matches!(error, OutboxError::LeaseLost), "{error}");
+	assert_eq!(node.outbox.stats().in_flight, 1);
+	assert_eq!(next.settle(Verdict::Done, "").unwrap(), Settled::Done);
+	// And one that nobody has taken over may be late.
+	node.enqueue("h2");
+	let slow = node.claim().unwrap();
+	node.clock.advance(DAY);
+	assert_eq!(slow.settle(Verdict::Done, "").unwrap(), Settled::Done);
+}
+
+#[test]
+fn failures_are_counted_and_snoozes_are_not() {
+	let mut node = Node::new();
+	node.enqueue("h1");
+	for failures in 0..3 {
+		let claim = node.claim().unwrap();
+		assert_eq!(claim.failures(), failures);
+		let settled = claim.settle(Verdict::RetryAfter(MINUTE), "503").unwrap();
+		assert_eq!(settled, Settled::Again(node.clock.now().after(MINUTE)));
+		node.clock.advance(MINUTE - Duration::from_millis(1));
+		assert!(node.claim().is_none());
+		node.clock.advance(Duration::from_millis(1));
+		node.restart();
+	}
+	let claim = node.claim().unwrap();
+	claim.settle(Verdict::Snooze(MINUTE), "not synced").unwrap();
+	node.clock.advance(MINUTE);
+	assert_eq!(node.claim().unwrap().failures(), 3);
+}
+
+/// A wrong token: nothing is lost, nothing is out of order, others go on.
+#[test]
+fn a_paused_endpoint_keeps_everything() {
+	let mut node = Node::new();
+	node.outbox.add_endpoint("other", EndpointOptions::default()).unwrap();
+	node.enqueue_new(callback("claimable", "h1"));
+	node.enqueue_new(callback("payment_sent", "h1"));
+	let id = CallbackId::new("k", b"o", 0);
+	node.enqueue_new(NewCallback::new(id, "k", "other", "o", "elsewhere").unwrap());
+	let claim = node.outbox.claim(HEIGHT).unwrap().unwrap();
+	assert_eq!(claim.reply(Reply::status(401), HEIGHT, "who are you").unwrap(), Settled::Paused);
+	node.enqueue("h2");
+	assert_eq!(node.send_all(), ["elsewhere"]);
+	node.restart();
+	assert!(node.claim().is_none());
+	let info = node.outbox.endpoints().into_iter().find(|info| info.name == LSP).unwrap();
+	assert_eq!(info.paused.unwrap().1, "who are you");
+	node.outbox.resume(LSP).unwrap();
+	assert_eq!(node.send_all(), ["claimable h1", "payment_sent h1", "claimable h2"]);
+	node.restart();
+	assert!(node.outbox.endpoints().iter().all(|info| info.paused.is_none()));
+}
+
+/// An endpoint that is down is left alone, then asked once.
+#[test]
+fn an_endpoint_that_is_down_is_left_alone() {
+	let node = Node::new();
+	for n in 0..20 {
+		node.enqueue(&format!("h{n}"));
+	}
+	for _ in 0..5 {
+		let claim = node.claim().unwrap();
+		claim.reply(Reply::NoConnection, HEIGHT, "refused").unwrap();
+	}
+	assert!(node.claim().is_none());
+	node.clock.advance(Duration::from_secs(15));
+	let probe = node.claim().unwrap();
+	assert!(node.claim().is_none(), "one probe at a time");
+	probe.reply(Reply::Timeout, HEIGHT, "").unwrap();
+	assert!(node.claim().is_none());
+	node.clock.advance(Duration::from_secs(15));
+	let probe = node.claim().unwrap();
+	assert_eq!(probe.reply(Reply::status(204), HEIGHT, "").unwrap(), Settled::Done);
+	assert!(node.claim().is_some());
+}
+
+#[test]
+fn so_many_at_once_and_endpoints_take_turns() {
+	let node = Node::new();
+	let options = EndpointOptions { max_in_flight: 2, ..EndpointOptions::default() };
+	node.outbox.add_endpoint(LSP, options).unwrap();
+	node.outbox.add_endpoint("other", options).unwrap();
+	for n in 0..5_u64 {
+		node.enqueue(&format!("h{n}"));
+		let id = CallbackId::new("k", b"o", n);
+		node.enqueue_new(NewCallback::new(id, "k", "other", n.to_be_bytes(), "o").unwrap());
+	}
+	let claims: Vec<_> = std::iter::from_fn(|| node.claim()).collect();
+	let endpoints: Vec<&str> = claims.iter().map(|claim| claim.callback().endpoint()).collect();
+	assert_eq!(endpoints, ["lsp", "other", "lsp", "other"]);
+	drop(claims);
+	assert_eq!(node.outbox.stats().in_flight, 0);
+	assert!(node.claim().is_some());
+}
+
+/// Refused for good: put aside, where somebody can look at it, and what comes after it goes on.
+#[test]
+fn a_dead_letter_can_be_looked_at_and_sent_again() {
+	let mut node = Node::new();
+	node.enqueue_new(until("h1", HEIGHT + 10));
+	node.enqueue_new(callback("payment_sent", "h1"));
+	let claim = node.claim().unwrap();
+	assert_eq!(claim.reply(Reply::status(400), HEIGHT, "bad").unwrap(), Settled::Dead);
+	node.restart();
+	let letters = node.outbox.dead_letters(10).unwrap();
+	assert_eq!((letters.len(), letters[0].why, &*letters[0].reason), (1, Why::Refused, "bad"));
+	assert_eq!(node.send_all(), ["payment_sent h1"]);
+	let number = letters[0].callback.sequence();
+	node.outbox.requeue(number).unwrap();
+	assert!(node.outbox.dead_letters(10).unwrap().is_empty());
+	assert!(matches!(node.outbox.requeue(number), Err(OutboxError::NoSuchCallback)));
+	let claim = node.claim().unwrap();
+	assert_eq!((text(&claim), claim.failures()), ("claimable h1".to_owned(), 0));
+	claim.settle(Verdict::Dead, &"x".repeat(5_000)).unwrap();
+	assert_eq!(node.outbox.dead_letters(10).unwrap()[0].reason.len(), 300);
+	node.outbox.discard(number).unwrap();
+	assert!(matches!(node.outbox.discard(number), Err(OutboxError::NoSuchCallback)));
+	assert!(node.outbox.dead_letters(10).unwrap().is_empty() && node.claim().is_none());
+	assert_eq!(node.count("out_urgent"), 0);
+}
+
+/// With the block of its deadline and not before; what is to be done about it is the same commit.
+#[test]
+fn what_is_too_late_expires_with_what_is_done_about_it() {
+	let options = OutboxOptions {
+		on_expired: Some(Arc::new(|callback| {
+			ledger(&format!("cancel {}", String::from_utf8_lossy(callback.order_key())))
+		})),
+		..OutboxOptions::default()
+	};
+	let mut node = Node::with(options);
+	node.enqueue_new(until("h1", HEIGHT + 5));
+	node.enqueue_new(callback("payment_sent", "h1"));
+	node.enqueue_new(until("h2", HEIGHT + 6));
+	let at = node.clock.now().after(MINUTE);
+	node.enqueue_new(callback("claimable", "h3").with_deadline(Deadline::at(at)));
+	assert!(node.outbox.expire(HEIGHT + 4, 100).unwrap().is_empty());
+	// One that is on its way is left until it is back.
+	let (text, claim) = {
+		let mut found = Vec::new();
+		while let Some(next) = node.next() {
+			found.push(next);
+		}
+		found.into_iter().find(|(text, _)| text == "claimable h2").unwrap()
+	};
+	assert_eq!(text, "claimable h2");
+	let expired = node.outbox.expire(HEIGHT + 6, 100).unwrap();
+	let keys: Vec<&[u8]> = expired.iter().map(|callback| callback.order_key()).collect();
+	assert_eq!(keys, [b"h1"]);
+	assert_eq!(node.count("ledger"), 1);
+	assert_eq!(claim.settle(Verdict::RetryAfter(MINUTE), "").unwrap(), Settled::Again(at));
+	node.restart();
+	assert_eq!(node.outbox.expire(HEIGHT + 6, 100).unwrap().len(), 1);
+	assert!(node.outbox.expire(HEIGHT + 6, 100).unwrap().is_empty());
+	node.clock.advance(MINUTE);
+	assert_eq!(node.outbox.expire(0, 100).unwrap().len(), 1);
+	assert_eq!((node.count("ledger"), node.count("out_urgent")), (3, 0));
+	let letters = node.outbox.dead_letters(10).unwrap();
+	assert!(letters.len() == 3 && letters.iter().all(|letter| letter.why == Why::Expired));
+	// What came after it with the same key is free to go.
+	assert_eq!(node.send_all(), ["payment_sent h1"]);
+	// The other side says that it is too late: the same.
+	node.enqueue_new(until("h4", HEIGHT + 50));
+	let reply = Reply::Status { code: 400, retry_after: None, too_late: true };
+	let claim = node.claim().unwrap();
+	assert_eq!(claim.reply(reply, HEIGHT, "deadline").unwrap(), Settled::Expired);
+	assert_eq!(node.count("ledger"), 4);
+}
+
+/// A cursor, an epoch, and no gap that is not noticed.
+#[test]
+fn a_feed_has_everything_in_order() {
+	let node = Node::new();
+	let start = FeedCursor::default();
+	let empty = node.outbox.feed(start, 10).unwrap();
+	assert!(empty.items.is_empty() && empty.last == 0);
+	for n in 0..5 {
+		node.enqueue(&format!("h{n}"));
+	}
+	node.send_all();
+	let first = node.outbox.feed(start, 2).unwrap();
+	assert_eq!(first.items.iter().map(|i| i.sequence().get()).collect::<Vec<_>>(), [1, 2]);
+	assert_eq!((first.next.after, first.last, first.epoch), (2, 5, node.outbox.epoch()));
+	let rest = node.outbox.feed(first.next, 10).unwrap();
+	assert_eq!(rest.items.iter().map(|i| i.sequence().get()).collect::<Vec<_>>(), [3, 4, 5]);
+	assert!(node.outbox.feed(rest.next, 10).unwrap().items.is_empty());
+	let ahead = FeedCursor { after: 6, ..rest.next };
+	assert!(matches!(node.outbox.feed(ahead, 10), Err(OutboxError::Ahead { last: 5 })));
+	let other = FeedCursor { epoch: rest.epoch.wrapping_add(1), after: 1 };
+	assert!(matches!(node.outbox.feed(other, 10), Err(OutboxError::WrongEpoch { .. })));
+	// Another outbox has another epoch.
+	assert_ne!(Node::new().outbox.epoch(), node.outbox.epoch());
+}
+
+/// What arrived is kept for a while, and its id for longer.
+#[test]
+fn history_is_trimmed_and_says_so() {
+	let mut node = Node::new();
+	for n in 0..4 {
+		node.enqueue(&format!("h{n}"));
+	}
+	let cursor = node.outbox.feed(FeedCursor::default(), 1).unwrap().next;
+	for _ in 0..2 {
+		node.claim().unwrap().settle(Verdict::Done, "").unwrap();
+	}
+	node.claim().unwrap().settle(Verdict::Dead, "no").unwrap();
+	node.claim().unwrap().settle(Verdict::Done, "").unwrap();
+	assert_eq!(node.outbox.trim(100).unwrap(), 0);
+	node.clock.advance(7 * DAY);
+	// Up to the dead letter, at which somebody has yet to look.
+	assert_eq!(node.outbox.trim(100).unwrap(), 2);
+	node.restart();
+	assert!(matches!(node.outbox.feed(cursor, 9), Err(OutboxError::TooOld { first: 3 })));
+	let page = node.outbox.feed(FeedCursor::default(), 9).unwrap();
+	assert_eq!((page.items.len(), page.items[0].sequence().get(), page.last), (2, 3, 4));
+	assert_eq!(node.enqueue("h0").sequence().get(), 1);
+	node.outbox.discard(page.items[0].sequence()).unwrap();
+	assert_eq!(node.outbox.trim(100).unwrap(), 2);
+	let page = node.outbox.feed(FeedCursor::default(), 9).unwrap();
+	assert_eq!((page.items.len(), page.last, page.next.after), (0, 4, 4));
+	node.clock.advance(90 * DAY);
+	node.outbox.trim(100).unwrap();
+	assert_eq!((node.count("out_ids"), node.count("out_tombs")), (0, 0));
+	// Numbers go on.
+	assert_eq!(node.enqueue("h0"), Enqueued::New(leyden_outbox::Sequence::new(5).unwrap()));
+}
+
+fn owe(node: &Node, numbers: std::ops::Range<u32>) {
+	for n in numbers {
+		node.enqueue(&format!("h{n}"));
+	}
+}
+
+/// A receiver that was restored from yesterday's copy pulls what it has forgotten.
+#[test]
+fn a_receiver_that_was_set_back_repairs_itself() {
+	let node = Node::new();
+	let receiver = leyden_store::MemoryMedium::new();
+	let apply = |item: &leyden_outbox::Callback| ledger(&String::from_utf8_lossy(item.order_key()));
+	let pull = |store: &Arc<dyn leyden_store::Store>| {
+		let mut reconciler = Reconciler::open(Arc::clone(store), "node").unwrap();
+		let mut applied = 0;
+		loop {
+			let page = node.outbox.feed(reconciler.cursor(), 2).unwrap();
+			let done = reconciler.apply(&page, apply).unwrap();
+			applied += done.applied;
+			if !done.more {
+				return applied;
+			}
+		}
+	};
+	owe(&node, 0..3);
+	assert_eq!(pull(&open(&receiver)), 3);
+	let yesterday = receiver.snapshot();
+	owe(&node, 3..8);
+	assert_eq!(pull(&open(&receiver)), 5);
+	assert_eq!(pull(&open(&receiver)), 0);
+	let store = open(&yesterday);
+	assert_eq!(count(&*store, LEDGER), 3);
+	assert_eq!(pull(&store), 5);
+	assert_eq!(count(&*store, LEDGER), 8);
+}
+
+#[test]
+fn a_page_with_a_gap_is_not_applied() {
+	let node = Node::new();
+	owe(&node, 0..4);
+	let store = open(&leyden_store::MemoryMedium::new());
+	let mut reconciler = Reconciler::open(Arc::clone(&store), "node").unwrap();
+	let nothing = |_: &leyden_outbox::Callback| Plan::of(Batch::new());
+	let page = node.outbox.feed(reconciler.cursor(), 1).unwrap();
+	reconciler.apply(&page, nothing).unwrap();
+	let whole = node.outbox.feed(reconciler.cursor(), 9).unwrap();
+	let mut gap = whole.clone();
+	gap.items.remove(1);
+	let mut late = whole.clone();
+	late.items.remove(0);
+	let mut swapped = whole.clone();
+	swapped.items.swap(0, 1);
+	for page in [gap, late, swapped, page] {
+		let applied = std::cell::Cell::new(0);
+		let error = reconciler.apply(&page, |item| {
+			applied.set(applied.get() + 1);
+			nothing(item)
+		});
+		assert!(matches!(error, Err(OutboxError::Gap { .. })), "{error:?}");
+		assert_eq!((applied.get(), reconciler.cursor().after), (0, 1));
+	}
+	let other = leyden_outbox::FeedPage { epoch: whole.epoch ^ 1, ..whole.clone() };
+	let error = reconciler.apply(&other, nothing).unwrap_err();
+	assert!(matches!(error, OutboxError::WrongEpoch { .. }), "{error}");
+	reconciler.begin_anew().unwrap();
+	assert_eq!(Reconciler::open(store, "node").unwrap().cursor(), FeedCursor::default());
+}
+
+#[test]
+fn what_is_too_large_or_goes_nowhere_is_refused() {
+	let node = Node::new();
+	let make = |kind: &str, endpoint: &str, key: usize, payload: usize| {
+		let id = CallbackId::new("k", b"", 0);
+		NewCallback::new(id, kind, endpoint, vec![1; key], vec![1; payload])
+	};
+	let long = "x".repeat(65);
+	for bad in [
+		make("", LSP, 1, 0),
+		make(&long, LSP, 1, 0),
+		make("k", "", 1, 0),
+		make("k", &long, 1, 0),
+		make("k", LSP, 0, 0),
+		make("k", LSP, 65, 0),
+		make("k", LSP, 1, MAX_PAYLOAD_BYTES + 1),
+	] {
+		assert!(matches!(bad, Err(OutboxError::TooLarge { .. })), "{bad:?}");
+	}
+	let fits = make(&long[..64], LSP, 64, MAX_PAYLOAD_BYTES).unwrap();
+	assert_eq!(node.enqueue_new(fits).sequence().get(), 1);
+	let nowhere = make("k", "nowhere", 1, 0).unwrap();
+	let error = node.outbox.enqueue(nowhere).unwrap_err();
+	assert!(matches!(error, OutboxError::UnknownEndpoint { .. }), "{error}");
+}
+
+/// There may be a preimage in it.
+#[test]
+fn debug_shows_no_payload() {
+	let node = Node::new();
+	let new = callback("claimable", "secret");
+	assert!(!format!("{new:?}").contains("claimable secret"));
+	node.enqueue_new(new);
+	let claim = node.claim().unwrap();
+	assert!(!format!("{claim:?} {:?}", node.outbox).contains("claimable secret"));
+	let page = node.outbox.feed(FeedCursor::default(), 1).unwrap();
+	assert!(!format!("{page:?}").contains("claimable secret"));
+}
+
+#[test]
+fn damage_is_loud() {
+	let node = Node::new();
+	node.enqueue("h1");
+	let key = node.store.scan(KeyRange::all(Table::new("out_items")), 1).wait().unwrap();
+	let key = key.records[0].0.clone();
+	node.medium.damage(&leyden_store::Namespace::default(), &key, |frame| {
+		let last = frame.len() - 1;
+		frame[last] ^= 1;
+	});
+	let error = node.outbox.claim(HEIGHT).unwrap_err();
+	let is_corrupt = matches!(&error, OutboxError::Store(leyden_store::StoreError::Corrupt { .. }));
+	assert!(is_corrupt, "{error}");
+}
