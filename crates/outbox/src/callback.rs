@@ -160,6 +160,12 @@ pub struct Callback {
 }
 
 impl Callback {
+	/// A callback as it came from a feed.
+	pub fn received(sequence: Sequence, new: NewCallback, enqueued_at: Timestamp) -> Self {
+		let NewCallback { id, kind, endpoint, order_key, schema, payload, deadline } = new;
+		Self { sequence, id, kind, endpoint, order_key, schema, payload, deadline, enqueued_at }
+	}
+
 	/// Its place.
 	pub fn sequence(&self) -> Sequence {
 		self.sequence
@@ -203,6 +209,14 @@ impl Callback {
 	/// When it was enqueued.
 	pub fn enqueued_at(&self) -> Timestamp {
 		self.enqueued_at
+	}
+}
+
+impl std::str::FromStr for CallbackId {
+	type Err = leyden_id::ParseError;
+
+	fn from_str(text: &str) -> Result<Self, Self::Err> {
+		text.parse().map(Self)
 	}
 }
 

@@ -323,6 +323,79 @@ fn what_is_too_late_expires_with_what_is_done_about_it() {
 	assert_eq!(node.count("ledger"), 4);
 }
 
+/// One that is sent again expires while the next with its key is on its way.
+#[test]
+fn what_is_on_its_way_is_left_alone_by_its_neighbours() {
+	let node = Node::new();
+	node.enqueue_new(until("h1", HEIGHT + 1));
+	node.enqueue_new(callback("payment_sent", "h1"));
+	assert_eq!(node.outbox.expire(HEIGHT + 1, 9).unwrap().len(), 1);
+	let claim = node.claim().unwrap();
+	assert_eq!(text(&claim), "payment_sent h1");
+	let number = node.outbox.dead_letters(1).unwrap()[0].callback.sequence();
+	node.outbox.requeue(number).unwrap();
+	node.clock.advance(Duration::from_secs(1));
+	assert_eq!(node.outbox.expire(HEIGHT + 1, 9).unwrap().len(), 1);
+	assert_eq!(claim.settle(Verdict::Done, "").unwrap(), Settled::Done);
+	for table in ["out_open", "out_due", "out_lanes", "out_urgent"] {
+		assert_eq!(node.count(table), 0, "{table}");
+	}
+}
+
+/// A store that takes its time.
+struct Slow {
+	inner: Arc<dyn leyden_store::Store>,
+	/// Told when a commit has begun.
+	begun: std::sync::mpsc::SyncSender<()>,
+	gate: Arc<std::sync::Barrier>,
+}
+
+impl leyden_store::Store for Slow {
+	fn commit(&self, batch: Batch) -> leyden_store::Ticket<leyden_store::Committed> {
+		let (completer, ticket) = leyden_store::Ticket::pair();
+		let (inner, gate) = (Arc::clone(&self.inner), Arc::clone(&self.gate));
+		self.begun.send(()).unwrap();
+		std::thread::spawn(move || {
+			gate.wait();
+			completer.complete(inner.commit(batch).wait());
+		});
+		ticket
+	}
+
+	fn get(&self, key: &leyden_store::Key) -> leyden_store::Ticket<Option<leyden_store::Record>> {
+		self.inner.get(key)
+	}
+
+	fn scan(&self, range: KeyRange, limit: usize) -> leyden_store::Ticket<leyden_store::Page> {
+		self.inner.scan(range, limit)
+	}
+
+	fn guarantees(&self) -> leyden_store::Guarantees {
+		self.inner.guarantees()
+	}
+}
+
+/// While its outcome is being written, however long that takes, a callback is given to nobody else.
+#[test]
+fn what_is_being_settled_is_nobody_elses() {
+	let node = Node::new();
+	node.enqueue("h1");
+	let gate = Arc::new(std::sync::Barrier::new(2));
+	let (begun, has_begun) = std::sync::mpsc::sync_channel(1);
+	let slow = Slow { inner: Arc::clone(&node.store), begun, gate: Arc::clone(&gate) };
+	let slow: Arc<dyn leyden_store::Store> = Arc::new(slow);
+	let clock = Arc::<leyden_store::ManualClock>::clone(&node.clock);
+	// The endpoint is there already, so nothing is written here.
+	let outbox = leyden_outbox::Outbox::open(slow, clock, node.options.clone()).unwrap();
+	let claim = outbox.claim(HEIGHT).unwrap().unwrap();
+	let settling = std::thread::spawn(move || claim.settle(Verdict::Done, "").unwrap());
+	has_begun.recv().unwrap();
+	node.clock.advance(DAY);
+	assert!(outbox.claim(HEIGHT).unwrap().is_none());
+	gate.wait();
+	assert_eq!(settling.join().unwrap(), Settled::Done);
+}
+
 /// A cursor, an epoch, and no gap that is not noticed.
 #[test]
 fn a_feed_has_everything_in_order() {

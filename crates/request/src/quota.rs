@@ -83,3 +83,53 @@ fn read(store: &dyn Store, key: &Key) -> Result<u64, StoreError> {
 	let record = store.get(key).wait()?;
 	record.map_or(Ok(0), |record| Ok(records::read::<ScopeV1>(key, &record)?.requests))
 }
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use leyden_store::{Expectation, MemoryMedium, MemoryStore, Namespace, Table};
+
+	const T: Table = Table::new("t");
+
+	fn change(
+		quotas: &Quotas, store: &dyn Store, scope: u32, change: Change, batch: Batch,
+	) -> bool {
+		let mut hash = [0; 32];
+		hash[..4].copy_from_slice(&scope.to_be_bytes());
+		let ticket = quotas.commit(store, hash, change, 2, batch).unwrap();
+		let is_ok = ticket.wait().is_ok();
+		quotas.ended(&hash, change, is_ok);
+		is_ok
+	}
+
+	#[test]
+	fn what_is_in_memory_is_bounded() {
+		let store = MemoryStore::open(&MemoryMedium::new(), Namespace::default()).unwrap();
+		let quotas = Quotas::default();
+		for scope in 0..3_000 {
+			assert!(change(&quotas, &store, scope, Change::More, Batch::new()));
+		}
+		assert!(quotas.0.lock().len() <= MAX_SCOPES);
+		// What was let go is on disk.
+		assert!(change(&quotas, &store, 0, Change::More, Batch::new()));
+		let full = quotas.commit(&store, [0; 32], Change::More, 2, Batch::new());
+		assert!(matches!(full, Err(RequestError::Quota { limit: 2 })));
+	}
+
+	#[test]
+	fn a_commit_that_was_refused_counts_for_nothing() {
+		let store = MemoryStore::open(&MemoryMedium::new(), Namespace::default()).unwrap();
+		let quotas = Quotas::default();
+		let refused = || {
+			let mut batch = Batch::new();
+			batch.expect(Key::new(T, *b"k"), Expectation::Present);
+			batch
+		};
+		for _ in 0..5 {
+			assert!(!change(&quotas, &store, 1, Change::More, refused()));
+		}
+		assert!(change(&quotas, &store, 1, Change::More, Batch::new()));
+		assert!(!change(&quotas, &store, 1, Change::Less, refused()));
+		assert!(change(&quotas, &store, 1, Change::More, Batch::new()));
+	}
+}

@@ -391,6 +391,13 @@ fn what_runs_long_is_not_swept_away() {
 	node.pass(3 * HOUR);
 	assert_eq!(node.requests.sweep(100).unwrap().forgotten, 0);
 	run.finish(leyden_request::Outcome::new(Answer::new(AnswerKind::Ok, "late"))).unwrap();
+	// Its time begins when it is answered: an invoice lives from when it was made.
+	node.pass(HOUR - MINUTE);
+	node.requests.sweep(100).unwrap();
+	let replayed = ask.with(|request| node.requests.begin(request)).unwrap();
+	assert!(matches!(replayed, Begin::Replay(_)), "{replayed:?}");
+	node.pass(HOUR);
+	assert_eq!(node.requests.sweep(100).unwrap().forgotten, 0);
 }
 
 #[test]

@@ -1,0 +1,166 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Where an endpoint is, and how it knows us.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use reqwest::Url;
+
+use crate::guard::AllowList;
+use crate::signature::SigningSecret;
+use crate::token::Token;
+
+/// Where callbacks of an endpoint go.
+#[derive(Clone)]
+pub struct Address {
+	base: Url,
+	paths: BTreeMap<String, String>,
+	pub(crate) secrets: Vec<SigningSecret>,
+	pub(crate) token: Option<Token>,
+	pub(crate) allow: AllowList,
+}
+
+/// A URL that nothing is sent to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AddressError(&'static str);
+
+impl Address {
+	/// An endpoint at `url`. Only `https`; see [`plain`](Address::plain).
+	///
+	/// # Errors
+	/// [`AddressError`] for what is no such URL, or has a password in it.
+	pub fn new(url: &str) -> Result<Self, AddressError> {
+		let base = Self::parse(url)?;
+		match base.scheme() {
+			"https" => Ok(Self::at(base)),
+			_ => Err(AddressError("https is wanted; use Address::plain for a network of your own")),
+		}
+	}
+
+	/// An endpoint at an `http` URL: everybody on the way reads what is sent. For a network of your
+	/// own.
+	///
+	/// # Errors
+	/// As [`new`](Address::new).
+	pub fn plain(url: &str) -> Result<Self, AddressError> {
+		Self::parse(url).map(Self::at)
+	}
+
+	/// Signs what is sent with these, each of which the other side may verify.
+	#[must_use]
+	pub fn signed(mut self, secrets: impl IntoIterator<Item = SigningSecret>) -> Self {
+		self.secrets = secrets.into_iter().collect();
+		self
+	}
+
+	/// Sends this token.
+	#[must_use]
+	pub fn with_token(mut self, token: Token) -> Self {
+		self.token = Some(token);
+		self
+	}
+
+	/// Calls these addresses although they are private.
+	#[must_use]
+	pub fn allowing(mut self, allow: AllowList) -> Self {
+		self.allow = allow;
+		self
+	}
+
+	/// Sends callbacks of this kind to this path behind the URL.
+	#[must_use]
+	pub fn with_path(mut self, kind: &str, path: &str) -> Self {
+		self.paths.insert(kind.to_owned(), path.trim_start_matches('/').to_owned());
+		self
+	}
+
+	/// Where a callback of this kind goes.
+	pub(crate) fn url(&self, kind: &str) -> Url {
+		let mut url = self.base.clone();
+		if let Some(path) = self.paths.get(kind) {
+			let base = url.path().trim_end_matches('/').to_owned();
+			url.set_path(&format!("{base}/{path}"));
+		}
+		url
+	}
+
+	/// Whether the URL itself names an address that is not called; names are looked up later.
+	pub(crate) fn is_forbidden(&self) -> bool {
+		let host = self.base.host_str().unwrap_or_default();
+		let literal: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+		literal.is_some_and(|address| !self.allow.allows(address))
+	}
+
+	fn parse(url: &str) -> Result<Url, AddressError> {
+		let url = Url::parse(url).map_err(|_| AddressError("this is no URL"))?;
+		if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+			return Err(AddressError("this is no URL of a web server"));
+		}
+		if !url.username().is_empty() || url.password().is_some() {
+			return Err(AddressError("no name or password in a URL: use a token"));
+		}
+		Ok(url)
+	}
+
+	fn at(base: Url) -> Self {
+		let (paths, allow) = (BTreeMap::new(), AllowList::none());
+		Self { base, paths, secrets: Vec::new(), token: None, allow }
+	}
+}
+
+/// Without what may be secret in a URL.
+impl fmt::Debug for Address {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		let origin = self.base.origin().ascii_serialization();
+		write!(f, "Address({origin}, {} secrets)", self.secrets.len())
+	}
+}
+
+impl fmt::Display for AddressError {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.write_str(self.0)
+	}
+}
+
+impl std::error::Error for AddressError {}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn only_web_servers_and_nothing_secret() {
+		for bad in ["", "lsp", "ftp://h/", "file:///etc/passwd", "https://u:p@h/", "https://u@h/"] {
+			assert!(Address::new(bad).is_err() && Address::plain(bad).is_err(), "{bad}");
+		}
+		assert!(Address::new("http://h/").is_err());
+		let address = Address::new("https://h/lsp/?key=secret").unwrap();
+		assert!(!format!("{address:?}").contains("secret"));
+	}
+
+	#[test]
+	fn kinds_have_paths() {
+		let address = Address::new("https://h/lsp/").unwrap().with_path("claimable", "/internal/c");
+		assert_eq!(address.url("claimable").as_str(), "https://h/lsp/internal/c");
+		assert_eq!(address.url("other").as_str(), "https://h/lsp/");
+	}
+
+	#[test]
+	fn addresses_in_urls_are_looked_at() {
+		let is_forbidden = |url: &str| Address::plain(url).unwrap().is_forbidden();
+		for private in
+			["http://127.0.0.1:1/", "http://[::1]/", "http://2130706433/", "http://0x7f.1/"]
+		{
+			assert!(is_forbidden(private), "{private}");
+		}
+		assert!(!is_forbidden("http://1.1.1.1/") && !is_forbidden("http://example.com/"));
+		let allow = "127.0.0.1".parse().unwrap();
+		assert!(!Address::plain("http://127.0.0.1/").unwrap().allowing(allow).is_forbidden());
+	}
+}

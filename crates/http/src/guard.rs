@@ -1,0 +1,235 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Which machines are called: none in private networks, unless they are allowed.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// Addresses that are called although they are private: single ones (`127.0.0.1`) and networks
+/// (`10.0.0.0/8`).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AllowList(Vec<(IpAddr, u8)>);
+
+/// A text that is no address or network.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AllowListError(String);
+
+impl AllowList {
+	/// Nothing private is called.
+	pub fn none() -> Self {
+		Self::default()
+	}
+
+	/// Whether this address is called.
+	pub fn allows(&self, address: IpAddr) -> bool {
+		is_public(address) || self.0.iter().any(|(network, bits)| is_in(address, *network, *bits))
+	}
+}
+
+impl FromStr for AllowList {
+	type Err = AllowListError;
+
+	/// Addresses and networks, with commas between them.
+	fn from_str(text: &str) -> Result<Self, AllowListError> {
+		let entry = |text: &str| {
+			let (address, bits) = match text.split_once('/') {
+				Some((address, bits)) => (address, Some(bits)),
+				None => (text, None),
+			};
+			let address: IpAddr = address.parse().ok()?;
+			let most = if address.is_ipv4() { 32 } else { 128 };
+			let bits = bits.map_or(Some(most), |bits| bits.parse().ok())?;
+			(bits <= most).then_some((address, bits))
+		};
+		let entries = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+		let entries =
+			entries.map(|text| entry(text).ok_or_else(|| AllowListError(text.to_owned())));
+		Ok(Self(entries.collect::<Result<_, _>>()?))
+	}
+}
+
+/// A name that leads only to machines that are not called.
+#[derive(Debug)]
+pub(crate) struct NotAllowed;
+
+/// Looks names up, and leaves out what is not called: also when a name leads elsewhere than a moment
+/// ago.
+pub(crate) struct Guarded(pub(crate) AllowList);
+
+impl Resolve for Guarded {
+	fn resolve(&self, name: Name) -> Resolving {
+		let allow = self.0.clone();
+		Box::pin(async move {
+			let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+			let allowed: Vec<SocketAddr> =
+				found.filter(|address| allow.allows(address.ip())).collect();
+			match allowed.is_empty() {
+				true => Err(NotAllowed.into()),
+				false => Ok(Box::new(allowed.into_iter()) as Addrs),
+			}
+		})
+	}
+}
+
+fn is_in(address: IpAddr, network: IpAddr, bits: u8) -> bool {
+	let shifted = |bits: u128, width: u32, keep: u8| {
+		bits.checked_shr(width - u32::from(keep).min(width)).unwrap_or_default()
+	};
+	match (address, network) {
+		(IpAddr::V4(a), IpAddr::V4(n)) => {
+			shifted(u32::from(a).into(), 32, bits) == shifted(u32::from(n).into(), 32, bits)
+		},
+		(IpAddr::V6(a), IpAddr::V6(n)) => {
+			shifted(u128::from(a), 128, bits) == shifted(u128::from(n), 128, bits)
+		},
+		_ => false,
+	}
+}
+
+/// Whether an address is one of the public internet (the registries of special addresses, RFC 6890
+/// and later).
+fn is_public(address: IpAddr) -> bool {
+	match address {
+		IpAddr::V4(v4) => is_public_v4(v4),
+		IpAddr::V6(v6) => is_public_v6(v6),
+	}
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+	let [a, b, c, _] = address.octets();
+	!(address.is_private()
+		|| address.is_loopback()
+		|| address.is_link_local()
+		|| address.is_broadcast()
+		|| address.is_documentation()
+		|| address.is_multicast()
+		|| a == 0
+		|| a >= 240
+		|| (a == 100 && (64..128).contains(&b))
+		|| (a == 192 && b == 0 && c == 0)
+		|| (a == 192 && b == 88 && c == 99)
+		|| (a == 198 && (b == 18 || b == 19)))
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+	if let Some(v4) = address.to_ipv4_mapped() {
+		return is_public_v4(v4);
+	}
+	let segments = address.segments();
+	let [a, b, c, ..] = segments;
+	let inner = |high: u16, low: u16| {
+		let ([h, i], [j, k]) = (high.to_be_bytes(), low.to_be_bytes());
+		is_public_v4(Ipv4Addr::new(h, i, j, k))
+	};
+	match (a, b) {
+		// Translated and tunnelled: what counts is where it leads.
+		(0x64, 0xff9b) => segments.get(6..).is_some_and(|s| matches!(s, [h, l] if inner(*h, *l))),
+		(0x2002, high) => inner(high, c),
+		// Teredo, documentation, and what is not given out.
+		(0x2001, 0 | 0xdb8) | (0x3fff, 0..=0x0fff) => false,
+		// Only this block is given out at all.
+		_ => (0x2000..=0x3fff).contains(&a),
+	}
+}
+
+impl fmt::Display for NotAllowed {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.write_str("the name leads to private addresses, which are not allowed")
+	}
+}
+
+impl std::error::Error for NotAllowed {}
+
+impl fmt::Display for AllowListError {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		write!(f, "{} is no address (127.0.0.1) and no network (10.0.0.0/8)", self.0)
+	}
+}
+
+impl std::error::Error for AllowListError {}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn allows(list: &str, address: &str) -> bool {
+		list.parse::<AllowList>().unwrap().allows(address.parse().unwrap())
+	}
+
+	#[test]
+	fn private_addresses_are_not_called() {
+		for private in [
+			"127.0.0.1",
+			"127.255.0.1",
+			"0.0.0.0",
+			"0.1.2.3",
+			"10.0.0.1",
+			"172.16.0.1",
+			"172.31.255.255",
+			"192.168.1.1",
+			"169.254.169.254",
+			"100.64.0.1",
+			"100.127.255.255",
+			"192.0.0.1",
+			"192.0.2.1",
+			"198.18.0.1",
+			"198.19.255.255",
+			"198.51.100.1",
+			"203.0.113.1",
+			"224.0.0.1",
+			"240.0.0.1",
+			"255.255.255.255",
+			"::",
+			"::1",
+			"fe80::1",
+			"fc00::1",
+			"fd12::1",
+			"ff02::1",
+			"::ffff:127.0.0.1",
+			"::ffff:10.0.0.1",
+			"64:ff9b::7f00:1",
+			"64:ff9b::a00:1",
+			"2002:7f00:1::",
+			"2001:db8::1",
+			"2001::1",
+			"::7f00:1",
+			"fec0::1",
+			"3fff::1",
+		] {
+			assert!(!allows("", private), "{private}");
+		}
+		for public in [
+			"1.1.1.1",
+			"8.8.8.8",
+			"100.63.255.255",
+			"100.128.0.1",
+			"172.15.0.1",
+			"172.32.0.1",
+			"198.20.0.1",
+			"2606:4700:4700::1111",
+			"64:ff9b::101:101",
+			"::ffff:8.8.8.8",
+			"2002:808:808::",
+		] {
+			assert!(allows("", public), "{public}");
+		}
+	}
+
+	#[test]
+	fn what_is_allowed_is_called() {
+		assert!(allows("127.0.0.1", "127.0.0.1") && !allows("127.0.0.1", "127.0.0.2"));
+		assert!(allows("10.0.0.0/8, ::1", "10.9.8.7") && allows("10.0.0.0/8, ::1", "::1"));
+		assert!(!allows("10.0.0.0/8", "192.168.0.1") && allows("0.0.0.0/0", "192.168.0.1"));
+		assert!(!allows("0.0.0.0/0", "::1") && allows("::/0", "::1"));
+		for bad in ["localhost", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/-1", "1.2.3"] {
+			assert!(bad.parse::<AllowList>().is_err(), "{bad}");
+		}
+	}
+}

@@ -1,0 +1,55 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Callbacks over HTTP.
+//!
+//! # Sending
+//! A [`Courier`] takes callbacks from an outbox and sends each to its endpoint, signed as [Standard
+//! Webhooks] says: the id is the callback's, and the same in every try; the time is that of the try.
+//! What comes back is judged by the outbox's law. Redirects are not followed, private addresses are
+//! not called unless they are allowed, answers are cut off after a few kilobytes, and no answer in
+//! time is no answer.
+//!
+//! # Receiving
+//! A [`Receiver`] checks signature and age, carries out each callback once, through
+//! `leyden-request`, and answers by what was committed. A [`FeedServer`] serves an outbox to who
+//! missed something, and a [`FeedClient`] pulls it.
+//!
+//! # Secrets
+//! Keys, tokens and payloads are in no `Debug`, error or log. Signatures and tokens are compared in
+//! constant time.
+//!
+//! [Standard Webhooks]: https://www.standardwebhooks.com
+
+#[cfg(feature = "client")]
+mod address;
+#[cfg(feature = "client")]
+mod courier;
+#[cfg(any(feature = "client", feature = "server"))]
+mod feed;
+#[cfg(feature = "client")]
+mod guard;
+#[cfg(feature = "server")]
+mod receiver;
+mod signature;
+mod token;
+
+#[cfg(feature = "client")]
+pub use address::{Address, AddressError};
+#[cfg(feature = "client")]
+pub use courier::{Courier, CourierOptions, Drained, MAX_RESPONSE_BYTES};
+#[cfg(feature = "server")]
+pub use feed::FeedServer;
+#[cfg(feature = "client")]
+pub use feed::{FeedClient, FeedError};
+#[cfg(feature = "client")]
+pub use guard::{AllowList, AllowListError};
+#[cfg(feature = "server")]
+pub use receiver::{Handled, Incoming, Receiver, MAX_BODY_BYTES};
+pub use signature::{
+	SecretError, SignatureError, SigningSecret, VerifyingKey, Webhook, MAX_SIGNATURES,
+};
+pub use token::Token;
