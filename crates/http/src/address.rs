@@ -118,7 +118,7 @@ impl Address {
 impl fmt::Debug for Address {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		let origin = self.base.origin().ascii_serialization();
-		write!(f, "Address({origin}, {} secrets)", self.secrets.len())
+		write!(f, "Address({origin}, {} keys)", self.secrets.len())
 	}
 }
 

@@ -120,25 +120,34 @@ mod server {
 			Router::new().route("/events", axum::routing::get(serve)).with_state(self.clone())
 		}
 
-		fn page(&self, query: &HashMap<String, String>) -> Result<FeedPage, Response> {
+		fn answer(&self, query: &HashMap<String, String>) -> Response {
 			let bad = |what: &str| {
 				(StatusCode::BAD_REQUEST, format!("{what} is not what it should be"))
 					.into_response()
 			};
 			let cursor = query.get("after").map_or(Ok(FeedCursor::default()), |text| text.parse());
-			let cursor = cursor.map_err(|_| bad("after"))?;
+			let Ok(cursor) = cursor else { return bad("after") };
 			let limit = query.get("limit").map_or(Ok(100), |text| text.parse::<usize>());
-			let limit = limit.map_err(|_| bad("limit"))?;
-			self.outbox.feed(cursor, limit).map_err(|error| {
-				let (status, code, first) = match &error {
-					OutboxError::WrongEpoch { .. } => (StatusCode::CONFLICT, "wrong_epoch", None),
-					OutboxError::Ahead { .. } => (StatusCode::CONFLICT, "ahead", None),
-					OutboxError::TooOld { first } => (StatusCode::GONE, "too_old", Some(*first)),
-					_ => (StatusCode::INTERNAL_SERVER_ERROR, "store", None),
-				};
-				let body = serde_json::json!({ "error": code, "first": first });
-				json(status, &body)
-			})
+			let Ok(limit) = limit else { return bad("limit") };
+			let error = match self.outbox.feed(cursor, limit) {
+				Ok(page) => {
+					let page = WirePage {
+						epoch: page.epoch.to_string(),
+						items: page.items.iter().map(WireItem::new).collect(),
+						next: page.next.to_string(),
+						last: page.last,
+					};
+					return json(StatusCode::OK, &page);
+				},
+				Err(error) => error,
+			};
+			let (status, code, first) = match &error {
+				OutboxError::WrongEpoch { .. } => (StatusCode::CONFLICT, "wrong_epoch", None),
+				OutboxError::Ahead { .. } => (StatusCode::CONFLICT, "ahead", None),
+				OutboxError::TooOld { first } => (StatusCode::GONE, "too_old", Some(*first)),
+				_ => (StatusCode::INTERNAL_SERVER_ERROR, "store", None),
+			};
+			json(status, &serde_json::json!({ "error": code, "first": first }))
 		}
 	}
 
@@ -150,20 +159,8 @@ mod server {
 		if !server.token.is_in(authorization) {
 			return (StatusCode::UNAUTHORIZED, "the token is not the right one").into_response();
 		}
-		let page = tokio::task::spawn_blocking(move || server.page(&query)).await;
-		match page {
-			Ok(Ok(page)) => {
-				let page = WirePage {
-					epoch: page.epoch.to_string(),
-					items: page.items.iter().map(WireItem::new).collect(),
-					next: page.next.to_string(),
-					last: page.last,
-				};
-				json(StatusCode::OK, &page)
-			},
-			Ok(Err(response)) => response,
-			Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-		}
+		let answer = tokio::task::spawn_blocking(move || server.answer(&query)).await;
+		answer.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 	}
 
 	fn json(status: StatusCode, body: &impl Serialize) -> Response {

@@ -92,3 +92,32 @@ impl fmt::Debug for InFlight {
 		f.write_str("InFlight")
 	}
 }
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use std::sync::mpsc;
+
+	#[test]
+	fn who_waits_is_woken() {
+		let flights = Arc::new(Flights::default());
+		let Entered::Alone(flight) = flights.enter([1; 64]) else { panic!("nobody is at it") };
+		let landing = Arc::clone(&flight.landing);
+		let (tell, told) = mpsc::channel();
+		for _ in 0..8 {
+			let Entered::Behind(in_flight) = flights.enter([1; 64]) else { panic!("we are at it") };
+			let tell = tell.clone();
+			std::thread::spawn(move || tell.send(in_flight.wait(Duration::from_secs(3600))));
+		}
+		// Woken for nothing, they wait on: that is how it is known that all of them do.
+		while landing.changed.notify_all() < 8 {
+			std::thread::yield_now();
+		}
+		(0..10_000).for_each(|_| std::thread::yield_now());
+		drop(flight);
+		for _ in 0..8 {
+			assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(true));
+		}
+		assert_eq!(flights.running(), 0);
+	}
+}

@@ -4,8 +4,7 @@
 
 mod rig;
 
-use std::sync::{mpsc, Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use leyden_request::{Answer, AnswerKind, Begin, Outcome, RequestError, RequestOptions, Requests};
 use leyden_store::{
@@ -76,7 +75,7 @@ fn what_was_done_after_our_look_is_not_done_again() {
 /// Two processes on a store that does not keep them apart: the first to write it down has it.
 #[test]
 fn two_processes_do_not_both_begin_or_answer() {
-	let node = Node::new(RequestOptions::default());
+	let node = Node::new(RequestOptions { max_per_scope: 2, ..RequestOptions::default() });
 	let store = Arc::new(AfterRead { inner: Arc::clone(&node.store), then: Mutex::default() });
 	let ours = open(Arc::<AfterRead>::clone(&store), &node);
 	let theirs = open(Arc::clone(&node.store), &node);
@@ -91,6 +90,8 @@ fn two_processes_do_not_both_begin_or_answer() {
 	}));
 	let begun = ask.with(|request| ours.begin(request)).unwrap();
 	assert!(matches!(begun, Begin::Recover(_)), "{begun:?}");
+	// What we did not begin does not count.
+	drop(Ask::new("bb").with(|request| ours.begin(request)).unwrap());
 	// And they answer before we do: ours comes too late.
 	let theirs = open(Arc::clone(&node.store), &node);
 	finish(ask.with(|request| theirs.begin(request)).unwrap(), "theirs").unwrap();
@@ -113,21 +114,4 @@ fn a_request_is_held_until_its_answer_is_durable() {
 	plan.commit(&*node.store).wait().unwrap();
 	let replayed = ask.with(|request| node.requests.begin(request)).unwrap();
 	assert!(matches!(replayed, Begin::Replay(_)), "{replayed:?}");
-}
-
-/// Who waits is woken, and does not wait until its patience is over.
-#[test]
-fn who_waits_is_woken() {
-	let options = RequestOptions { wait: Duration::from_secs(3600), ..RequestOptions::default() };
-	let node = Node::new(options);
-	let ask = Ask::new("aa");
-	let begun = ask.with(|request| node.requests.begin(request)).unwrap();
-	let (requests, waiting) = (node.requests.clone(), ask);
-	let Begin::Wait(in_flight) = waiting.with(|request| requests.begin(request)).unwrap() else {
-		panic!("nobody is at it")
-	};
-	let (tell, told) = mpsc::channel();
-	std::thread::spawn(move || tell.send(in_flight.wait(Duration::from_secs(3600))));
-	finish(begun, "x").unwrap();
-	assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(true));
 }

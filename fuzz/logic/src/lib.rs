@@ -13,8 +13,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod ops;
+mod wire;
 
 pub use ops::log_ops;
+pub use wire::{feed_cursor, request_params, webhook_signature};
 
 use leyden_store::{frame, Key, Table};
 

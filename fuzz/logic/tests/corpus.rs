@@ -40,3 +40,18 @@ fn event_decode() {
 fn log_ops() {
 	over_the_corpus("log_ops", leyden_fuzz_logic::log_ops);
 }
+
+#[test]
+fn request_params() {
+	over_the_corpus("request_params", leyden_fuzz_logic::request_params);
+}
+
+#[test]
+fn webhook_signature() {
+	over_the_corpus("webhook_signature", leyden_fuzz_logic::webhook_signature);
+}
+
+#[test]
+fn feed_cursor() {
+	over_the_corpus("feed_cursor", leyden_fuzz_logic::feed_cursor);
+}

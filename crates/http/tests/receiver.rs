@@ -1,0 +1,294 @@
+//! Both sides: a node's courier, and a receiver with a store of its own.
+
+#![cfg(all(feature = "client", feature = "server"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod rig;
+
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use leyden_http::{
+	FeedClient, FeedError, FeedServer, Handled, Receiver, Token, Webhook, MAX_BODY_BYTES,
+};
+use leyden_outbox::{FeedCursor, OutboxError, Reconciler};
+use leyden_request::{RequestOptions, Requests};
+use leyden_store::{
+	Batch, Clock, Key, KeyRange, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan,
+	RecordType, Store, Table, Value,
+};
+use rig::*;
+
+const ORDERS: Table = Table::new("orders");
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The other side: takes callbacks into a table of its own.
+struct Lsp {
+	medium: MemoryMedium,
+	store: Arc<dyn Store>,
+	receiver: Receiver,
+	/// What is answered; 0 to take it.
+	refuses: Arc<AtomicU16>,
+	handled: Arc<AtomicU32>,
+}
+
+fn order(body: &[u8]) -> Plan<()> {
+	let mut batch = Batch::new();
+	let name = String::from_utf8_lossy(body).replace(|c: char| !c.is_ascii_alphanumeric(), "");
+	let _ = batch.append(ORDERS, b"", Value::new(RecordType(0x8000), 1, name));
+	Plan::of(batch)
+}
+
+impl Lsp {
+	fn new(clock: &Arc<ManualClock>) -> Self {
+		Self::on(MemoryMedium::new(), clock)
+	}
+
+	fn on(medium: MemoryMedium, clock: &Arc<ManualClock>) -> Self {
+		let store: Arc<dyn Store> =
+			Arc::new(MemoryStore::open(&medium, Namespace::default()).unwrap());
+		let (refuses, handled) = (Arc::new(AtomicU16::new(0)), Arc::new(AtomicU32::new(0)));
+		let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(clock);
+		let requests =
+			Requests::open(Arc::clone(&store), Arc::clone(&clock), RequestOptions::default());
+		let (answer, count) = (Arc::clone(&refuses), Arc::clone(&handled));
+		let handler = move |incoming: &leyden_http::Incoming| {
+			count.fetch_add(1, Ordering::SeqCst);
+			match answer.load(Ordering::SeqCst) {
+				0 => Handled::taken(order(&incoming.body)),
+				code => Handled::refused(code),
+			}
+		};
+		let receiver = Receiver::new(requests.unwrap(), clock, [key()], DAY, Arc::new(handler));
+		Self { medium, store, receiver, refuses, handled }
+	}
+
+	async fn serve(&self) -> String {
+		serve(self.receiver.router()).await
+	}
+
+	fn orders(&self) -> usize {
+		self.store.scan(KeyRange::all(ORDERS), 1_000).wait().unwrap().records.len()
+	}
+}
+
+async fn serve(router: axum::Router) -> String {
+	let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+	let url = format!("http://{}", listener.local_addr().unwrap());
+	tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+	url
+}
+
+fn post(
+	url: &str, id: &str, timestamp: u64, signature: &str, body: &[u8],
+) -> reqwest::RequestBuilder {
+	reqwest::Client::new()
+		.post(url)
+		.header("webhook-id", id)
+		.header("webhook-timestamp", timestamp)
+		.header("webhook-signature", signature)
+		.body(body.to_vec())
+}
+
+/// The whole way; a callback that is sent twice is one order, and so it is after the receiver was
+/// restarted.
+#[tokio::test]
+async fn a_callback_is_taken_once() {
+	let node = Node::new();
+	let lsp = Lsp::new(&node.clock);
+	let url = lsp.serve().await;
+	node.owe("claimable", "h1");
+	node.owe("payment_sent", "h1");
+	let courier = node.courier(address(&url));
+	assert_eq!(courier.drain(HEIGHT).await.unwrap().done, 2);
+	assert_eq!(lsp.orders(), 2);
+
+	// The same once more, as a node sends it whose reply was lost.
+	let page = node.outbox.feed(FeedCursor::default(), 1).unwrap();
+	let (id, body) = (page.items[0].id().to_string(), page.items[0].payload().to_vec());
+	let timestamp = node.clock.now().0 / 1000;
+	let signature = Webhook { id: &id, timestamp }.sign(&body, &[secret()]);
+	let restarted = Lsp::on(lsp.medium.clone(), &node.clock);
+	drop(lsp);
+	let url = restarted.serve().await;
+	for _ in 0..3 {
+		let answer =
+			post(&format!("{url}/"), &id, timestamp, &signature, &body).send().await.unwrap();
+		assert_eq!(answer.status(), 200);
+	}
+	assert_eq!((restarted.orders(), restarted.handled.load(Ordering::SeqCst)), (2, 0));
+	// Under the same id, and saying something else.
+	let other = br#"{"kind":"payment_sent","amount":1}"#;
+	let signature = Webhook { id: &id, timestamp }.sign(other, &[secret()]);
+	let answer = post(&format!("{url}/"), &id, timestamp, &signature, other).send().await.unwrap();
+	assert_eq!((answer.status().as_u16(), restarted.orders()), (422, 2));
+}
+
+/// What is refused is not stored: the next try is a first one.
+#[tokio::test]
+async fn what_is_refused_may_come_again() {
+	let node = Node::new();
+	let lsp = Lsp::new(&node.clock);
+	let courier = node.courier(address(&lsp.serve().await));
+	node.owe("payment_sent", "h1");
+	// It is not at `outbound_paid` yet (H-C1).
+	lsp.refuses.store(503, Ordering::SeqCst);
+	for _ in 0..3 {
+		assert_eq!(courier.drain(HEIGHT).await.unwrap().again, 1);
+		node.clock.advance(10 * MINUTE);
+	}
+	lsp.refuses.store(0, Ordering::SeqCst);
+	assert_eq!(courier.drain(HEIGHT).await.unwrap().done, 1);
+	assert_eq!((lsp.orders(), lsp.handled.load(Ordering::SeqCst)), (1, 4));
+}
+
+#[tokio::test]
+async fn what_is_forged_stale_or_too_large_changes_nothing() {
+	let node = Node::new();
+	let lsp = Lsp::new(&node.clock);
+	let url = format!("{}/claimable", lsp.serve().await);
+	let now = node.clock.now().0 / 1000;
+	let sign =
+		|id: &str, at: u64, body: &[u8]| Webhook { id, timestamp: at }.sign(body, &[secret()]);
+	let send = |id: &'static str, at: u64, signature: String, body: Vec<u8>| {
+		let request = post(&url, id, at, &signature, &body);
+		async move { request.send().await.unwrap().status().as_u16() }
+	};
+	let good = sign("a", now, b"{}");
+	assert_eq!(send("a", now, good.clone(), b"{ }".to_vec()).await, 401);
+	assert_eq!(send("b", now, good.clone(), b"{}".to_vec()).await, 401);
+	assert_eq!(send("a", now + 1, good.clone(), b"{}".to_vec()).await, 401);
+	assert_eq!(send("a", now - 301, sign("a", now - 301, b"{}"), b"{}".to_vec()).await, 401);
+	assert_eq!(send("a", now + 301, sign("a", now + 301, b"{}"), b"{}".to_vec()).await, 401);
+	assert_eq!(send("a", now, "garbage".to_owned(), b"{}".to_vec()).await, 400);
+	assert_eq!(send("a.b", now, sign("a.b", now, b"{}"), b"{}".to_vec()).await, 400);
+	let large = vec![b'x'; MAX_BODY_BYTES + 1];
+	assert_eq!(send("a", now, sign("a", now, &large), large).await, 413);
+	let client = reqwest::Client::new();
+	assert_eq!(client.post(&url).body("{}").send().await.unwrap().status(), 400);
+	assert_eq!(client.get(&url).send().await.unwrap().status(), 405);
+	assert_eq!((lsp.orders(), lsp.handled.load(Ordering::SeqCst)), (0, 0));
+	assert_eq!(
+		lsp.store.scan(KeyRange::all(Table::new("requests")), 9).wait().unwrap().records.len(),
+		0
+	);
+	assert_eq!(send("a", now, good, b"{}".to_vec()).await, 200);
+	let largest = vec![b'x'; MAX_BODY_BYTES];
+	assert_eq!(send("l", now, sign("l", now, &largest), largest).await, 200);
+}
+
+#[tokio::test]
+async fn a_token_may_be_wanted_as_well() {
+	let node = Node::new();
+	let lsp = Lsp::new(&node.clock);
+	let url = serve(lsp.receiver.clone().with_token(token()).router()).await;
+	node.owe("claimable", "h1");
+	let wrong = address(&url).with_token(Token::new("wrong").unwrap());
+	assert_eq!(node.courier(wrong).drain(HEIGHT).await.unwrap().paused, 1);
+	// Put right, and nothing was lost.
+	let courier = node.courier(address(&url).with_token(token()));
+	assert_eq!(courier.drain(HEIGHT).await.unwrap().done, 0);
+	node.outbox.resume("lsp").unwrap();
+	assert_eq!(courier.drain(HEIGHT).await.unwrap().done, 1);
+	assert_eq!(lsp.orders(), 1);
+}
+
+/// A receiver that was set back to yesterday's copy pulls what it has forgotten, and applies it once.
+#[tokio::test]
+async fn push_and_pull_are_one() {
+	let node = Node::new();
+	let feed = serve(FeedServer::new(node.outbox.clone(), token()).router()).await + "/events";
+	let client = FeedClient::new(&feed, token(), Duration::from_secs(5)).unwrap();
+	let lsp = Lsp::new(&node.clock);
+	(0..3).for_each(|n| drop(node.owe("claimable", &format!("h{n}")).to_string()));
+	assert_eq!(node.courier(address(&lsp.serve().await)).drain(HEIGHT).await.unwrap().done, 3);
+	let yesterday = lsp.medium.snapshot();
+	(3..7).for_each(|n| drop(node.owe("claimable", &format!("h{n}")).to_string()));
+	// These are taken and forgotten.
+	assert_eq!(node.courier(address(&lsp.serve().await)).drain(HEIGHT).await.unwrap().done, 4);
+	drop(lsp);
+	let lsp = Lsp::on(yesterday, &node.clock);
+	let mut reconciler = Reconciler::open(Arc::clone(&lsp.store), "node").unwrap();
+	let mut seen = 0;
+	loop {
+		let page = client.pull(reconciler.cursor(), 2).await.unwrap();
+		let done = reconciler
+			.apply(&page, |item| {
+				seen += 1;
+				// Once per id, whichever way it came.
+				let key = Key::new(Table::new("taken"), *item.id().as_bytes());
+				let known = lsp.store.get(&key).wait().unwrap().is_some();
+				let mut batch = Batch::new();
+				if !known {
+					batch.put(key, Value::new(RecordType(0x8000), 1, b"".to_vec()));
+				}
+				Plan::of(batch)
+			})
+			.unwrap();
+		if !done.more {
+			break;
+		}
+	}
+	assert_eq!(seen, 7);
+	let taken = lsp.store.scan(KeyRange::all(Table::new("taken")), 100).wait().unwrap();
+	assert_eq!(taken.records.len(), 7);
+}
+
+#[tokio::test]
+async fn a_feed_is_for_who_may_and_says_what_is_wrong() {
+	let node = Node::new();
+	let id = node.owe("claimable", "h1");
+	let feed = serve(FeedServer::new(node.outbox.clone(), token()).router()).await + "/events";
+	let pull = |cursor: FeedCursor| {
+		let client = FeedClient::new(&feed, token(), Duration::from_secs(5)).unwrap();
+		async move { client.pull(cursor, 10).await }
+	};
+	let page = pull(FeedCursor::default()).await.unwrap();
+	let original = node.outbox.feed(FeedCursor::default(), 10).unwrap();
+	assert_eq!((page.items[0].id(), page.last), (id, 1));
+	assert!(page.items == original.items && page.next == original.next);
+	let other = FeedCursor { epoch: page.epoch ^ 1, after: 0 };
+	let error = pull(other).await.unwrap_err();
+	assert!(matches!(error, FeedError::Cursor(OutboxError::WrongEpoch { .. })), "{error}");
+	let ahead = FeedCursor { after: 9, ..page.next };
+	let error = pull(ahead).await.unwrap_err();
+	assert!(matches!(error, FeedError::Cursor(OutboxError::Ahead { .. })), "{error}");
+	// What is trimmed is said to be.
+	node.owe("claimable", "h2");
+	let taken = Lsp::new(&node.clock);
+	node.courier(address(&taken.serve().await)).drain(HEIGHT).await.unwrap();
+	node.clock.advance(8 * DAY);
+	node.outbox.trim(10).unwrap();
+	let error = pull(page.next).await.unwrap_err();
+	assert!(matches!(error, FeedError::Cursor(OutboxError::TooOld { first: 3 })), "{error}");
+
+	let wrong = FeedClient::new(&feed, Token::new("x").unwrap(), Duration::from_secs(5)).unwrap();
+	let error = wrong.pull(FeedCursor::default(), 1).await.unwrap_err();
+	assert!(matches!(error, FeedError::Unauthorized), "{error}");
+	let get = |query: &str| reqwest::Client::new().get(format!("{feed}?{query}"));
+	for (query, status) in [
+		("after=x", 400),
+		("after=1", 400),
+		("after=+1-2", 400),
+		("limit=-1", 400),
+		("limit=many", 400),
+		("limit=99999999", 200),
+		("", 200),
+	] {
+		let answer = get(query).header("authorization", "Bearer sesame").send().await.unwrap();
+		assert_eq!(answer.status().as_u16(), status, "{query}");
+	}
+	assert_eq!(get("").send().await.unwrap().status(), 401);
+	// What is no feed.
+	let server = Server::start();
+	let client = FeedClient::new(&server.url, token(), Duration::from_millis(300)).unwrap();
+	let error = client.pull(FeedCursor::default(), 1).await.unwrap_err();
+	assert!(matches!(error, FeedError::Malformed), "{error}");
+	server.then([How::Status(502, ""), How::HangUp, How::Never]);
+	for _ in 0..3 {
+		let error = client.pull(FeedCursor::default(), 1).await.unwrap_err();
+		assert!(error.is_retriable(), "{error}");
+	}
+}

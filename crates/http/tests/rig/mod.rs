@@ -1,0 +1,197 @@
+//! A server that answers as it is told, and a node that owes callbacks to it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, dead_code)]
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use leyden_http::{Address, Courier, CourierOptions, SigningSecret, Token, VerifyingKey};
+use leyden_outbox::{CallbackId, EndpointOptions, NewCallback, Outbox, OutboxOptions};
+use leyden_store::{ManualClock, MemoryMedium, MemoryStore, Namespace, Store, Timestamp};
+
+pub const HEIGHT: u32 = 800_000;
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// How a request is answered.
+#[derive(Clone, Debug)]
+pub enum How {
+	/// With this status and these headers.
+	Status(u16, &'static str),
+	/// Not at all, within any patience.
+	Never,
+	/// The connection ends.
+	HangUp,
+	/// With what is no HTTP.
+	Garbage,
+	/// With a byte now and then, for ever.
+	Drip,
+	/// With a body of so many bytes.
+	Large(usize),
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Got {
+	pub path: String,
+	pub headers: Vec<(String, String)>,
+	pub body: Vec<u8>,
+}
+
+impl Got {
+	pub fn header(&self, name: &str) -> Option<&str> {
+		self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+	}
+}
+
+/// A server on loopback. Answers 200 unless told otherwise.
+#[derive(Clone)]
+pub struct Server {
+	pub url: String,
+	script: Arc<Mutex<VecDeque<How>>>,
+	got: Arc<Mutex<Vec<Got>>>,
+	connections: Arc<Mutex<u32>>,
+}
+
+impl Server {
+	pub fn start() -> Self {
+		let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+		let url = format!("http://{}/lsp", listener.local_addr().unwrap());
+		let server =
+			Self { url, script: Arc::default(), got: Arc::default(), connections: Arc::default() };
+		let serving = server.clone();
+		std::thread::spawn(move || {
+			for connection in listener.incoming().flatten() {
+				*serving.connections.lock().unwrap() += 1;
+				let server = serving.clone();
+				std::thread::spawn(move || drop(server.serve(&connection)));
+			}
+		});
+		server
+	}
+
+	pub fn then(&self, how: impl IntoIterator<Item = How>) -> &Self {
+		self.script.lock().unwrap().extend(how);
+		self
+	}
+
+	pub fn got(&self) -> Vec<Got> {
+		self.got.lock().unwrap().clone()
+	}
+
+	pub fn connections(&self) -> u32 {
+		*self.connections.lock().unwrap()
+	}
+
+	fn serve(&self, connection: &TcpStream) -> std::io::Result<()> {
+		let mut reader = BufReader::new(connection);
+		let mut writer = connection;
+		loop {
+			let mut line = String::new();
+			if reader.read_line(&mut line)? == 0 {
+				return Ok(());
+			}
+			let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+			let mut headers = Vec::new();
+			loop {
+				line.clear();
+				reader.read_line(&mut line)?;
+				let Some((name, value)) = line.trim_end().split_once(':') else { break };
+				headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+			}
+			let length = headers.iter().find(|(name, _)| name == "content-length");
+			let length = length.map_or(0, |(_, length)| length.parse().unwrap());
+			let mut body = vec![0; length];
+			reader.read_exact(&mut body)?;
+			self.got.lock().unwrap().push(Got { path, headers, body });
+			let how = self.script.lock().unwrap().pop_front();
+			match how.unwrap_or(How::Status(200, "")) {
+				How::Status(code, headers) => {
+					write!(writer, "HTTP/1.1 {code} x\r\n{headers}content-length: 2\r\n\r\nok")?
+				},
+				// Until the other side has enough.
+				How::Never => drop(reader.read_line(&mut line)),
+				How::HangUp => return connection.shutdown(Shutdown::Both),
+				How::Garbage => {
+					writer.write_all(b"SSH-2.0-OpenSSH\r\n\r\n")?;
+					return connection.shutdown(Shutdown::Both);
+				},
+				How::Drip => {
+					connection.set_read_timeout(Some(Duration::from_millis(20)))?;
+					writer.write_all(b"HTTP/1.1 200 x\r\ncontent-length: 1000000\r\n\r\n")?;
+					// Its own clock, since the courier's is not asked: a byte, until nobody listens.
+					while writer.write_all(b".").is_ok() {
+						if matches!(reader.read(&mut [0]), Ok(0)) {
+							break;
+						}
+					}
+					return Ok(());
+				},
+				How::Large(bytes) => {
+					write!(writer, "HTTP/1.1 200 x\r\ncontent-length: {bytes}\r\n\r\n")?;
+					drop(writer.write_all(&vec![b'x'; bytes]));
+				},
+			}
+		}
+	}
+}
+
+/// A node with an outbox.
+pub struct Node {
+	pub clock: Arc<ManualClock>,
+	pub store: Arc<dyn Store>,
+	pub outbox: Outbox,
+}
+
+impl Node {
+	pub fn new() -> Self {
+		let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
+		let store = MemoryStore::open(&MemoryMedium::new(), Namespace::default()).unwrap();
+		let store: Arc<dyn Store> = Arc::new(store);
+		let outbox = Outbox::open(
+			Arc::clone(&store),
+			Arc::<ManualClock>::clone(&clock),
+			OutboxOptions::default(),
+		);
+		let outbox = outbox.unwrap();
+		outbox.add_endpoint("lsp", EndpointOptions::default()).unwrap();
+		Self { clock, store, outbox }
+	}
+
+	pub fn owe(&self, kind: &str, about: &str) -> CallbackId {
+		let id = CallbackId::new(kind, about.as_bytes(), 0);
+		let body = format!(r#"{{"kind":"{kind}","payment_hash":"{about}"}}"#);
+		let new = NewCallback::new(id, kind, "lsp", about, body).unwrap();
+		self.outbox.enqueue(new).unwrap().commit(&*self.store).wait().unwrap();
+		id
+	}
+
+	pub fn courier(&self, address: Address) -> Courier {
+		let options = CourierOptions {
+			timeout: Duration::from_millis(300),
+			too_late: |status, body| status == 400 && body.starts_with(b"late"),
+		};
+		let clock = Arc::<ManualClock>::clone(&self.clock);
+		let endpoints = [("lsp".to_owned(), address)];
+		Courier::new(self.outbox.clone(), clock, options, endpoints).unwrap()
+	}
+}
+
+pub fn secret() -> SigningSecret {
+	SigningSecret::parse(SECRET).unwrap()
+}
+
+pub fn key() -> VerifyingKey {
+	secret().verifying_key()
+}
+
+pub fn address(url: &str) -> Address {
+	let allow = "127.0.0.1".parse().unwrap();
+	Address::plain(url).unwrap().allowing(allow).signed([secret()])
+}
+
+pub fn token() -> Token {
+	Token::new("sesame").unwrap()
+}
