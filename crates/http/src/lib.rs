@@ -53,3 +53,11 @@ pub use signature::{
 	SecretError, SignatureError, SigningSecret, VerifyingKey, Webhook, MAX_SIGNATURES,
 };
 pub use token::Token;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/callbacks-for-a-node.md")]
+struct ForANode;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/callbacks-for-an-lsp.md")]
+struct ForAnLsp;

@@ -74,6 +74,7 @@ pub struct Receiver(Arc<Inner>);
 struct Inner {
 	requests: Requests,
 	clock: Arc<dyn Clock>,
+	source: String,
 	keys: Vec<VerifyingKey>,
 	token: Option<Token>,
 	tolerance: Duration,
@@ -82,25 +83,31 @@ struct Inner {
 }
 
 impl Receiver {
-	/// Takes callbacks that are signed by one of these keys, not more than five minutes ago. Each is
-	/// known for as long as the sender may repeat it: `replay_for`, and longer by what `requests`
-	/// remembers.
+	/// Takes callbacks of a source that are signed by one of these keys, not more than five minutes
+	/// ago. Ids of other sources are other callbacks.
+	///
+	/// Each callback is known for as long as the sender may repeat it: `replay_for`, and longer by what
+	/// `requests` remembers. So many of one source must fit into
+	/// [`max_per_scope`](leyden_request::RequestOptions::max_per_scope): with more, the sender is told
+	/// to come again later.
 	pub fn new(
-		requests: Requests, clock: Arc<dyn Clock>, keys: impl IntoIterator<Item = VerifyingKey>,
-		replay_for: Duration, handler: Handler,
+		requests: Requests, clock: Arc<dyn Clock>, source: impl Into<String>,
+		keys: impl IntoIterator<Item = VerifyingKey>, replay_for: Duration, handler: Handler,
 	) -> Self {
-		let (keys, token) = (keys.into_iter().collect(), None);
+		let (source, keys, token) = (source.into(), keys.into_iter().collect(), None);
 		let tolerance = Duration::from_secs(300);
-		Self(Arc::new(Inner { requests, clock, keys, token, tolerance, replay_for, handler }))
+		let inner = Inner { requests, clock, source, keys, token, tolerance, replay_for, handler };
+		Self(Arc::new(inner))
 	}
 
 	/// As [`new`](Receiver::new), for senders that also have this token.
 	#[must_use]
 	pub fn with_token(self, token: Token) -> Self {
-		let Inner { requests, clock, keys, tolerance, replay_for, handler, .. } = &*self.0;
+		let Inner { requests, clock, source, keys, tolerance, replay_for, handler, .. } = &*self.0;
 		Self(Arc::new(Inner {
 			requests: requests.clone(),
 			clock: Arc::clone(clock),
+			source: source.clone(),
 			keys: keys.clone(),
 			token: Some(token),
 			tolerance: *tolerance,
@@ -116,7 +123,8 @@ impl Receiver {
 
 	/// Handles a callback, or gives the answer that it got.
 	fn handle(&self, incoming: &Incoming) -> StatusCode {
-		let Ok(key) = RequestKey::new("webhook", "callback", incoming.id.as_bytes()) else {
+		let Ok(key) = RequestKey::new(self.0.source.as_bytes(), "callback", incoming.id.as_bytes())
+		else {
 			return StatusCode::BAD_REQUEST;
 		};
 		let params = |version: Option<u16>| {
@@ -221,6 +229,6 @@ impl fmt::Debug for Handled {
 
 impl fmt::Debug for Receiver {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.debug_struct("Receiver").field("keys", &self.0.keys).finish_non_exhaustive()
+		f.debug_struct("Receiver").field("source", &self.0.source).finish_non_exhaustive()
 	}
 }

@@ -61,7 +61,8 @@ impl Lsp {
 				code => Handled::refused(code),
 			}
 		};
-		let receiver = Receiver::new(requests.unwrap(), clock, [key()], DAY, Arc::new(handler));
+		let receiver =
+			Receiver::new(requests.unwrap(), clock, "node", [key()], DAY, Arc::new(handler));
 		Self { medium, store, receiver, refuses, handled }
 	}
 
@@ -124,6 +125,33 @@ async fn a_callback_is_taken_once() {
 	let signature = Webhook { id: &id, timestamp }.sign(other, &[secret()]);
 	let answer = post(&format!("{url}/"), &id, timestamp, &signature, other).send().await.unwrap();
 	assert_eq!((answer.status().as_u16(), restarted.orders()), (422, 2));
+}
+
+/// The same id from another source is another callback, and a source that has too many is told to come
+/// again.
+#[tokio::test]
+async fn sources_do_not_see_each_other() {
+	let node = Node::new();
+	let lsp = Lsp::new(&node.clock);
+	let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&node.clock);
+	let options = RequestOptions { max_per_scope: 1, ..RequestOptions::default() };
+	let requests = Requests::open(Arc::clone(&lsp.store), Arc::clone(&clock), options).unwrap();
+	let handler: Arc<dyn Fn(&leyden_http::Incoming) -> Handled + Send + Sync> =
+		Arc::new(|incoming| Handled::taken(order(&incoming.body)));
+	let now = node.clock.now().0 / 1000;
+	let signature = |id| Webhook { id, timestamp: now }.sign(b"{}", &[secret()]);
+	let mut seen = Vec::new();
+	for source in ["one", "two"] {
+		let (requests, clock, handler) =
+			(requests.clone(), Arc::clone(&clock), Arc::clone(&handler));
+		let receiver = Receiver::new(requests, clock, source, [key()], DAY, handler);
+		let url = serve(receiver.router()).await;
+		for id in ["a", "b"] {
+			let answer = post(&url, id, now, &signature(id), b"{}").send().await.unwrap();
+			seen.push(answer.status().as_u16());
+		}
+	}
+	assert_eq!((seen, lsp.orders()), (vec![200, 503, 200, 503], 2));
 }
 
 /// What is refused is not stored: the next try is a first one.

@@ -40,6 +40,7 @@
 
 pub mod cases;
 pub mod chain;
+pub mod counting_store;
 pub mod disk;
 pub mod faulty_store;
 pub mod guard;
@@ -55,6 +56,7 @@ pub mod vss;
 pub mod wallet;
 
 pub use chain::SimChain;
+pub use counting_store::{CountingStore, Counts};
 pub use disk::{DiskSnapshot, DiskWrite, Fate, MemKv, NodeDisk, WriteKind};
 pub use faulty_store::{crash_everywhere, Doom, FaultyStore, LossyMedium, Media, Side};
 pub use guard::{Asked, Bare, Guard, GuardFactory, NodeHandle};
