@@ -19,6 +19,9 @@
 //! [`SpliceKeeper`] carries what the user asked for through restarts, until it funds the channel or
 //! the user is told why not.
 //!
+//! # Claims
+//! [`Claims`] claims a payment again after a crash, until LDK says that it was claimed.
+//!
 //! # The manager on disk
 //! [`ManagerSnapshots`] is where both learn what is settled. Tell it yourself, give the background
 //! processor a [`ManagerStore`], or let the journal's [barrier](Journal::with_barrier) do it.
@@ -31,6 +34,7 @@
 //! LDK's own persistence stays what it is: persist monitors and the manager as LDK says. What this
 //! crate found out about LDK on the way is in `docs/ldk-findings.md`.
 
+mod claims;
 mod error;
 mod journal;
 mod kv_backend;
@@ -41,6 +45,7 @@ mod snapshot;
 mod splice;
 mod tlv;
 
+pub use claims::{Claiming, Claims};
 pub use journal::{
 	class_of, decode_event, kind_of, Identity, Journal, JournalNote, UnreadableEvent, EVENT_STREAM,
 	LEDGER_CONSUMER, MAX_UNSETTLED_EVENTS,
