@@ -14,7 +14,9 @@ use leyden_outbox::{
 };
 use leyden_store::{ManualClock, Store, Timestamp};
 use leyden_testkit::panics::catch;
-use leyden_testkit::{crash_everywhere, Doom, FaultyStore, LossyMedium, Media, Side};
+use leyden_testkit::{
+	count_records, crash_everywhere, live_through, Doom, LossyMedium, Media, Side,
+};
 use rig::*;
 
 /// What the world has seen: no crash takes it back.
@@ -32,19 +34,7 @@ struct World {
 fn scenario(doom: &Arc<Doom>, media: &Arc<dyn Media>) {
 	let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
 	let world = Mutex::new(World::default());
-	for life in 0..3 {
-		let keeps = Arc::clone(media);
-		let store = FaultyStore::new(media.open(), Arc::clone(doom));
-		let store = Arc::new(store.after_each(move |_| keeps.committed()));
-		let ended = live(Arc::<FaultyStore>::clone(&store), &clock, &world);
-		if !store.is_dead() {
-			ended.unwrap();
-			break;
-		}
-		assert!(life < 2, "one death, two lives");
-		drop(store);
-		media.crash();
-	}
+	live_through(doom, media, |store| live(store, &clock, &world));
 	let world = world.into_inner().unwrap();
 	let place = |text: &str| world.arrived.iter().position(|arrived| arrived == text);
 	for payment in ["p1", "p2"] {
@@ -54,7 +44,7 @@ fn scenario(doom: &Arc<Doom>, media: &Arc<dyn Media>) {
 	// Twice at most: one death.
 	assert!(world.times.values().all(|times| *times <= 2), "{:?}", world.times);
 	let store = media.open();
-	let count = |table| count(&*store, leyden_store::Table::new(table));
+	let count = |table| count_records(&*store, table);
 	assert_eq!((count("out_items"), count("out_dead"), count("ledger")), (5, 1, 5));
 	for table in ["out_open", "out_due", "out_lanes", "out_urgent"] {
 		assert_eq!(count(table), 0, "{table}");

@@ -485,9 +485,9 @@ fn a_receiver_that_was_set_back_repairs_itself() {
 	assert_eq!(pull(&open(&receiver)), 5);
 	assert_eq!(pull(&open(&receiver)), 0);
 	let store = open(&yesterday);
-	assert_eq!(count(&*store, LEDGER), 3);
+	assert_eq!(leyden_testkit::count_records(&*store, "ledger"), 3);
 	assert_eq!(pull(&store), 5);
-	assert_eq!(count(&*store, LEDGER), 8);
+	assert_eq!(leyden_testkit::count_records(&*store, "ledger"), 8);
 }
 
 #[test]

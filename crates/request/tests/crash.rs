@@ -13,7 +13,9 @@ use std::time::Duration;
 use leyden_request::{RequestError, RequestOptions, Requests};
 use leyden_store::{Clock, ManualClock, Store, Timestamp};
 use leyden_testkit::panics::catch;
-use leyden_testkit::{crash_everywhere, Doom, FaultyStore, LossyMedium, Media, Side};
+use leyden_testkit::{
+	count_records, crash_everywhere, live_through, Doom, FaultyStore, LossyMedium, Media, Side,
+};
 use proptest::prelude::*;
 use rig::*;
 
@@ -22,25 +24,13 @@ fn scenario(doom: &Arc<Doom>, media: &Arc<dyn Media>) {
 	let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
 	let world = World::default();
 	let mut given: BTreeMap<String, String> = BTreeMap::new();
-	for life in 0..3 {
-		let keeps = Arc::clone(media);
-		let store = FaultyStore::new(media.open(), Arc::clone(doom));
-		let store = Arc::new(store.after_each(move |_| keeps.committed()));
-		let ended = live(Arc::<FaultyStore>::clone(&store), &clock, &world, &mut given);
-		if !store.is_dead() {
-			ended.unwrap();
-			break;
-		}
-		assert!(life < 2, "one death, two lives");
-		drop(store);
-		media.crash();
-	}
+	live_through(doom, media, |store| live(store, &clock, &world, &mut given));
 	assert_eq!(given.len(), 4);
 	for (hash, made) in &*world.made.lock().unwrap() {
 		assert_eq!(*made, 1, "an invoice for {hash:?} was made again");
 	}
 	let store = media.open();
-	let count = |table| count(&*store, leyden_store::Table::new(table));
+	let count = |table| count_records(&*store, table);
 	assert_eq!((count("ledger"), count("requests"), count("request_times")), (4, 4, 4));
 }
 
@@ -216,7 +206,7 @@ fn history(ops: Vec<Op>) {
 	}
 	drop(node);
 	let store = Media::open(&media);
-	let count = |table| count(&*store, leyden_store::Table::new(table));
+	let count = |table| count_records(&*store, table);
 	assert_eq!(count("requests"), count("request_times"));
 	assert!(count("requests") <= 4);
 	// The count of the scope is what there is of it.

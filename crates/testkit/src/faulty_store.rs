@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use leyden_store::{
 	Batch, Committed, Guarantees, Key, KeyRange, MemoryMedium, MemoryStore, Namespace, Page,
-	Record, Store, StoreError, Ticket,
+	Record, Store, StoreError, Table, Ticket,
 };
 
 use crate::disk::{DiskWrite, Fate};
@@ -262,6 +262,37 @@ impl LossyMedium {
 			*self.live.lock().unwrap() = self.kept.lock().unwrap().snapshot();
 		}
 	}
+}
+
+/// Runs `live` until it ends without its store having died, each time in a new process: at most
+/// twice, since there is one death.
+pub fn live_through<E: std::fmt::Debug>(
+	doom: &Arc<Doom>, media: &Arc<dyn Media>, mut live: impl FnMut(Arc<dyn Store>) -> Result<(), E>,
+) {
+	for life in 1..=2 {
+		let keeps = Arc::clone(media);
+		let store = FaultyStore::new(media.open(), Arc::clone(doom));
+		let store = Arc::new(store.after_each(move |_| keeps.committed()));
+		let ended = live(Arc::<FaultyStore>::clone(&store));
+		if !store.is_dead() {
+			ended.expect("who does not die gets to the end");
+			return;
+		}
+		assert!(life < 2, "one death, two lives");
+		drop(store);
+		media.crash();
+	}
+}
+
+/// How many records a table has.
+pub fn count_records(store: &dyn Store, table: &'static str) -> usize {
+	let (mut count, mut rest) = (0, Some(KeyRange::all(Table::new(table))));
+	while let Some(range) = rest.take() {
+		let page = store.scan(range, 1_000).wait().expect("the store scans");
+		count += page.records.len();
+		rest = page.rest;
+	}
+	count
 }
 
 /// Runs `scenario` once to count its writes, and then twice for each of them, dying before and

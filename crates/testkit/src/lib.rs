@@ -58,7 +58,9 @@ pub mod wallet;
 pub use chain::SimChain;
 pub use counting_store::{CountingStore, Counts};
 pub use disk::{DiskSnapshot, DiskWrite, Fate, MemKv, NodeDisk, WriteKind};
-pub use faulty_store::{crash_everywhere, Doom, FaultyStore, LossyMedium, Media, Side};
+pub use faulty_store::{
+	count_records, crash_everywhere, live_through, Doom, FaultyStore, LossyMedium, Media, Side,
+};
 pub use guard::{Asked, Bare, Guard, GuardFactory, NodeHandle};
 pub use leyden_guard::{LeydenGuard, Wiring};
 pub use net::{Feed, Idx, LdkNet, Sent};

@@ -10,9 +10,10 @@ use leyden_outbox::{
 	Verdict,
 };
 use leyden_store::{
-	Batch, Key, KeyRange, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan, RecordType,
-	Store, Table, Timestamp, Value,
+	Batch, Key, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan, RecordType, Store, Table,
+	Timestamp, Value,
 };
+use leyden_testkit::count_records;
 
 pub const LEDGER: Table = Table::new("ledger");
 pub const LSP: &str = "lsp";
@@ -78,7 +79,7 @@ impl Node {
 	}
 
 	pub fn count(&self, table: &'static str) -> usize {
-		count(&*self.store, Table::new(table))
+		count_records(&*self.store, table)
 	}
 }
 
@@ -113,14 +114,4 @@ pub fn open_outbox(
 	let outbox = Outbox::open(Arc::clone(store), clock, options.clone()).unwrap();
 	outbox.add_endpoint(LSP, EndpointOptions::default()).unwrap();
 	outbox
-}
-
-pub fn count(store: &dyn Store, table: Table) -> usize {
-	let (mut count, mut rest) = (0, Some(KeyRange::all(table)));
-	while let Some(range) = rest.take() {
-		let page = store.scan(range, 1_000).wait().unwrap();
-		count += page.records.len();
-		rest = page.rest;
-	}
-	count
 }

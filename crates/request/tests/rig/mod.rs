@@ -11,9 +11,10 @@ use leyden_request::{
 	RequestOptions, Requests, Unknown,
 };
 use leyden_store::{
-	Batch, Key, KeyRange, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan, RecordType,
-	Store, Table, Timestamp, Value,
+	Batch, Key, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan, RecordType, Store, Table,
+	Timestamp, Value,
 };
+use leyden_testkit::count_records;
 
 pub const LEDGER: Table = Table::new("ledger");
 pub const OPERATION: &str = "async_order.request_invoice";
@@ -162,11 +163,11 @@ impl Node {
 	}
 
 	pub fn ledger(&self) -> usize {
-		count(&*self.store, LEDGER)
+		self.count("ledger")
 	}
 
 	pub fn count(&self, table: &'static str) -> usize {
-		count(&*self.store, Table::new(table))
+		count_records(&*self.store, table)
 	}
 }
 
@@ -178,14 +179,4 @@ fn open_requests(
 	store: &Arc<dyn Store>, clock: &Arc<ManualClock>, options: &RequestOptions,
 ) -> Requests {
 	Requests::open(Arc::clone(store), Arc::<ManualClock>::clone(clock), options.clone()).unwrap()
-}
-
-pub fn count(store: &dyn Store, table: Table) -> usize {
-	let (mut count, mut rest) = (0, Some(KeyRange::all(table)));
-	while let Some(range) = rest.take() {
-		let page = store.scan(range, 1_000).wait().unwrap();
-		count += page.records.len();
-		rest = page.rest;
-	}
-	count
 }
