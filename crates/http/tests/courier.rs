@@ -91,6 +91,17 @@ async fn answers_are_what_the_law_says() {
 	}
 }
 
+/// Of an answer without end only the beginning is read.
+#[tokio::test]
+async fn a_large_answer_is_cut_off() {
+	let (node, server) = (Node::new(), Server::start());
+	server.then([How::Large(50 << 20)]);
+	node.owe("claimable", "h1");
+	let courier = node.courier(address(&server.url));
+	assert_eq!(courier.drain(HEIGHT).await.unwrap().done, 1);
+	assert!(!server.read_whole());
+}
+
 #[tokio::test]
 async fn retry_after_is_waited_for() {
 	for header in ["retry-after: 3600\r\n", "retry-after: Fri, 31 Dec 2100 23:59:59 GMT\r\n"] {

@@ -120,7 +120,9 @@ async fn a_callback_is_taken_once() {
 		assert_eq!(answer.status(), 200);
 	}
 	assert_eq!((restarted.orders(), restarted.handled.load(Ordering::SeqCst)), (2, 0));
-	// Under the same id, and saying something else.
+	// Under the same id, and sent elsewhere or saying something else.
+	let answer = post(&format!("{url}/x"), &id, timestamp, &signature, &body).send().await.unwrap();
+	assert_eq!((answer.status().as_u16(), restarted.orders()), (422, 2));
 	let other = br#"{"kind":"payment_sent","amount":1}"#;
 	let signature = Webhook { id: &id, timestamp }.sign(other, &[secret()]);
 	let answer = post(&format!("{url}/"), &id, timestamp, &signature, other).send().await.unwrap();

@@ -53,14 +53,21 @@ pub struct Server {
 	script: Arc<Mutex<VecDeque<How>>>,
 	got: Arc<Mutex<Vec<Got>>>,
 	connections: Arc<Mutex<u32>>,
+	/// Whether a large body was read to its end.
+	read_whole: Arc<Mutex<Option<bool>>>,
 }
 
 impl Server {
 	pub fn start() -> Self {
 		let listener = TcpListener::bind("127.0.0.1:0").unwrap();
 		let url = format!("http://{}/lsp", listener.local_addr().unwrap());
-		let server =
-			Self { url, script: Arc::default(), got: Arc::default(), connections: Arc::default() };
+		let server = Self {
+			url,
+			script: Arc::default(),
+			got: Arc::default(),
+			connections: Arc::default(),
+			read_whole: Arc::default(),
+		};
 		let serving = server.clone();
 		std::thread::spawn(move || {
 			for connection in listener.incoming().flatten() {
@@ -79,6 +86,16 @@ impl Server {
 
 	pub fn got(&self) -> Vec<Got> {
 		self.got.lock().unwrap().clone()
+	}
+
+	/// Whether the large body was read to its end, once that is known.
+	pub fn read_whole(&self) -> bool {
+		loop {
+			if let Some(whole) = *self.read_whole.lock().unwrap() {
+				return whole;
+			}
+			std::thread::yield_now();
+		}
 	}
 
 	pub fn connections(&self) -> u32 {
@@ -131,7 +148,8 @@ impl Server {
 				},
 				How::Large(bytes) => {
 					write!(writer, "HTTP/1.1 200 x\r\ncontent-length: {bytes}\r\n\r\n")?;
-					drop(writer.write_all(&vec![b'x'; bytes]));
+					let written = writer.write_all(&vec![b'x'; bytes]);
+					*self.read_whole.lock().unwrap() = Some(written.is_ok());
 				},
 			}
 		}
