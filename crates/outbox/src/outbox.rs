@@ -70,8 +70,9 @@ pub(crate) struct Inner {
 	pub(crate) clock: Arc<dyn Clock>,
 	pub(crate) options: OutboxOptions,
 	pub(crate) epoch: u64,
-	/// Held while something is decided and handed to the store, not while the store writes: so the
-	/// order of commits is the order of decisions.
+	/// Held while something is decided and handed to the store, so that the order of commits is the
+	/// order of decisions. While the store writes, only what is rare holds it (endpoints, expiry,
+	/// requeueing), and not what is done for every callback.
 	pub(crate) state: Mutex<State>,
 }
 
