@@ -51,7 +51,8 @@ impl Outbox {
 	/// The store's. A damaged record is one.
 	///
 	/// # Failure Behavior and Persistence
-	/// Nothing is written: a claim ends with the process.
+	/// A claim is not written down, and ends with the process. A callback that must wait for another
+	/// with its order key is taken out of those that are due, lazily: lost in a crash, it is done again.
 	pub fn claim(&self, height: u32) -> Result<Option<Claim>, OutboxError> {
 		let now = self.0.clock.now();
 		let mut state = self.0.state.lock();

@@ -92,7 +92,10 @@ impl fmt::Display for OutboxError {
 		match self {
 			Self::Store(error) => write!(f, "{error}"),
 			Self::TooLarge { what, limit, found } => {
-				write!(f, "{what} has {found} bytes, and may have up to {limit} (and some)")
+				write!(
+					f,
+					"{what} has {found} bytes, and may have up to {limit}; it may not be empty"
+				)
 			},
 			Self::UnknownEndpoint { name } => {
 				write!(f, "there is no endpoint {name}: add it before anything is sent there")
