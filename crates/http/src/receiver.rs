@@ -15,11 +15,12 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::Router;
+use leyden_outbox::{Applied, FeedItem};
 use leyden_request::{
 	Answer, AnswerKind, Effect, Outcome, Params, Request, RequestError, RequestKey, Requests,
 	Unknown,
 };
-use leyden_store::{Clock, Plan};
+use leyden_store::{Batch, Clock, Plan};
 
 use crate::signature::{parse_timestamp, SignatureError, VerifyingKey, Webhook};
 use crate::token::Token;
@@ -119,6 +120,25 @@ impl Receiver {
 	/// The service, for any path.
 	pub fn router(&self) -> Router {
 		Router::new().fallback(axum::routing::post(take)).with_state(self.clone())
+	}
+
+	/// Takes a callback that was pulled from a feed, as if it had been pushed to `path`: the same
+	/// handler, the same memory of ids. For [`Reconciler::apply`](leyden_outbox::Reconciler::apply).
+	/// What the handler refuses for good will never be taken; what it refuses for now waits.
+	///
+	/// # Failure Behavior and Persistence
+	/// What it changes is durable when this returns; the reconciler's cursor follows in a commit of its
+	/// own. Died in between, the callback is pulled again and known.
+	pub fn pulled(&self, item: &FeedItem, path: &str) -> Applied {
+		let body = item.payload().to_vec();
+		let incoming = Incoming { id: item.id().to_string(), path: path.to_owned(), body };
+		let status = self.handle(&incoming);
+		match status.as_u16() {
+			200..=299 => Applied::Now(Plan::of(Batch::new())),
+			// Early, busy, or not known yet: as the sender would see it.
+			404 | 408 | 409 | 425 | 429 | 500..=599 => Applied::Later,
+			_ => Applied::Never,
+		}
 	}
 
 	/// Handles a callback, or gives the answer that it got.

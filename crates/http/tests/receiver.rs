@@ -15,7 +15,7 @@ use leyden_http::{
 use leyden_outbox::{FeedCursor, OutboxError, Reconciler};
 use leyden_request::{RequestOptions, Requests};
 use leyden_store::{
-	Batch, Clock, Key, KeyRange, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan,
+	Batch, Clock, KeyRange, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan,
 	RecordType, Store, Table, Value,
 };
 use rig::*;
@@ -240,30 +240,36 @@ async fn push_and_pull_are_one() {
 	assert_eq!(node.courier(address(&lsp.serve().await)).drain(HEIGHT).await.unwrap().done, 4);
 	drop(lsp);
 	let lsp = Lsp::on(yesterday, &node.clock);
-	let mut reconciler = Reconciler::open(Arc::clone(&lsp.store), "node").unwrap();
-	let mut seen = 0;
-	loop {
-		let page = client.pull(reconciler.cursor(), 2).await.unwrap();
-		let done = reconciler
-			.apply(&page, |item| {
-				seen += 1;
-				// Once per id, whichever way it came.
-				let key = Key::new(Table::new("taken"), *item.id().as_bytes());
-				let known = lsp.store.get(&key).wait().unwrap().is_some();
-				let mut batch = Batch::new();
-				if !known {
-					batch.put(key, Value::new(RecordType(0x8000), 1, b"".to_vec()));
-				}
-				Plan::of(batch)
-			})
-			.unwrap();
-		if !done.more {
-			break;
+	let reconciler = Reconciler::open(Arc::clone(&lsp.store), "node").unwrap();
+	let pull = |mut reconciler: Reconciler| async {
+		let mut seen = (0, 0, 0);
+		loop {
+			let page = client.pull(reconciler.cursor(), 2).await.unwrap();
+			let done = reconciler.apply(&page, |item| lsp.receiver.pulled(item, "/")).unwrap();
+			seen = (seen.0 + done.applied, seen.1 + done.later, seen.2 + done.refused);
+			if !done.more {
+				return (seen, reconciler);
+			}
 		}
-	}
-	assert_eq!(seen, 7);
-	let taken = lsp.store.scan(KeyRange::all(Table::new("taken")), 100).wait().unwrap();
-	assert_eq!(taken.records.len(), 7);
+	};
+	// Three are known, by the ids under which they were pushed: their handler is not asked again.
+	lsp.refuses.store(503, Ordering::SeqCst);
+	let (seen, mut reconciler) = pull(reconciler).await;
+	assert_eq!((seen, lsp.orders()), ((3, 4, 0), 3));
+	lsp.refuses.store(0, Ordering::SeqCst);
+	let done = reconciler.retry(|item| lsp.receiver.pulled(item, "/")).unwrap();
+	assert_eq!((done.applied, done.later, lsp.orders()), (4, 0, 7));
+	// What is refused for good is kept, and in nobody's way.
+	lsp.refuses.store(400, Ordering::SeqCst);
+	node.owe("claimable", "h7");
+	let (seen, reconciler) = pull(reconciler).await;
+	assert_eq!((seen, reconciler.refused().unwrap().len()), ((0, 0, 1), 1));
+	// Pulled, and pushed afterwards.
+	lsp.refuses.store(0, Ordering::SeqCst);
+	node.owe("claimable", "h8");
+	assert_eq!(pull(reconciler).await.0, (1, 0, 0));
+	assert_eq!(node.courier(address(&lsp.serve().await)).drain(HEIGHT).await.unwrap().done, 2);
+	assert_eq!(lsp.orders(), 9);
 }
 
 #[tokio::test]

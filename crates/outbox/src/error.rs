@@ -63,6 +63,11 @@ pub enum OutboxError {
 		/// What came.
 		found: u64,
 	},
+	/// Too many callbacks of a source wait for something else to come first.
+	TooManyParked {
+		/// The limit.
+		limit: usize,
+	},
 	/// The operating system gives no random numbers.
 	NoRandomness,
 }
@@ -119,6 +124,11 @@ impl fmt::Display for OutboxError {
 			Self::Gap { expected, found } => {
 				write!(f, "the feed goes on with {found} instead of {expected}")
 			},
+			Self::TooManyParked { limit } => write!(
+				f,
+				"{limit} callbacks wait for something else to come first: retry them, and see what \
+				 they wait for"
+			),
 			Self::NoRandomness => f.write_str("the operating system gives no random numbers"),
 		}
 	}

@@ -64,7 +64,7 @@ pub use error::OutboxError;
 pub use feed::{FeedCursor, FeedItem, FeedPage, MAX_FEED_ITEMS};
 pub use judge::{judge, Facts, Reply, Verdict};
 pub use outbox::{Enqueued, Outbox, OutboxOptions, OutboxStats};
-pub use reconcile::{Reconciled, Reconciler};
+pub use reconcile::{Applied, Reconciled, Reconciler, MAX_PARKED};
 pub use schedule::Schedule;
 pub use settle::Settled;
 pub use tidy::{DeadLetter, Why};

@@ -19,6 +19,8 @@
 //! out_ends    E                                0x0506 EndV1
 //! out_tombs   number                           0x0507 TombV1: trimmed, and its id is remembered
 //! out_cursors name                             0x0508 CursorV1: where a reconciler is
+//! out_parked  S, 0 later or 1 refused, L,      0x0502 ItemV1: pulled, and not applied (S is a source's
+//!             epoch (8), number                hash, 16)
 //! ```
 
 use leyden_id::{Domain, IdBuilder};
@@ -27,6 +29,7 @@ use leyden_store::{Key, KeyRange, Record, RecordType, StoreError, Table, Timesta
 use serde::{Deserialize, Serialize};
 
 use crate::callback::{Callback, CallbackId, Deadline, NewCallback, Sequence};
+use crate::feed::FeedCursor;
 
 const META: Table = Table::new("out_meta");
 pub(crate) const ITEMS: Table = Table::new("out_items");
@@ -38,9 +41,11 @@ pub(crate) const URGENT: Table = Table::new("out_urgent");
 pub(crate) const DEAD: Table = Table::new("out_dead");
 pub(crate) const ENDS: Table = Table::new("out_ends");
 pub(crate) const TOMBS: Table = Table::new("out_tombs");
-const CURSORS: Table = Table::new("out_cursors");
+pub(crate) const CURSORS: Table = Table::new("out_cursors");
+const PARKED: Table = Table::new("out_parked");
 
 const ENDPOINT: Domain = Domain::new("leyden/outbox-endpoint", 1);
+const SOURCE: Domain = Domain::new("leyden/outbox-source", 1);
 const LANE: Domain = Domain::new("leyden/outbox-lane", 1);
 
 /// The hash of an endpoint's name.
@@ -141,6 +146,20 @@ impl ItemV1 {
 		Self { id, kind, endpoint, order_key, schema, payload, deadline, enqueued_at }
 	}
 
+	/// A callback that came from elsewhere.
+	pub(crate) fn of(callback: &Callback) -> Self {
+		Self {
+			id: *callback.id().as_bytes(),
+			kind: callback.kind().to_owned(),
+			endpoint: callback.endpoint().to_owned(),
+			order_key: callback.order_key().to_vec(),
+			schema: callback.schema(),
+			payload: callback.payload().to_vec(),
+			deadline: callback.deadline(),
+			enqueued_at: callback.enqueued_at(),
+		}
+	}
+
 	pub(crate) fn callback(self, sequence: Sequence) -> Callback {
 		let Self { id, kind, endpoint, order_key, schema, payload, deadline, enqueued_at } = self;
 		let id = CallbackId::from_bytes(id);
@@ -191,6 +210,44 @@ pub(crate) fn end_key(end: &End) -> Key {
 
 pub(crate) fn cursor_key(name: &str) -> Key {
 	Key::new(CURSORS, name.as_bytes())
+}
+
+/// Why a callback that was pulled was not applied.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Parked {
+	/// Something else must come first.
+	Later = 0,
+	/// It will never be applied.
+	Refused = 1,
+}
+
+/// Callbacks of a source that were not applied.
+pub(crate) fn parked(source: &str, why: Parked) -> KeyRange {
+	KeyRange::prefix(PARKED, &parked_prefix(source, why))
+}
+
+/// Those of them with an order key.
+pub(crate) fn parked_lane(source: &str, why: Parked, lane: &Lane) -> KeyRange {
+	KeyRange::prefix(PARKED, &[&parked_prefix(source, why)[..], lane].concat())
+}
+
+/// Where a callback is kept that was not applied.
+pub(crate) fn parked_key(source: &str, why: Parked, lane: &Lane, cursor: FeedCursor) -> Key {
+	let prefix = [&parked_prefix(source, why)[..], lane, &cursor.epoch.to_be_bytes()].concat();
+	Key::numbered(PARKED, &prefix, cursor.after)
+}
+
+/// Of which epoch of its source a callback is that was not applied.
+pub(crate) fn parked_epoch(key: &Key) -> Result<u64, StoreError> {
+	let epoch = key.bytes().get(49..57).and_then(|bytes| bytes.try_into().ok());
+	Ok(u64::from_be_bytes(epoch.ok_or_else(|| StoreError::corrupt(key, "this has no epoch"))?))
+}
+
+fn parked_prefix(source: &str, why: Parked) -> Vec<u8> {
+	let hash = IdBuilder::new(SOURCE, "source").bytes(source.as_bytes()).finish();
+	let mut prefix: Vec<u8> = hash.as_bytes().iter().copied().take(16).collect();
+	prefix.push(why as u8);
+	prefix
 }
 
 /// What the key of a due callback has before its number.
@@ -312,6 +369,10 @@ mod tests {
 		}
 		let key = Key::numbered(DUE, &due_prefix(&end, Timestamp(5)), 77);
 		assert_eq!(due_of(&key).unwrap(), Timestamp(5));
+		let cursor = FeedCursor { epoch: 5, after: 77 };
+		let key = parked_key("node", Parked::Later, &lane, cursor);
+		assert_eq!((number_of(&key).unwrap(), parked_epoch(&key).unwrap()), (77, 5));
+		assert!(parked_epoch(&Key::new(PARKED, *b"short")).is_err());
 		assert!(number_of(&Key::new(DUE, *b"short")).is_err());
 		assert!(due_of(&Key::new(DUE, *b"short")).is_err());
 	}

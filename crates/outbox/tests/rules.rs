@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leyden_outbox::{
-	CallbackId, Deadline, EndpointOptions, Enqueued, FeedCursor, NewCallback, OutboxError,
+	Applied, CallbackId, Deadline, EndpointOptions, Enqueued, FeedCursor, NewCallback, OutboxError,
 	OutboxOptions, Reconciler, Reply, Settled, Verdict, Why, MAX_PAYLOAD_BYTES,
 };
 use leyden_store::{Batch, Clock, KeyRange, Plan, Table};
@@ -465,7 +465,9 @@ fn owe(node: &Node, numbers: std::ops::Range<u32>) {
 fn a_receiver_that_was_set_back_repairs_itself() {
 	let node = Node::new();
 	let receiver = leyden_store::MemoryMedium::new();
-	let apply = |item: &leyden_outbox::Callback| ledger(&String::from_utf8_lossy(item.order_key()));
+	let apply = |item: &leyden_outbox::Callback| {
+		Applied::Now(ledger(&String::from_utf8_lossy(item.order_key())))
+	};
 	let pull = |store: &Arc<dyn leyden_store::Store>| {
 		let mut reconciler = Reconciler::open(Arc::clone(store), "node").unwrap();
 		let mut applied = 0;
@@ -490,13 +492,60 @@ fn a_receiver_that_was_set_back_repairs_itself() {
 	assert_eq!(leyden_testkit::count_records(&*store, "ledger"), 8);
 }
 
+/// What must wait is kept, and does not stand in anybody's way; what comes after it with its order key
+/// waits with it, over a restart. What will never be taken is kept as well, and nothing waits for it.
+#[test]
+fn what_cannot_be_applied_yet_is_kept_in_order() {
+	let node = Node::new();
+	for (n, key) in ["early", "other", "early", "bad", "bad"].into_iter().enumerate() {
+		node.enqueue_new(callback(&format!("phase{n}"), key));
+	}
+	let medium = leyden_store::MemoryMedium::new();
+	let log = std::cell::RefCell::new(Vec::new());
+	let apply = |ready: bool| {
+		let log = &log;
+		move |item: &leyden_outbox::Callback| {
+			let number = item.sequence().get();
+			match item.order_key() {
+				b"early" if !ready => return Applied::Later,
+				b"bad" if number == 4 => return Applied::Never,
+				_ => {},
+			}
+			log.borrow_mut().push(number);
+			Applied::Now(ledger(&number.to_string()))
+		}
+	};
+	let mut reconciler = Reconciler::open(open(&medium), "node").unwrap();
+	let page = node.outbox.feed(reconciler.cursor(), 9).unwrap();
+	let done = reconciler.apply(&page, apply(false)).unwrap();
+	assert_eq!((done.applied, done.later, done.refused, done.more), (2, 2, 1, false));
+	assert_eq!(*log.borrow(), [2, 5]);
+	// A third of the same key is not tried before its turn, though it could be applied.
+	node.enqueue("early");
+	let mut reconciler = Reconciler::open(open(&medium), "node").unwrap();
+	let page = node.outbox.feed(reconciler.cursor(), 9).unwrap();
+	assert_eq!(reconciler.apply(&page, apply(true)).unwrap().later, 1);
+	let done = reconciler.retry(apply(false)).unwrap();
+	assert_eq!((done.applied, done.later), (0, 3));
+	let done = reconciler.retry(apply(true)).unwrap();
+	assert_eq!((done.applied, done.later), (3, 0));
+	assert_eq!(*log.borrow(), [2, 5, 1, 3, 6]);
+	assert!(reconciler.waiting().unwrap().is_empty());
+	let refused = reconciler.refused().unwrap();
+	assert_eq!(refused.iter().map(|item| item.sequence().get()).collect::<Vec<_>>(), [4]);
+	let store = open(&medium);
+	assert_eq!(leyden_testkit::count_records(&*store, "ledger"), 5);
+	let sources = Reconciler::sources(&*store).unwrap();
+	assert_eq!((sources[0].0.as_str(), sources[0].1), ("node", reconciler.cursor()));
+}
+
 #[test]
 fn a_page_with_a_gap_is_not_applied() {
 	let node = Node::new();
 	owe(&node, 0..4);
 	let store = open(&leyden_store::MemoryMedium::new());
 	let mut reconciler = Reconciler::open(Arc::clone(&store), "node").unwrap();
-	let nothing = |_: &leyden_outbox::Callback| Plan::of(Batch::new());
+	let nothing = |_: &leyden_outbox::Callback| Applied::Now(Plan::of(Batch::new()));
 	let page = node.outbox.feed(reconciler.cursor(), 1).unwrap();
 	reconciler.apply(&page, nothing).unwrap();
 	let whole = node.outbox.feed(reconciler.cursor(), 9).unwrap();
