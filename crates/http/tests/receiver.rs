@@ -15,8 +15,8 @@ use leyden_http::{
 use leyden_outbox::{FeedCursor, OutboxError, Reconciler};
 use leyden_request::{RequestOptions, Requests};
 use leyden_store::{
-	Batch, Clock, KeyRange, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan,
-	RecordType, Store, Table, Value,
+	Batch, Clock, KeyRange, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan, RecordType,
+	Store, Table, Value,
 };
 use rig::*;
 

@@ -6,7 +6,7 @@
 
 //! The handle: opening, endpoints, enqueueing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use leyden_store::{
 	Appended, Batch, Clock, Expectation, KeyRange, Plan, Store, StoreError, Timestamp,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::callback::{Callback, NewCallback, Sequence, MAX_ENDPOINT_CHARS};
 use crate::endpoint::{Breaker, EndpointInfo, EndpointOptions};
@@ -25,7 +25,8 @@ use crate::schedule::Schedule;
 /// Most endpoints of one outbox.
 const MAX_ENDPOINTS: usize = 256;
 
-/// What is done when a callback expires, in the same commit.
+/// What is done when a callback expires, in the same commit. It may enqueue another one, in the same
+/// outbox; it must not call anything else of it.
 pub type OnExpired = Arc<dyn Fn(&Callback) -> Plan<()> + Send + Sync>;
 
 /// How an outbox is used.
@@ -70,6 +71,9 @@ pub(crate) struct Inner {
 	pub(crate) clock: Arc<dyn Clock>,
 	pub(crate) options: OutboxOptions,
 	pub(crate) epoch: u64,
+	/// The endpoints that there are: apart from the rest, so that what is done when a callback expires
+	/// can enqueue another.
+	known: RwLock<HashSet<End>>,
 	/// Held while something is decided and handed to the store, so that the order of commits is the
 	/// order of decisions. While the store writes, only what is rare holds it (endpoints, expiry,
 	/// requeueing), and not what is done for every callback.
@@ -152,7 +156,9 @@ impl Outbox {
 			let EndV1 { name, paused } = records::read(key, record)?;
 			state.endpoints.push((records::end(&name), Endpoint::new(name, paused)));
 		}
-		Ok(Self(Arc::new(Inner { store, clock, options, epoch, state: Mutex::new(state) })))
+		let known = RwLock::new(state.endpoints.iter().map(|(end, _)| *end).collect());
+		let state = Mutex::new(state);
+		Ok(Self(Arc::new(Inner { store, clock, options, epoch, known, state })))
 	}
 
 	/// Adds an endpoint, or says how one is to be used from now on. Its name is not its address: that
@@ -180,6 +186,7 @@ impl Outbox {
 		self.0.store.commit(batch).wait()?;
 		let endpoint = Endpoint { options, ..Endpoint::new(name.to_owned(), None) };
 		state.endpoints.push((end, endpoint));
+		self.0.known.write().insert(end);
 		Ok(())
 	}
 
@@ -193,7 +200,7 @@ impl Outbox {
 	/// whose id is known is not enqueued again.
 	pub fn enqueue(&self, new: NewCallback) -> Result<Plan<Enqueued>, OutboxError> {
 		let end = records::end(&new.endpoint);
-		if self.0.state.lock().endpoint(&end).is_none() {
+		if !self.0.known.read().contains(&end) {
 			return Err(OutboxError::UnknownEndpoint { name: new.endpoint });
 		}
 		let now = self.0.clock.now();

@@ -239,9 +239,13 @@ impl Media for LossyMedium {
 impl LossyMedium {
 	/// Keeps only every `every`-th commit, with all before it. 1 is an honest medium.
 	pub fn keeping_every(every: u64) -> Self {
-		let live = MemoryMedium::new();
+		Self { every, ..Self::on(MemoryMedium::new()) }
+	}
+
+	/// An honest medium with what is on this one.
+	pub fn on(live: MemoryMedium) -> Self {
 		let kept = Arc::new(Mutex::new(live.snapshot()));
-		Self { live: Arc::new(Mutex::new(live)), kept, every, commits: Arc::default() }
+		Self { live: Arc::new(Mutex::new(live)), kept, every: 1, commits: Arc::default() }
 	}
 
 	/// What the running process writes to.

@@ -18,7 +18,7 @@ use leyden_ldk::{
 use leyden_log::{Consumer, ConsumerOptions, EventLog, LogOptions, Start};
 use leyden_splice::{FeeBand, SpliceFailed, SpliceOptions};
 use leyden_store::{
-	Batch, Clock, Committed, Guarantees, Key, KeyRange, ManualClock, Page, Record, Store,
+	Batch, Clock, Committed, Guarantees, Key, KeyRange, ManualClock, Page, Plan, Record, Store,
 	StoreError, Ticket,
 };
 use lightning::chain::channelmonitor::{ChannelMonitor, ChannelMonitorUpdate, MonitorEvent};
@@ -62,6 +62,34 @@ impl Default for Wiring {
 	}
 }
 
+/// What the node's user does with events: a plan for each, which is one commit with the ack.
+pub trait User: Send + Sync {
+	/// The node runs; no event was handed out yet.
+	fn started(&self, node: &NodeHandle) {
+		let _ = node;
+	}
+
+	/// LDK has this event now; it is not written down yet.
+	///
+	/// # Errors
+	/// LDK is to bring it again.
+	fn at_once(&self, event: &Event) -> Result<(), ReplayEvent> {
+		let _ = event;
+		Ok(())
+	}
+
+	/// What the event changes; the ack is added. The node dies if the plan is not committed.
+	///
+	/// # Errors
+	/// It is to be delivered again in the next life.
+	fn handle(&self, event: &Event) -> Result<Plan<()>, ReplayEvent>;
+
+	/// The plan is committed, and so is the ack. What is done here is lost if the node dies first.
+	fn acked(&self, event: &Event) {
+		let _ = event;
+	}
+}
+
 /// See the [module documentation](self).
 pub struct LeydenGuard {
 	store: Arc<dyn Store>,
@@ -73,6 +101,7 @@ pub struct LeydenGuard {
 	event_log: EventLog,
 	clock: Arc<ManualClock>,
 	keeper: OnceLock<SpliceKeeper>,
+	acts: OnceLock<Arc<dyn User>>,
 	/// What the user was told of splices that failed, in this life.
 	failed: Mutex<Vec<SpliceFailed>>,
 	/// Events that the journal leaves to the node, until the guard hands them on.
@@ -129,11 +158,20 @@ impl LeydenGuard {
 			event_log,
 			clock,
 			keeper: OnceLock::new(),
+			acts: OnceLock::new(),
 			failed: Mutex::default(),
 			inline: Arc::default(),
 			begun: Mutex::default(),
 			next_mark: AtomicU64::new(0),
 		}
+	}
+
+	/// With what acts on events. It is given the store that dies with the node.
+	#[must_use]
+	pub fn with_user(self, make: impl FnOnce(Arc<dyn Store>) -> Arc<dyn User>) -> Self {
+		let user = make(Arc::clone(&self.store));
+		let _ = self.acts.set(user);
+		self
 	}
 
 	/// The bus.
@@ -230,16 +268,30 @@ impl LeydenGuard {
 	fn deliver(&self, handle: &mut dyn FnMut(Event) -> Result<(), ReplayEvent>) {
 		while let Ok(Some(delivery)) = self.user.next_event() {
 			let event = decode_user_event(delivery.payload()).expect("an event of this version");
+			let acked_event = match &event {
+				UserEvent::Ldk(event) => Some(event.clone()),
+				UserEvent::SpliceFailed(_) => None,
+			};
 			let handled = match event {
-				UserEvent::Ldk(event) => handle(*event),
+				UserEvent::Ldk(event) => {
+					let plan = match self.acts.get() {
+						Some(user) => user.handle(&event),
+						None => Ok(Plan::of(Batch::new())),
+					};
+					plan.and_then(|plan| handle(*event).map(|()| plan))
+				},
 				UserEvent::SpliceFailed(failed) => {
 					self.failed.lock().unwrap().push(*failed);
-					Ok(())
+					Ok(Plan::of(Batch::new()))
 				},
 			};
-			if handled.is_err() || delivery.ack().is_err() {
+			let acked = handled.map(|plan| delivery.ack_with(plan));
+			if !matches!(acked, Ok(Ok(()))) {
 				// A dead node. The delivery comes again in the next life.
 				return;
+			}
+			if let (Some(user), Some(event)) = (self.acts.get(), acked_event) {
+				user.acked(&event);
 			}
 		}
 	}
@@ -256,6 +308,9 @@ impl Guard for LeydenGuard {
 
 	fn started(&self, node: &NodeHandle) {
 		let _ = self.node.set(node.clone());
+		if let Some(user) = self.acts.get() {
+			user.started(node);
+		}
 		if self.wiring.splices {
 			self.keep_splices(node);
 		}
@@ -269,6 +324,9 @@ impl Guard for LeydenGuard {
 			if keeper.handle_event(&event)? == Handling::Stop {
 				return Ok(());
 			}
+		}
+		if let Some(user) = self.acts.get() {
+			user.at_once(&event)?;
 		}
 		self.parts().journal.handle_event(event)?;
 		let inline = std::mem::take(&mut *self.inline.lock().unwrap());

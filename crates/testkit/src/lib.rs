@@ -38,6 +38,8 @@
 // A development tool: whatever goes wrong in it must stop the test that uses it, at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+#[cfg(feature = "async-order")]
+pub mod async_order;
 pub mod cases;
 pub mod chain;
 pub mod counting_store;

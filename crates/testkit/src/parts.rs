@@ -15,8 +15,11 @@ use lightning::events::bump_transaction::sync::BumpTransactionEventHandlerSync;
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::channelmanager::ChannelManager;
 use lightning::onion_message::messenger::NullMessageRouter;
-use lightning::routing::router::{InFlightHtlcs, Route, RouteParameters, Router};
+use lightning::routing::router::{
+	InFlightHtlcs, Path, Payee, Route, RouteHop, RouteParameters, Router,
+};
 use lightning::sign::{InMemorySigner, KeysManager, ReceiveAuthKey};
+use lightning::types::features::ChannelFeatures;
 use lightning::util::logger::{Logger, Record};
 use lightning::util::wallet_utils::WalletSync;
 
@@ -46,7 +49,7 @@ pub type NetManager = ChannelManager<
 	Arc<KeysManager>,
 	Arc<KeysManager>,
 	Arc<FixedFees>,
-	Arc<NoRouter>,
+	Arc<DirectRouter>,
 	Arc<NullMessageRouter>,
 	Arc<NetLogger>,
 >;
@@ -155,14 +158,38 @@ impl Logger for NetLogger {
 	}
 }
 
-/// Finds nothing: routes are given by the net, so that LDK never retries over another one.
-pub struct NoRouter;
+/// Finds the direct way to a peer with a channel that is wide enough, and nothing else: for invoices.
+/// Other routes are given by the net, so that LDK never retries over another one.
+pub struct DirectRouter;
 
-impl Router for NoRouter {
+impl Router for DirectRouter {
 	fn find_route(
-		&self, _: &PublicKey, _: &RouteParameters, _: Option<&[&ChannelDetails]>, _: InFlightHtlcs,
+		&self, _: &PublicKey, params: &RouteParameters, first_hops: Option<&[&ChannelDetails]>,
+		_: InFlightHtlcs,
 	) -> Result<Route, &'static str> {
-		Err("routes are given by the net")
+		let Payee::Clear { node_id, final_cltv_expiry_delta, .. } = &params.payment_params.payee
+		else {
+			return Err("only to nodes with a name");
+		};
+		let msat = params.final_value_msat;
+		let mut channels: Vec<_> = first_hops.unwrap_or_default().iter().collect();
+		channels.retain(|c| {
+			c.counterparty.node_id == *node_id && c.next_outbound_htlc_limit_msat >= msat
+		});
+		// They come from a hash map; the oldest first is the same order in every run.
+		channels.sort_by_key(|c| (c.short_channel_id, c.channel_id.0));
+		let channel = channels.first().ok_or("no channel that is wide enough")?;
+		let hop = RouteHop {
+			pubkey: *node_id,
+			node_features: channel.counterparty.features.to_context(),
+			short_channel_id: channel.get_outbound_payment_scid().ok_or("not usable")?,
+			channel_features: ChannelFeatures::empty(),
+			fee_msat: msat,
+			cltv_expiry_delta: *final_cltv_expiry_delta,
+			maybe_announced_channel: true,
+		};
+		let paths = vec![Path { hops: vec![hop], blinded_tail: None }];
+		Ok(Route { paths, route_params: Some(params.clone()) })
 	}
 
 	fn create_blinded_payment_paths<T: Signing + Verification>(

@@ -18,7 +18,7 @@ use lightning::util::ser::ReadableArgs;
 use lightning::util::wallet_utils::WalletSync;
 
 use crate::chain::SimChain;
-use crate::parts::{Broadcaster, FixedFees, NetLogger, NoRouter};
+use crate::parts::{Broadcaster, DirectRouter, FixedFees, NetLogger};
 
 type Monitor = ChannelMonitor<InMemorySigner>;
 
@@ -79,7 +79,7 @@ impl Node {
 				Arc::clone(&fees),
 				watch,
 				Arc::clone(&broadcaster),
-				Arc::new(NoRouter),
+				Arc::new(DirectRouter),
 				Arc::new(NullMessageRouter {}),
 				Arc::clone(&logger),
 				Arc::clone(&keys),
@@ -97,7 +97,7 @@ impl Node {
 					Arc::clone(&fees),
 					watch,
 					Arc::clone(&broadcaster),
-					Arc::new(NoRouter),
+					Arc::new(DirectRouter),
 					Arc::new(NullMessageRouter {}),
 					Arc::clone(&logger),
 					config.user_config.clone(),
