@@ -48,7 +48,7 @@ pub use feed::{FeedClient, FeedError};
 #[cfg(feature = "client")]
 pub use guard::{AllowList, AllowListError};
 #[cfg(feature = "server")]
-pub use receiver::{Handled, Incoming, Receiver, MAX_BODY_BYTES};
+pub use receiver::{Handled, Incoming, Receiver, MAX_BODY_BYTES, MAX_SAID_BYTES};
 pub use signature::{
 	SecretError, SignatureError, SigningSecret, VerifyingKey, Webhook, MAX_SIGNATURES,
 };

@@ -39,9 +39,13 @@ pub struct Incoming {
 	pub body: Vec<u8>,
 }
 
+/// Longest text of an answer, in bytes.
+pub const MAX_SAID_BYTES: usize = 1024;
+
 /// What is to be answered, and what it changes.
 pub struct Handled {
 	status: StatusCode,
+	said: String,
 	plan: Option<Plan<()>>,
 }
 
@@ -49,19 +53,30 @@ impl Handled {
 	/// It is taken, with this change. The change, the note that it was taken, and nothing else are one
 	/// commit.
 	pub fn taken(plan: Plan<()>) -> Self {
-		Self { status: StatusCode::OK, plan: Some(plan) }
+		Self { status: StatusCode::OK, said: String::new(), plan: Some(plan) }
 	}
 
 	/// It is taken, and changes nothing.
 	pub fn ignored() -> Self {
-		Self { status: StatusCode::OK, plan: None }
+		Self { status: StatusCode::OK, said: String::new(), plan: None }
 	}
 
 	/// It is not taken now. The other side sees this status and comes again, or not: see what the
 	/// outbox's law makes of it. Nothing is stored.
 	pub fn refused(status: u16) -> Self {
 		let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-		Self { status, plan: None }
+		Self { status, said: String::new(), plan: None }
+	}
+
+	/// With this text in the answer, for a sender that looks for it: that it is too late, say. Up to
+	/// [`MAX_SAID_BYTES`]; what is longer is left out.
+	#[must_use]
+	pub fn saying(mut self, said: impl Into<String>) -> Self {
+		let said = said.into();
+		if said.len() <= MAX_SAID_BYTES {
+			self.said = said;
+		}
+		self
 	}
 }
 
@@ -132,7 +147,7 @@ impl Receiver {
 	pub fn pulled(&self, item: &FeedItem, path: &str) -> Applied {
 		let body = item.payload().to_vec();
 		let incoming = Incoming { id: item.id().to_string(), path: path.to_owned(), body };
-		let status = self.handle(&incoming);
+		let (status, _) = self.handle(&incoming);
 		match status.as_u16() {
 			200..=299 => Applied::Now(Plan::of(Batch::new())),
 			// Early, busy, or not known yet: as the sender would see it.
@@ -142,10 +157,11 @@ impl Receiver {
 	}
 
 	/// Handles a callback, or gives the answer that it got.
-	fn handle(&self, incoming: &Incoming) -> StatusCode {
+	fn handle(&self, incoming: &Incoming) -> (StatusCode, String) {
+		let plain = |status| (status, String::new());
 		let Ok(key) = RequestKey::new(self.0.source.as_bytes(), "callback", incoming.id.as_bytes())
 		else {
-			return StatusCode::BAD_REQUEST;
+			return plain(StatusCode::BAD_REQUEST);
 		};
 		let params = |version: Option<u16>| {
 			(version.unwrap_or(1) == 1).then(|| fingerprint(incoming)).flatten()
@@ -153,14 +169,14 @@ impl Receiver {
 		let request = Request { key: &key, params: &params, replay_for: self.0.replay_for };
 		let mut effect = Handling { incoming, handler: &self.0.handler };
 		match self.0.requests.handle(&request, &mut effect) {
-			Ok(answer) => status_of(&answer),
+			Ok(answer) => read_answer(&answer),
 			// The same id says something else: it will not be better the next time.
 			Err(RequestError::Conflict { .. } | RequestError::Param(_)) => {
-				StatusCode::UNPROCESSABLE_ENTITY
+				plain(StatusCode::UNPROCESSABLE_ENTITY)
 			},
 			// It was taken, long ago.
-			Err(RequestError::Stale) => StatusCode::OK,
-			Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+			Err(RequestError::Stale) => plain(StatusCode::OK),
+			Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE),
 		}
 	}
 
@@ -196,7 +212,7 @@ async fn take(State(receiver): State<Receiver>, request: HttpRequest<Body>) -> R
 	};
 	let incoming = Incoming { id, path: parts.uri.path().to_owned(), body: body.to_vec() };
 	let handled = tokio::task::spawn_blocking(move || receiver.handle(&incoming)).await;
-	handled.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+	handled.unwrap_or((StatusCode::INTERNAL_SERVER_ERROR, String::new())).into_response()
 }
 
 struct Handling<'a> {
@@ -206,10 +222,11 @@ struct Handling<'a> {
 
 impl Effect for Handling<'_> {
 	fn run(&mut self, _: &RequestKey) -> Result<Outcome, Unknown> {
-		let Handled { status, plan } = (self.handler)(self.incoming);
+		let Handled { status, said, plan } = (self.handler)(self.incoming);
 		// What is refused is carried out again the next time.
 		let kind = if status.is_success() { AnswerKind::Ok } else { AnswerKind::Transient };
-		let outcome = Outcome::new(Answer::new(kind, status.as_u16().to_be_bytes()));
+		let bytes = [&status.as_u16().to_be_bytes()[..], said.as_bytes()].concat();
+		let outcome = Outcome::new(Answer::new(kind, bytes));
 		Ok(match plan {
 			Some(plan) => outcome.with(plan),
 			None => outcome,
@@ -229,9 +246,12 @@ fn fingerprint(incoming: &Incoming) -> Option<Params> {
 	pieces.try_fold(params, |params, (n, piece)| params.bytes(&format!("body{n}"), piece).ok())
 }
 
-fn status_of(answer: &Answer) -> StatusCode {
-	let code = answer.bytes().try_into().map(u16::from_be_bytes).unwrap_or(500);
-	StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+/// The status, and what is said with it.
+fn read_answer(answer: &Answer) -> (StatusCode, String) {
+	let (status, said) = answer.bytes().split_first_chunk().unwrap_or((&[0; 2], &[]));
+	let status = StatusCode::from_u16(u16::from_be_bytes(*status));
+	let said = String::from_utf8_lossy(said).into_owned();
+	(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), said)
 }
 
 /// Without what it says.

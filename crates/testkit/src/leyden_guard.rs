@@ -50,6 +50,8 @@ pub type OpenStore = Arc<dyn Fn(u32) -> Arc<dyn Store> + Send + Sync>;
 pub struct Wiring {
 	/// Persist the manager before a payment's end counts as handled. Without it, case K fails.
 	pub barrier: bool,
+	/// Persist the manager before anybody is told that a payment is held.
+	pub hold_barrier: bool,
 	/// Keep splices.
 	pub splices: bool,
 	/// Persist the manager before a splice is signed.
@@ -58,7 +60,7 @@ pub struct Wiring {
 
 impl Default for Wiring {
 	fn default() -> Self {
-		Self { barrier: true, splices: false, splice_barrier: true }
+		Self { barrier: true, hold_barrier: false, splices: false, splice_barrier: true }
 	}
 }
 
@@ -222,6 +224,16 @@ impl LeydenGuard {
 			});
 			let journal = Journal::new(self.event_log.clone(), inline);
 			let mut journal = journal.settled_by_snapshots().expect("the ledger");
+			if self.wiring.hold_barrier {
+				let node = Arc::clone(&self.node);
+				journal = journal.with_hold_barrier(
+					move || match node.get() {
+						Some(node) if node.persist_manager() => Ok(()),
+						_ => Err(io::ErrorKind::Other.into()),
+					},
+					|_| true,
+				);
+			}
 			if self.wiring.barrier {
 				let (node, unsettled) = (Arc::clone(&self.node), Arc::clone(&bus));
 				journal = journal.with_barrier(

@@ -57,6 +57,7 @@ pub struct Journal<H> {
 	inline: H,
 	ledger: Option<Arc<Ledger>>,
 	barrier: Option<Barrier>,
+	hold_barrier: Option<Barrier>,
 	observer: Option<Observer>,
 	/// With `weak_seen`, what makes the ids of weak events differ from those of other lives and
 	/// from each other.
@@ -83,8 +84,8 @@ pub enum JournalNote {
 		/// What the log said.
 		error: String,
 	},
-	/// The manager could not be persisted before a payment's end counted as handled; LDK was told
-	/// to bring the event again.
+	/// The manager could not be persisted before a payment's end, or a payment that is held, counted
+	/// as handled; LDK was told to bring the event again.
 	BarrierFailed {
 		/// What the persister said.
 		error: String,
@@ -108,6 +109,7 @@ impl<H> Journal<H> {
 			inline,
 			ledger: None,
 			barrier: None,
+			hold_barrier: None,
 			observer: None,
 			life,
 			weak_seen,
@@ -152,6 +154,26 @@ impl<H> Journal<H> {
 		applies: impl Fn(&PaymentHash) -> bool + Send + Sync + 'static,
 	) -> Self {
 		self.barrier = Some(Barrier { persist: Box::new(persist), applies: Box::new(applies) });
+		self
+	}
+
+	/// Persists the manager before anybody hears that a payment can be claimed, for payments that are
+	/// held (hold invoices, swaps, async orders).
+	///
+	/// Without this, a node that dies after `PaymentClaimable` was handled, and before its manager was
+	/// persisted, accepts the HTLC anew at its next start. If a few blocks have come since, and the
+	/// invoice wanted more blocks than LDK does, LDK finds the expiry too soon and fails it back, without asking, although somebody was told that it is
+	/// held: an LSP that has paid it on has lost it (finding 16). A manager that was persisted with the
+	/// payment in it holds it up to its claim deadline.
+	///
+	/// `holds` says which payments are held for somebody. One that is claimed at once needs no barrier:
+	/// the claim is in the monitors.
+	#[must_use]
+	pub fn with_hold_barrier(
+		mut self, persist: impl Fn() -> Result<(), io::Error> + Send + Sync + 'static,
+		holds: impl Fn(&PaymentHash) -> bool + Send + Sync + 'static,
+	) -> Self {
+		self.hold_barrier = Some(Barrier { persist: Box::new(persist), applies: Box::new(holds) });
 		self
 	}
 
@@ -216,9 +238,24 @@ impl<H> Journal<H> {
 		}
 	}
 
+	/// Before a payment's end counts as handled.
 	fn barrier(&self, event: Option<PaymentEnd>) -> Result<(), ReplayEvent> {
 		let (Some(barrier), Some(end)) = (&self.barrier, event) else { return Ok(()) };
-		if !end.0.as_ref().is_none_or(|hash| (barrier.applies)(hash)) {
+		self.pass(barrier, end.0.as_ref())
+	}
+
+	/// Before anybody can read in the log that a payment is held.
+	fn hold_barrier(&self, event: &Event) -> Result<(), ReplayEvent> {
+		match (&self.hold_barrier, event) {
+			(Some(barrier), Event::PaymentClaimable { payment_hash, .. }) => {
+				self.pass(barrier, Some(payment_hash))
+			},
+			_ => Ok(()),
+		}
+	}
+
+	fn pass(&self, barrier: &Barrier, hash: Option<&PaymentHash>) -> Result<(), ReplayEvent> {
+		if !hash.is_none_or(|hash| (barrier.applies)(hash)) {
 			return Ok(());
 		}
 		(barrier.persist)().map_err(|error| {
@@ -246,6 +283,7 @@ impl<H: EventHandler> EventHandler for Journal<H> {
 	/// be written, the answer is `ReplayEvent`, and LDK brings it again in this life.
 	fn handle_event(&self, event: Event) -> Result<(), ReplayEvent> {
 		let end = PaymentEnd::of(&event);
+		self.hold_barrier(&event)?;
 		match self.step(&event) {
 			Step::Inline => return self.inline.handle_event(event),
 			Step::Known => {},
@@ -275,13 +313,13 @@ impl<H> Journal<H> {
 		F: Future<Output = Result<(), ReplayEvent>>,
 	{
 		let end = PaymentEnd::of(&event);
-		let work = match self.step(&event) {
+		let work = self.hold_barrier(&event).map(|()| match self.step(&event) {
 			Step::Inline => Work::Inline((self.inline)(event)),
 			Step::Known => Work::Known,
 			Step::Append(new) => Work::Append(self.log.append_plan(new).commit(self.log.store())),
-		};
+		});
 		async move {
-			match work {
+			match work? {
 				Work::Inline(handled) => return handled.await,
 				Work::Known => {},
 				Work::Append(ticket) => {
@@ -330,7 +368,7 @@ impl fmt::Display for JournalNote {
 		match self {
 			Self::LogFailed { error } => write!(f, "an event was not written down: {error}"),
 			Self::BarrierFailed { error } => {
-				write!(f, "the manager was not persisted before a payment's end: {error}")
+				write!(f, "the manager was not persisted before an event of a payment: {error}")
 			},
 			Self::NotWritable { kind } => write!(f, "{kind} cannot be written down"),
 		}

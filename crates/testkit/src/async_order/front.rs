@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::{to_bytes, Body, Bytes};
@@ -39,6 +40,8 @@ pub struct Recorded {
 	pub path: String,
 	parts: Parts,
 	body: Bytes,
+	/// How it was answered; 0 if it was not.
+	status: Arc<AtomicU16>,
 }
 
 /// What is told to misbehave, and remembers what came. Cheap to clone; outlives the service.
@@ -46,12 +49,24 @@ pub struct Recorded {
 pub struct Front {
 	script: Arc<Mutex<VecDeque<Fault>>>,
 	came: Arc<Mutex<Vec<Recorded>>>,
+	/// What is always refused: bodies with this in them.
+	refused: Arc<Mutex<Vec<(String, u16)>>>,
 }
 
 impl Front {
 	/// The next requests are treated like this, one after the other.
 	pub fn then(&self, faults: impl IntoIterator<Item = Fault>) {
 		self.script.lock().unwrap().extend(faults);
+	}
+
+	/// What has this in its body is answered with this status, from now on.
+	pub fn refuse(&self, part: impl Into<String>, status: u16) {
+		self.refused.lock().unwrap().push((part.into(), status));
+	}
+
+	/// Nothing is refused any more.
+	pub fn accept(&self) {
+		self.refused.lock().unwrap().clear();
 	}
 
 	/// Whether all of that has happened.
@@ -71,6 +86,16 @@ impl Front {
 }
 
 impl Recorded {
+	/// How it was answered; 0 if it was not.
+	pub fn status(&self) -> u16 {
+		self.status.load(Ordering::SeqCst)
+	}
+
+	/// What it said.
+	pub fn body(&self) -> String {
+		String::from_utf8_lossy(&self.body).into_owned()
+	}
+
 	/// The same once more, as somebody who has recorded it would send it. Answers the status.
 	///
 	/// # Errors
@@ -93,12 +118,20 @@ async fn treat(State(front): State<Front>, request: Request, next: Next) -> Resp
 		return StatusCode::PAYLOAD_TOO_LARGE.into_response();
 	};
 	let path = parts.uri.path().to_owned();
-	let recorded = Recorded { path, parts: parts.clone(), body: body.clone() };
+	let status = Arc::new(AtomicU16::new(0));
+	let answered = Arc::clone(&status);
+	let recorded = Recorded { path, parts: parts.clone(), body: body.clone(), status };
+	let refused = front.refused.lock().unwrap().clone();
+	let refused = refused.into_iter().find(|(part, _)| recorded.body().contains(part));
 	front.came.lock().unwrap().push(recorded);
-	let fault = front.script.lock().unwrap().pop_front().unwrap_or(Fault::None);
+	let scripted = || front.script.lock().unwrap().pop_front();
+	let fault = match refused {
+		Some((_, status)) => Fault::Status(status),
+		None => scripted().unwrap_or(Fault::None),
+	};
 	let again = next.clone();
 	let served = next.run(Request::from_parts(parts.clone(), Body::from(body.clone())));
-	match fault {
+	let response = match fault {
 		Fault::None => served.await,
 		Fault::Status(code) => StatusCode::from_u16(code).expect("a status").into_response(),
 		Fault::AppliedAndSilent => {
@@ -118,7 +151,9 @@ async fn treat(State(front): State<Front>, request: Request, next: Next) -> Resp
 			let _ = served.await;
 			again.run(Request::from_parts(parts, Body::from(body))).await
 		},
-	}
+	};
+	answered.store(response.status().as_u16(), Ordering::SeqCst);
+	response
 }
 
 /// A body of which nothing ever comes.

@@ -39,7 +39,7 @@ pub const MARGIN_BLOCKS: u32 = 6;
 /// How long the invoice that payers get is good.
 const INVOICE_SECS: u32 = 24 * 3600;
 /// How long LDK lets it be held, in blocks.
-const INVOICE_BLOCKS: u16 = 144;
+pub const INVOICE_BLOCKS: u16 = 144;
 /// How long an answer of the LSP may take; what is shown is what happens without one, so not long.
 const TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -201,12 +201,13 @@ impl Host {
 		peer.receive(&manager.get_our_node_id(), frame).ok_or(Unreachable)
 	}
 
-	/// An invoice of which only the LSP can get the preimage.
+	/// An invoice of which only the LSP can get the preimage; what pays it may be held for so many
+	/// blocks.
 	///
 	/// # Errors
 	/// The node is down.
 	pub fn hold_invoice(
-		&self, hash: PaymentHash, amount_msat: u64,
+		&self, hash: PaymentHash, amount_msat: u64, blocks: u16,
 	) -> Result<Bolt11Invoice, Unreachable> {
 		let manager = self.manager()?;
 		if self.inbound(&hash)?.is_none() {
@@ -215,7 +216,7 @@ impl Host {
 		let invoice = manager.create_bolt11_invoice(Bolt11InvoiceParameters {
 			amount_msats: Some(amount_msat),
 			invoice_expiry_delta_secs: Some(INVOICE_SECS),
-			min_final_cltv_expiry_delta: Some(INVOICE_BLOCKS),
+			min_final_cltv_expiry_delta: Some(blocks),
 			payment_hash: Some(hash),
 			..Default::default()
 		});

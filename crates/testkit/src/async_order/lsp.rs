@@ -47,6 +47,8 @@ struct Inner {
 	orders: Arc<OnceLock<Orders>>,
 	/// For ids of its requests to peers.
 	asked: AtomicU64,
+	/// Whether it comes back only later to what it told the node.
+	hesitates: bool,
 }
 
 /// The orders in a store.
@@ -64,6 +66,7 @@ impl Lsp {
 	/// The store's.
 	pub fn new(
 		store: Arc<dyn Store>, clock: Arc<dyn Clock>, token: &str, height: Arc<AtomicU32>,
+		hesitates: bool,
 	) -> Result<Self, OutboxError> {
 		// What expires is told to the orders, which enqueue what follows in the same outbox.
 		let on_expired = Arc::new(OnceLock::<Orders>::new());
@@ -92,7 +95,7 @@ impl Lsp {
 		let receiver = Receiver::new(requests, clock, "node", keys, WEEK, Arc::new(handler))
 			.with_token(Token::new(token).expect("a token"));
 		let asked = AtomicU64::new(0);
-		Ok(Self(Arc::new(Inner { store, actions, receiver, orders: on_expired, asked })))
+		Ok(Self(Arc::new(Inner { store, actions, receiver, orders: on_expired, asked, hesitates })))
 	}
 
 	/// Its service.
@@ -145,14 +148,15 @@ impl Lsp {
 		Ok(self.orders().order(hash)?.map(|(order, _)| order))
 	}
 
-	/// Does what there is to do now, and answers how many actions that was.
+	/// Does what there is to do now, up to so many actions, and answers how many that was.
 	///
 	/// # Errors
 	/// The store's.
-	pub fn work(&self, host: &Host, height: u32) -> Result<usize, OutboxError> {
+	pub fn work(&self, host: &Host, height: u32, limit: usize) -> Result<usize, OutboxError> {
 		self.0.actions.expire(height, 100)?;
 		let mut tried = 0;
-		while let Some(claim) = self.0.actions.claim(height)? {
+		while tried < limit {
+			let Some(claim) = self.0.actions.claim(height)? else { break };
 			tried += 1;
 			let action = Action::ALL.into_iter().find(|a| a.kind() == claim.callback().kind());
 			let hash = claim.callback().order_key().try_into().map(PaymentHash);
@@ -246,11 +250,15 @@ impl Lsp {
 			return Ok(Did::Never("the invoice is none".to_owned()));
 		};
 		let too_late = is_too_late(order.deadline_height, height);
-		let state = match host.payment(&hash)? {
+		let before = host.payment(&hash)?;
+		let state = match before {
 			// It was never told to, and need not be any more.
 			None if too_late => Outbound::Failed,
 			_ => host.pay(&invoice)?,
 		};
+		if self.0.hesitates && before.is_none() {
+			return Ok(Did::Some);
+		}
 		match state {
 			Outbound::Failed => {
 				orders.learn(&hash, &Fact::NotPaid)?;
@@ -353,7 +361,7 @@ impl Orders {
 				Err(_) => Handled::refused(503),
 			},
 			Step::Already => Handled::ignored(),
-			Step::Refused(status, _) => Handled::refused(status),
+			Step::Refused(status, said) => Handled::refused(status).saying(said),
 		}
 	}
 

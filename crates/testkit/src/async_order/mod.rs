@@ -20,6 +20,7 @@ pub mod rpc;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,7 +36,7 @@ use lightning::ln::outbound_payment::Retry;
 use lightning::types::payment::PaymentHash;
 
 pub use front::{Fault, Front, Recorded};
-pub use host::{Host, Inbound, Notify, Outbound, LSP, MARGIN_BLOCKS};
+pub use host::{Host, Inbound, Notify, Outbound, INVOICE_BLOCKS, LSP, MARGIN_BLOCKS};
 pub use lsp::{Lsp, NEW};
 pub use recipient::{Recipient, Replay, REQUEST_INVOICE};
 
@@ -69,6 +70,8 @@ pub struct Setup {
 	pub lsp_dies: Arc<Doom>,
 	/// When the recipient dies.
 	pub recipient_dies: Arc<Doom>,
+	/// Whether the LSP's worker, when it has told the node to pay, comes back to that only later.
+	pub lsp_hesitates: bool,
 	/// Where the LSP's records are.
 	pub lsp_medium: LossyMedium,
 }
@@ -81,6 +84,7 @@ impl Default for Setup {
 			host_dies: Doom::never(),
 			lsp_dies: Doom::never(),
 			recipient_dies: Doom::never(),
+			lsp_hesitates: false,
 			lsp_medium: LossyMedium::keeping_every(1),
 		}
 	}
@@ -209,10 +213,16 @@ impl World {
 	/// The recipient makes orders for so many hashes, from index 0 on; the payer is given invoices of
 	/// them.
 	pub fn order(&self, count: u64) -> Vec<(PaymentHash, Bolt11Invoice)> {
-		let hashes: Vec<_> = (0..count).map(|index| self.hash(index)).collect();
-		let hashes_json: Vec<_> = hashes
-			.iter()
-			.enumerate()
+		self.order_held(0..count, INVOICE_BLOCKS)
+	}
+
+	/// The same for these indexes, of invoices that may be held for so many blocks.
+	pub fn order_held(
+		&self, indexes: Range<u64>, blocks: u16,
+	) -> Vec<(PaymentHash, Bolt11Invoice)> {
+		let hashes: Vec<_> = indexes.clone().map(|index| self.hash(index)).collect();
+		let hashes_json: Vec<_> = indexes
+			.zip(&hashes)
 			.map(|(index, hash)| {
 				let payment_hash = rpc::hex(&hash.0);
 				serde_json::json!({ "hash_index": index.to_string(), "payment_hash": payment_hash })
@@ -224,7 +234,7 @@ impl World {
 		let answer = String::from_utf8(answer.expect("an answer")).expect("text");
 		assert!(answer.contains("accepted"), "{answer}");
 		let give = |hash: PaymentHash| {
-			let invoice = self.host().hold_invoice(hash, AMOUNT_MSAT).expect("an invoice");
+			let invoice = self.host().hold_invoice(hash, AMOUNT_MSAT, blocks).expect("an invoice");
 			self.lsp().give(&hash).expect("the store");
 			(hash, invoice)
 		};
@@ -285,11 +295,24 @@ impl World {
 		busy |= host.on_block(height).is_ok_and(|expired| expired > 0);
 		busy |= self.send(&host, height);
 		if let Some(service) = &self.service {
-			let worked = service.lsp.work(&host, height);
+			let worked = service.lsp.work(&host, height, usize::MAX);
 			busy |= matches!(worked, Ok(1..));
 		}
 		drop(host);
 		busy | self.revive()
+	}
+
+	/// The node tells the LSP what it has to tell it.
+	pub fn deliver(&mut self) {
+		self.net.settle();
+		let height = self.height.load(Ordering::SeqCst);
+		self.send(&self.host(), height);
+	}
+
+	/// The LSP does so many of the things that it has to do.
+	pub fn work(&self, limit: usize) {
+		let height = self.height.load(Ordering::SeqCst);
+		self.lsp().work(&self.host(), height, limit).expect("the store");
 	}
 
 	/// Time passes.
@@ -338,7 +361,8 @@ impl World {
 		let store = Arc::new(store.after_each(move |_| keeps.committed()));
 		let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&self.clock);
 		let shared: Arc<dyn Store> = Arc::<FaultyStore>::clone(&store);
-		let lsp = Lsp::new(shared, clock, TOKEN, Arc::clone(&self.height));
+		let hesitates = self.setup.lsp_hesitates;
+		let lsp = Lsp::new(shared, clock, TOKEN, Arc::clone(&self.height), hesitates);
 		// A store that died while it was opened: the next one is well.
 		let lsp = match lsp {
 			Ok(lsp) => lsp,
@@ -435,7 +459,8 @@ impl World {
 	/// What was put aside, by the node and by the LSP, and why; and what waits, for a failing test.
 	pub fn put_aside(&self) -> Vec<String> {
 		let host = self.host();
-		let boxes = [Some(host.outbox().clone()), self.service.as_ref().map(|s| s.lsp.actions().clone())];
+		let boxes =
+			[Some(host.outbox().clone()), self.service.as_ref().map(|s| s.lsp.actions().clone())];
 		let mut said = Vec::new();
 		for outbox in boxes.into_iter().flatten() {
 			for letter in outbox.dead_letters(100).unwrap_or_default() {
@@ -539,7 +564,9 @@ fn add<T: User + 'static>(
 				let shared: Arc<dyn Store> = Arc::<FaultyStore>::clone(&store);
 				let made = Mutex::new(None);
 				let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-					let guard = LeydenGuard::at(shared, Wiring::default(), Arc::clone(&clock));
+					// What the LSP is told is held must be held.
+					let wiring = Wiring { hold_barrier: true, ..Wiring::default() };
+					let guard = LeydenGuard::at(shared, wiring, Arc::clone(&clock));
 					guard.with_user(|store| {
 						let user = Arc::new(make(store).expect("the store opens"));
 						*made.lock().unwrap() = Some(Arc::clone(&user));
