@@ -10,7 +10,8 @@ use leyden_outbox::FeedCursor;
 use leyden_testkit::async_order::order::State;
 use leyden_testkit::async_order::rpc::hex;
 use leyden_testkit::async_order::{
-	Fault, Inbound, Outbound, Setup, World, AMOUNT_MSAT, INVOICE_BLOCKS, LSP, TOKEN,
+	stories, Fault, Inbound, Notify, Outbound, Replay, Setup, World, AMOUNT_MSAT, INVOICE_BLOCKS,
+	LSP, TOKEN,
 };
 use lightning::types::payment::PaymentHash;
 
@@ -374,4 +375,21 @@ fn only_what_is_the_lsps_is_said_to_it() {
 	assert_eq!(world.net.told(world.host, "PaymentClaimable"), 1);
 	assert_eq!(world.net.told(world.host, "PaymentSent"), 1);
 	assert_eq!(world.host().outbox().feed(FeedCursor::default(), 10).unwrap().last, 0);
+}
+
+/// What it is like today: a task that sends once. The LSP has paid, and is never told; its node gives
+/// back what it held.
+#[test]
+fn a_detached_task_loses_the_lsps_money() {
+	let mut nobody = |_: &str| ();
+	let before = stories::callback(Notify::Detached, &mut nobody);
+	assert_eq!(before.state, State::OutboundPaid);
+	assert_eq!((before.lsp_lost_msat, before.payer_paid_msat), (AMOUNT_MSAT, 0));
+	assert_eq!(before.recipient_got_msat, AMOUNT_MSAT);
+	let after = stories::callback(Notify::Outbox, &mut nobody);
+	assert!(after.is_well(), "{after:?}");
+	let before = stories::request(Replay::Memory, &mut nobody);
+	assert_eq!(before.invoices, 2);
+	let after = stories::request(Replay::Leyden, &mut nobody);
+	assert!(after.is_well() && after.took_secs < before.took_secs, "{after:?}");
 }

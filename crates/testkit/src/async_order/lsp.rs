@@ -148,6 +148,20 @@ impl Lsp {
 		Ok(self.orders().order(hash)?.map(|(order, _)| order))
 	}
 
+	/// What a recipient is asked for an order: the same in every try.
+	pub fn invoice_request(&self, order: &Order) -> RequestInvoice {
+		RequestInvoice {
+			hash_index: order.index.to_string(),
+			payment_hash: rpc::hex(&order.payment_hash),
+			amount_msat: order.amount_msat,
+			asset_id: None,
+			asset_amount: None,
+			description_hash: "00".repeat(32),
+			invoice_expiry_sec: 900,
+			min_final_cltv_expiry_delta: OUTBOUND_BLOCKS,
+		}
+	}
+
 	/// Does what there is to do now, up to so many actions, and answers how many that was.
 	///
 	/// # Errors
@@ -277,16 +291,7 @@ impl Lsp {
 
 	fn ask(&self, order: &Order, host: &Host) -> Result<Result<String, RpcError>, Failed> {
 		let peer = PublicKey::from_slice(&order.recipient).map_err(|_| Failed::Peer)?;
-		let params = RequestInvoice {
-			hash_index: order.index.to_string(),
-			payment_hash: rpc::hex(&order.payment_hash),
-			amount_msat: order.amount_msat,
-			asset_id: None,
-			asset_amount: None,
-			description_hash: "00".repeat(32),
-			invoice_expiry_sec: 900,
-			min_final_cltv_expiry_delta: OUTBOUND_BLOCKS,
-		};
+		let params = self.invoice_request(order);
 		// Every try is a request of its own, with the same parameters.
 		let id = format!("{}", self.0.asked.fetch_add(1, Ordering::SeqCst));
 		let frame = host.ask(&peer, &rpc::request(&id, REQUEST_INVOICE, &params))?;

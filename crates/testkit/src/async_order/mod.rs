@@ -17,6 +17,7 @@ mod lsp;
 pub mod order;
 mod recipient;
 pub mod rpc;
+pub mod stories;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -101,7 +102,8 @@ struct Service {
 impl Drop for Service {
 	fn drop(&mut self) {
 		if let Some(runtime) = self.runtime.take() {
-			runtime.shutdown_background();
+			// Waits only until what runs comes to an end, so that the port is free.
+			runtime.shutdown_timeout(Duration::from_secs(10));
 		}
 	}
 }

@@ -102,6 +102,11 @@ impl Recipient {
 		Ok(Self { store, clock, requests, claims, node, host, seed, made, replay, cache })
 	}
 
+	/// Its store.
+	pub fn store(&self) -> &Arc<dyn Store> {
+		&self.store
+	}
+
 	/// The preimage of an index.
 	pub fn preimage(seed: &[u8; 32], index: u64) -> PaymentPreimage {
 		let parts = [&seed[..], &index.to_be_bytes()].concat();
