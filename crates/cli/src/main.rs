@@ -11,6 +11,7 @@ mod migrate;
 mod node;
 mod output;
 mod report;
+mod story;
 mod view;
 
 use std::path::PathBuf;
@@ -73,8 +74,8 @@ enum Command {
 #[derive(clap::Args)]
 struct DemoArguments {
 	/// Which case; may be given several times. All that matter without.
-	#[arg(long = "case", value_name = "CASE", value_parser = case)]
-	cases: Vec<Case>,
+	#[arg(long = "case", value_name = "CASE", value_parser = shown)]
+	cases: Vec<demo::Shown>,
 	/// Keep the databases in this directory, for `leyden list` and `leyden inspect`.
 	#[arg(long, value_name = "DIR")]
 	dir: Option<PathBuf>,
@@ -171,9 +172,14 @@ fn main() -> ExitCode {
 }
 
 fn case(name: &str) -> Result<Case, String> {
+	name.parse().map_err(|_| "there is no such case".to_owned())
+}
+
+fn shown(name: &str) -> Result<demo::Shown, String> {
 	name.parse().map_err(|_| {
-		let known = Case::ALL.iter().chain(&Case::SPLICES);
-		let known: Vec<_> = known.map(|case| case.name()).collect();
+		let crashes = Case::ALL.iter().chain(&Case::SPLICES).map(|case| case.name());
+		let stories = story::Story::ALL.into_iter().map(story::Story::name);
+		let known: Vec<_> = crashes.chain(stories).collect();
 		format!("there is no such case; there are {}", known.join(", "))
 	})
 }

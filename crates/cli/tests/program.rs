@@ -56,6 +56,31 @@ fn the_demo_as_json_is_one_document() {
 }
 
 #[test]
+fn the_demo_shows_what_is_lost_between_a_node_and_its_lsp() {
+	let shown = text(&leyden(&["demo", "--case", "callback", "--case", "REQUEST"]));
+	// Columns of a table: what belongs together is in several lines.
+	let column = |at: usize, end: usize| {
+		let cells = shown.lines().filter_map(|line| line.get(at..end.min(line.len())));
+		cells.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+	};
+	let shown = [column(0, 999), column(40, 65), column(67, 999)].join("\n");
+	for part in ["LSP loses", "50,000 sat", "sent again, taken", "2 invoices", "the same invoice"] {
+		assert!(shown.contains(part), "{part} is missing in\n{shown}");
+	}
+	let shown = text(&leyden(&["demo", "--case", "callback", "--json"]));
+	let document: Value = serde_json::from_str(&shown).unwrap();
+	let case = &document["cases"][0];
+	assert_eq!(
+		(&case["today"]["well"], &case["with_leyden"]["well"]),
+		(&false.into(), &true.into())
+	);
+	assert_eq!(case["today"]["lsp_lost_msat"], 50_000_000);
+	assert_eq!(case["with_leyden"]["lsp_lost_msat"], 0);
+	let cannot = complaint(&["demo", "--case", "callback", "--kill"]);
+	assert!(cannot.contains("--kill"), "{cannot}");
+}
+
+#[test]
 fn a_node_that_is_really_killed_and_its_databases() {
 	let dir = tempfile::tempdir().unwrap();
 	let kept = dir.path().join("kept");
