@@ -24,6 +24,7 @@ pub struct Address {
 	pub(crate) secrets: Vec<SigningSecret>,
 	pub(crate) token: Option<Token>,
 	pub(crate) allow: AllowList,
+	pub(crate) authorities: Vec<reqwest::Certificate>,
 }
 
 /// A URL that nothing is sent to.
@@ -64,6 +65,18 @@ impl Address {
 	pub fn with_token(mut self, token: Token) -> Self {
 		self.token = Some(token);
 		self
+	}
+
+	/// Trusts this authority as well as the system's: a certificate in PEM, of a network of your own.
+	///
+	/// # Errors
+	/// [`AddressError`] if it is none.
+	pub fn trusting(mut self, pem: &[u8]) -> Result<Self, AddressError> {
+		let no_certificate = AddressError("the authority is no certificate in PEM");
+		let bundle = reqwest::Certificate::from_pem_bundle(pem);
+		let bundle = bundle.ok().filter(|bundle| !bundle.is_empty()).ok_or(no_certificate)?;
+		self.authorities.extend(bundle);
+		Ok(self)
 	}
 
 	/// Calls these addresses although they are private.
@@ -110,7 +123,7 @@ impl Address {
 
 	fn at(base: Url) -> Self {
 		let (paths, allow) = (BTreeMap::new(), AllowList::none());
-		Self { base, paths, secrets: Vec::new(), token: None, allow }
+		Self { base, paths, secrets: Vec::new(), token: None, allow, authorities: Vec::new() }
 	}
 }
 

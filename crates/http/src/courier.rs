@@ -76,7 +76,10 @@ impl Courier {
 		endpoints: impl IntoIterator<Item = (String, Address)>,
 	) -> Result<Self, reqwest::Error> {
 		let client = |address: &Address| {
-			reqwest::Client::builder()
+			let builder = reqwest::Client::builder();
+			let trusts = address.authorities.iter().cloned();
+			trusts
+				.fold(builder, reqwest::ClientBuilder::add_root_certificate)
 				.timeout(options.timeout)
 				.redirect(reqwest::redirect::Policy::none())
 				.dns_resolver(Arc::new(Guarded(address.allow.clone())))

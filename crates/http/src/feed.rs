@@ -43,6 +43,7 @@ struct WireItem {
 	enqueued_ms: u64,
 }
 
+#[cfg(feature = "server")]
 fn hex(bytes: &[u8]) -> String {
 	bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -17,8 +17,8 @@ use axum::response::{IntoResponse, Response};
 use axum::Router;
 use leyden_outbox::{Applied, FeedItem};
 use leyden_request::{
-	Answer, AnswerKind, Effect, Outcome, Params, Request, RequestError, RequestKey, Requests,
-	Unknown,
+	Answer, AnswerKind, Effect, Outcome, Params, Request, RequestError, RequestKey, RequestState,
+	Requests, Unknown,
 };
 use leyden_store::{Batch, Clock, Plan};
 
@@ -139,7 +139,8 @@ impl Receiver {
 
 	/// Takes a callback that was pulled from a feed, as if it had been pushed to `path`: the same
 	/// handler, the same memory of ids. For [`Reconciler::apply`](leyden_outbox::Reconciler::apply).
-	/// What the handler refuses for good will never be taken; what it refuses for now waits.
+	/// What the handler refuses for good will never be taken, nor will what the source has
+	/// [forgotten](FeedItem::is_forgotten) and this side does not know; what it refuses for now waits.
 	///
 	/// # Failure Behavior and Persistence
 	/// What it changes is durable when this returns; the reconciler's cursor follows in a commit of its
@@ -147,6 +148,13 @@ impl Receiver {
 	pub fn pulled(&self, item: &FeedItem, path: &str) -> Applied {
 		let body = item.payload().to_vec();
 		let incoming = Incoming { id: item.id().to_string(), path: path.to_owned(), body };
+		if item.is_forgotten() {
+			return match self.knows(&incoming.id) {
+				Ok(true) => Applied::Now(Plan::of(Batch::new())),
+				Ok(false) => Applied::Never,
+				Err(_) => Applied::Later,
+			};
+		}
 		let (status, _) = self.handle(&incoming);
 		match status.as_u16() {
 			200..=299 => Applied::Now(Plan::of(Batch::new())),
@@ -154,6 +162,15 @@ impl Receiver {
 			404 | 408 | 409 | 425 | 429 | 500..=599 => Applied::Later,
 			_ => Applied::Never,
 		}
+	}
+
+	/// Whether a callback was taken.
+	fn knows(&self, id: &str) -> Result<bool, RequestError> {
+		let key = RequestKey::new(self.0.source.as_bytes(), "callback", id.as_bytes())?;
+		let info = self.0.requests.info(&key)?;
+		Ok(info.is_some_and(|info| {
+			matches!(info.state, RequestState::Answered { .. } | RequestState::Remembered)
+		}))
 	}
 
 	/// Handles a callback, or gives the answer that it got.

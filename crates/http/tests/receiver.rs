@@ -264,6 +264,17 @@ async fn push_and_pull_are_one() {
 	node.owe("claimable", "h7");
 	let (seen, reconciler) = pull(reconciler).await;
 	assert_eq!((seen, reconciler.refused().unwrap().len()), ((0, 0, 1), 1));
+	// What the node has forgotten: known here, or for somebody who asks its ledger.
+	let page = node.outbox.feed(FeedCursor::default(), 1).unwrap();
+	let forget = |item: &leyden_outbox::FeedItem, id: leyden_outbox::CallbackId| {
+		let new = leyden_outbox::NewCallback::new(id, item.kind(), "lsp", item.order_key(), "");
+		let new = new.unwrap().with_schema(0);
+		leyden_outbox::Callback::received(item.sequence(), new, item.enqueued_at())
+	};
+	let known = forget(&page.items[0], page.items[0].id());
+	let other = forget(&page.items[0], leyden_outbox::CallbackId::new("k", b"never came", 0));
+	assert!(matches!(lsp.receiver.pulled(&known, "/"), leyden_outbox::Applied::Now(_)));
+	assert!(matches!(lsp.receiver.pulled(&other, "/"), leyden_outbox::Applied::Never));
 	// Pulled, and pushed afterwards.
 	lsp.refuses.store(0, Ordering::SeqCst);
 	node.owe("claimable", "h8");

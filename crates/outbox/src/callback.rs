@@ -14,6 +14,7 @@ use leyden_store::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::OutboxError;
+use crate::records::FORGOTTEN;
 
 /// Longest kind, in bytes.
 pub const MAX_KIND_CHARS: usize = 64;
@@ -137,7 +138,8 @@ impl NewCallback {
 		self
 	}
 
-	/// With another schema of its payload than 1.
+	/// With another schema of its payload than 1. 0 is for what was [forgotten](Callback::is_forgotten),
+	/// and is enqueued as 1.
 	#[must_use]
 	pub fn with_schema(mut self, schema: u16) -> Self {
 		self.schema = schema;
@@ -199,6 +201,11 @@ impl Callback {
 	/// What it says. There may be a preimage in it.
 	pub fn payload(&self) -> &[u8] {
 		&self.payload
+	}
+
+	/// Whether what it said is not kept any more: it was taken, and it was a secret.
+	pub fn is_forgotten(&self) -> bool {
+		self.schema == FORGOTTEN
 	}
 
 	/// Until when it must have arrived.

@@ -41,6 +41,10 @@ pub struct OutboxOptions {
 	pub horizon: Duration,
 	/// How long a callback that arrived is kept, for who pulls. A week unless set otherwise.
 	pub retain: Duration,
+	/// Whether what a callback says is forgotten as soon as it was taken: for preimages. The callback
+	/// itself stays, [without its payload](Callback::is_forgotten); who pulls it must ask the ledger. Nothing
+	/// is, unless set otherwise. A database may keep deleted bytes until it needs their place.
+	pub forget: fn(&Callback) -> bool,
 	/// How long its id is known after that. 90 days unless set otherwise.
 	pub remember: Duration,
 	/// What is done when a callback expires.
@@ -55,6 +59,7 @@ impl Default for OutboxOptions {
 			lease: Duration::from_secs(60),
 			horizon: Duration::from_secs(3600),
 			retain: Duration::from_secs(7 * DAY),
+			forget: |_| false,
 			remember: Duration::from_secs(90 * DAY),
 			on_expired: None,
 		}

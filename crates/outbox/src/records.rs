@@ -48,6 +48,9 @@ const ENDPOINT: Domain = Domain::new("leyden/outbox-endpoint", 1);
 const SOURCE: Domain = Domain::new("leyden/outbox-source", 1);
 const LANE: Domain = Domain::new("leyden/outbox-lane", 1);
 
+/// The schema of a callback whose payload is not kept any more.
+pub(crate) const FORGOTTEN: u16 = 0;
+
 /// The hash of an endpoint's name.
 pub(crate) type End = [u8; 16];
 /// The hash of an order key.
@@ -142,7 +145,7 @@ stored! {
 impl ItemV1 {
 	pub(crate) fn new(new: NewCallback, enqueued_at: Timestamp) -> Self {
 		let NewCallback { id, kind, endpoint, order_key, schema, payload, deadline } = new;
-		let id = *id.as_bytes();
+		let (id, schema) = (*id.as_bytes(), schema.max(1));
 		Self { id, kind, endpoint, order_key, schema, payload, deadline, enqueued_at }
 	}
 
@@ -158,6 +161,11 @@ impl ItemV1 {
 			deadline: callback.deadline(),
 			enqueued_at: callback.enqueued_at(),
 		}
+	}
+
+	/// Without what it says.
+	pub(crate) fn forgotten(self) -> Self {
+		Self { schema: FORGOTTEN, payload: Vec::new(), ..self }
 	}
 
 	pub(crate) fn callback(self, sequence: Sequence) -> Callback {

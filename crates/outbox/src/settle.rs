@@ -13,7 +13,7 @@ use crate::claim::Claim;
 use crate::error::OutboxError;
 use crate::judge::Verdict;
 use crate::outbox::{Outbox, State};
-use crate::records::{self, DeadV1, End, EndV1, IndexV1, OpenV1, PausedV1};
+use crate::records::{self, DeadV1, End, EndV1, IndexV1, ItemV1, OpenV1, PausedV1};
 use crate::tidy::Why;
 use crate::MAX_REASON_CHARS;
 
@@ -95,7 +95,15 @@ impl Outbox {
 		let (callback, open, end) = (&claim.callback, claim.open, claim.lease.end);
 		let letter = Letter { end, callback, open };
 		match verdict {
-			Verdict::Done => Ok(Plan::of(self.close(state, letter, now)?)),
+			Verdict::Done => {
+				let mut batch = self.close(state, letter, now)?;
+				if (self.0.options.forget)(callback) {
+					let item = ItemV1::of(callback).forgotten();
+					let key = records::item_key(callback.sequence().get());
+					batch.put(key, records::value(&item)?);
+				}
+				Ok(Plan::of(batch))
+			},
 			Verdict::RetryAfter(pause) => {
 				let failures = open.failures.saturating_add(1);
 				Ok(Plan::of(move_to(letter, now.after(*pause), failures)?))

@@ -454,6 +454,41 @@ fn history_is_trimmed_and_says_so() {
 	assert_eq!(node.enqueue("h0"), Enqueued::New(leyden_outbox::Sequence::new(5).unwrap()));
 }
 
+/// H-C10: what a callback said is in no record any more when it was taken, if that is wanted.
+#[test]
+fn a_secret_is_forgotten_as_soon_as_it_was_taken() {
+	for forget in [false, true] {
+		let options = OutboxOptions {
+			forget: if forget { |callback| callback.kind() == "payment_sent" } else { |_| false },
+			..OutboxOptions::default()
+		};
+		let mut node = Node::with(options);
+		node.enqueue_new(callback("payment_sent", "h1"));
+		node.enqueue_new(callback("claimable", "h2"));
+		let holds = |node: &Node, what: &str| {
+			let tables = ["out_items", "out_open", "out_due", "out_lanes", "out_ids", "out_dead"];
+			let bytes = tables.map(|table| {
+				let range = KeyRange::all(leyden_store::Table::new(table));
+				let page = node.store.scan(range, 1_000).wait().unwrap();
+				page.records.into_iter().flat_map(|(_, r)| r.value.body).collect::<Vec<u8>>()
+			});
+			String::from_utf8_lossy(&bytes.concat()).contains(what)
+		};
+		// A try that failed forgets nothing.
+		node.claim().unwrap().settle(Verdict::RetryAfter(Duration::ZERO), "").unwrap();
+		assert!(holds(&node, "payment_sent h1"));
+		assert_eq!(node.send_all().len(), 2);
+		node.restart();
+		assert_eq!(holds(&node, "payment_sent h1"), !forget);
+		assert!(holds(&node, "claimable h2"));
+		// It still has its place, and its id.
+		let page = node.outbox.feed(FeedCursor::default(), 9).unwrap();
+		let is_forgotten = |n: usize| page.items[n].is_forgotten();
+		assert_eq!((is_forgotten(0), is_forgotten(1)), (forget, false));
+		assert_eq!(node.enqueue_new(callback("payment_sent", "h1")).sequence().get(), 1);
+	}
+}
+
 fn owe(node: &Node, numbers: std::ops::Range<u32>) {
 	for n in numbers {
 		node.enqueue(&format!("h{n}"));
