@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use leyden_outbox::{Callback, Claim, Outbox, OutboxError, Reply, Settled};
+use leyden_outbox::{Callback, Claim, Outbox, OutboxError, Reply, Returned, Settled};
 use leyden_store::Clock;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use tokio::task::JoinSet;
@@ -23,6 +23,9 @@ use crate::signature::Webhook;
 
 /// Most of an answer that is read, in bytes.
 pub const MAX_RESPONSE_BYTES: usize = 16 * 1024;
+
+/// Most callbacks that are taken in one turn of the outbox.
+const MAX_TURN: usize = 256;
 
 /// How callbacks are sent.
 #[derive(Clone, Copy)]
@@ -51,6 +54,12 @@ struct Inner {
 	options: CourierOptions,
 	/// By the endpoint's name: its address, and a client that calls nobody else.
 	endpoints: HashMap<String, (Address, reqwest::Client)>,
+}
+
+/// What a task comes back with.
+enum Back {
+	Returned(Returned),
+	Settled(Result<Settled, OutboxError>),
 }
 
 /// What was sent.
@@ -108,28 +117,50 @@ impl Courier {
 	/// A callback whose try was not settled before the process ended is sent again, under the same id.
 	pub async fn drain(&self, height: u32) -> Result<Drained, OutboxError> {
 		let mut drained = Drained::default();
-		let mut sending = JoinSet::new();
+		let mut under_way = JoinSet::new();
 		let mut failed = None;
+		let mut returned = Vec::new();
 		loop {
-			while failed.is_none() {
-				let outbox = self.0.outbox.clone();
-				match blocking(move || outbox.claim(height)).await {
-					Ok(Some(claim)) => {
-						let courier = self.clone();
-						sending.spawn(async move { courier.deliver(claim, height).await });
-					},
-					Ok(None) => break,
-					Err(error) => failed = Some(error),
-				}
+			let (outbox, back) = (self.0.outbox.clone(), std::mem::take(&mut returned));
+			// After a failure, what is on its way is only waited for.
+			let limit = if failed.is_some() { 0 } else { MAX_TURN };
+			let (settling, claims) = blocking(move || Ok(outbox.turn(back, height, limit))).await?;
+			match claims {
+				Ok(claims) => claims.into_iter().for_each(|claim| {
+					let courier = self.clone();
+					under_way.spawn(async move {
+						let (reply, said) = courier.send(claim.callback()).await;
+						Back::Returned(Returned { claim, reply, said })
+					});
+				}),
+				Err(error) => failed = failed.or(Some(error)),
 			}
-			match sending.join_next().await {
-				Some(Ok(Ok(settled))) => drained.count(settled),
-				// Somebody else has it.
-				Some(Ok(Err(OutboxError::LeaseLost))) => {},
-				Some(Ok(Err(error))) => failed = failed.or(Some(error)),
-				// A task does not panic; if one did, its claim is free again.
-				Some(Err(_)) => {},
-				None => return failed.map_or(Ok(drained), Err),
+			for settling in settling {
+				// While that is written, others are sent.
+				under_way.spawn(async move {
+					Back::Settled(match settling {
+						Ok(settling) => settling.durable().await,
+						Err(error) => Err(error),
+					})
+				});
+			}
+			// One, and whatever else has come back meanwhile: what was settled makes room for what had to
+			// wait for it.
+			let Some(first) = under_way.join_next().await else {
+				return failed.map_or(Ok(drained), Err);
+			};
+			let mut next = Some(first);
+			while let Some(back) = next {
+				match back {
+					Ok(Back::Returned(back)) => returned.push(back),
+					Ok(Back::Settled(Ok(settled))) => drained.count(settled),
+					// Somebody else has it.
+					Ok(Back::Settled(Err(OutboxError::LeaseLost))) => {},
+					Ok(Back::Settled(Err(error))) => failed = failed.or(Some(error)),
+					// A task does not panic; if one did, its claim is free again.
+					Err(_) => {},
+				}
+				next = under_way.try_join_next();
 			}
 		}
 	}

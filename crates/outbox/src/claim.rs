@@ -17,9 +17,9 @@ use crate::error::OutboxError;
 use crate::judge::{judge, Facts, Reply, Verdict};
 use crate::outbox::{read_index, sequence, Lease, Outbox, State};
 use crate::records::{self, End, IndexV1, ItemV1, OpenV1};
-use crate::settle::Settled;
+use crate::settle::{Prepared, Settled, Settling};
 
-/// Callbacks that are looked at to choose one: of those that are due longest, of those with the
+/// Callbacks that are looked at to choose, besides those on their way: of those that are due longest, of those with the
 /// nearest deadline in blocks, and of those with the nearest in time.
 const WINDOW: usize = 64;
 
@@ -54,31 +54,59 @@ impl Outbox {
 	/// A claim is not written down, and ends with the process. A callback that must wait for another
 	/// with its order key is taken out of those that are due, lazily: lost in a crash, it is done again.
 	pub fn claim(&self, height: u32) -> Result<Option<Claim>, OutboxError> {
-		let now = self.0.clock.now();
+		Ok(self.claim_up_to(height, 1)?.pop())
+	}
+
+	/// As [`claim`](Outbox::claim), up to so many at once: what is looked at to choose them is looked at
+	/// once for all of them.
+	///
+	/// # Errors
+	/// As [`claim`](Outbox::claim).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`claim`](Outbox::claim).
+	pub fn claim_up_to(&self, height: u32, limit: usize) -> Result<Vec<Claim>, OutboxError> {
 		let mut state = self.0.state.lock();
+		let claims = self.claim_more(&mut state, height, limit);
+		// Before claims are dropped: each looks at the state then.
+		drop(state);
+		claims.map_err(|(_, error)| error)
+	}
+
+	/// With what was claimed before it failed, which must not be dropped under the lock.
+	fn claim_more(
+		&self, state: &mut State, height: u32, limit: usize,
+	) -> Result<Vec<Claim>, (Vec<Claim>, OutboxError)> {
+		let now = self.0.clock.now();
 		state.free_late(now);
-		let count = state.endpoints.len();
+		let (count, first) = (state.endpoints.len(), state.turn);
+		let mut claims = Vec::new();
 		for step in 0..count {
-			let at = (state.turn + step) % count;
+			let at = (first + step) % count;
 			let Some((end, endpoint)) = state.endpoints.get(at) else { continue };
-			let limit = endpoint.breaker.limit(&endpoint.options, now);
-			if endpoint.paused.is_some() || endpoint.in_flight >= limit {
+			let most = endpoint.breaker.limit(&endpoint.options, now);
+			let room = most.saturating_sub(endpoint.in_flight).min(limit - claims.len());
+			if endpoint.paused.is_some() || room == 0 {
 				continue;
 			}
-			let end = *end;
-			if let Some(claim) = self.claim_of(&mut state, &end, height, now)? {
+			let (end, before) = (*end, claims.len());
+			if let Err(error) = self.claim_of(state, &end, (height, now), room, &mut claims) {
+				return Err((claims, error));
+			}
+			if claims.len() > before {
 				state.turn = at + 1;
-				return Ok(Some(claim));
 			}
 		}
-		Ok(None)
+		Ok(claims)
 	}
 
 	fn claim_of(
-		&self, state: &mut State, end: &End, height: u32, now: Timestamp,
-	) -> Result<Option<Claim>, OutboxError> {
-		let schedule = self.0.options.schedule;
-		let mut candidates: Vec<(u64, Candidate)> = self.candidates(end, now)?;
+		&self, state: &mut State, end: &End, (height, now): (u32, Timestamp), room: usize,
+		claims: &mut Vec<Claim>,
+	) -> Result<(), OutboxError> {
+		let (schedule, full) = (self.0.options.schedule, claims.len() + room);
+		let window = WINDOW + state.leases.len();
+		let mut candidates: Vec<(u64, Candidate)> = self.candidates(end, now, window)?;
 		candidates.sort_by_key(|(number, candidate)| {
 			let left = schedule.time_left(candidate.index.deadline, height, now);
 			(left.unwrap_or(Duration::MAX), candidate.due.unwrap_or_default(), *number)
@@ -114,6 +142,7 @@ impl Outbox {
 				lane: index.lane,
 				until: now.after(self.0.options.lease),
 				settling: false,
+				landed: false,
 			};
 			state.leases.insert(number, lease);
 			state.busy.insert(lane, number);
@@ -121,17 +150,22 @@ impl Outbox {
 				endpoint.in_flight += 1;
 			}
 			let callback = item.callback(sequence(number));
-			return Ok(Some(Claim { outbox: self.clone(), callback, open, lease }));
+			claims.push(Claim { outbox: self.clone(), callback, open, lease });
+			if claims.len() == full {
+				break;
+			}
 		}
-		Ok(None)
+		Ok(())
 	}
 
 	/// What may be chosen, by number.
-	fn candidates(&self, end: &End, now: Timestamp) -> Result<Vec<(u64, Candidate)>, OutboxError> {
+	fn candidates(
+		&self, end: &End, now: Timestamp, window: usize,
+	) -> Result<Vec<(u64, Candidate)>, OutboxError> {
 		let mut found = BTreeMap::new();
 		let ranges = [records::urgent(end, 0), records::urgent(end, 1), records::due(end, now)];
 		for (place, range) in ranges.into_iter().enumerate() {
-			for (key, record) in &self.0.store.scan(range, WINDOW).wait()?.records {
+			for (key, record) in &self.0.store.scan(range, window).wait()?.records {
 				let index = read_index(key, record)?;
 				let due = if place == 2 { Some(records::due_of(key)?) } else { None };
 				found.insert(records::number_of(key)?, Candidate { index, due });
@@ -157,6 +191,41 @@ impl Outbox {
 		batch.delete(leyden_store::Key::numbered(records::DUE, &prefix, number));
 		// Nobody waits: what is not written is tried again, and a store that fails says so elsewhere.
 		drop(self.0.store.commit(batch));
+	}
+}
+
+/// What came back for a callback, and what was said.
+pub struct Returned {
+	/// It.
+	pub claim: Claim,
+	/// What came back.
+	pub reply: Reply,
+	/// What was said.
+	pub said: String,
+}
+
+impl Outbox {
+	/// Settles what has come back, as [`Claim::reply`] does, and claims up to `limit` more, for who sends
+	/// many at once: it is one turn of the store's for all of them. Answers what becomes of each, in order,
+	/// and what is to be sent next, which need not wait for that.
+	///
+	/// # Failure Behavior and Persistence
+	/// What is settled is durable when its [`Settling`] says so.
+	pub fn turn(
+		&self, returned: Vec<Returned>, height: u32, limit: usize,
+	) -> (Vec<Result<Settling, OutboxError>>, Result<Vec<Claim>, OutboxError>) {
+		let mut state = self.0.state.lock();
+		// First everything that is read, and then everything that is written: a read waits for what was
+		// written before it.
+		let prepare = |Returned { claim, reply, said }: &Returned| {
+			claim.prepare_reply(&mut state, *reply, height, said)
+		};
+		let prepared: Vec<_> = returned.iter().map(prepare).collect();
+		let claims = self.claim_more(&mut state, height, limit);
+		let settling =
+			prepared.into_iter().map(|prepared| prepared.map(Prepared::submit)).collect();
+		drop(state);
+		(settling, claims.map_err(|(_, error)| error))
 	}
 }
 
@@ -210,19 +279,27 @@ impl Claim {
 	/// # Failure Behavior and Persistence
 	/// As [`settle`](Claim::settle).
 	pub fn reply(self, reply: Reply, height: u32, said: &str) -> Result<Settled, OutboxError> {
+		let outbox = self.outbox.clone();
+		let mut state = outbox.0.state.lock();
+		let prepared = self.prepare_reply(&mut state, reply, height, said);
+		let settling = prepared.map(Prepared::submit);
+		drop(state);
+		settling?.wait()
+	}
+
+	fn prepare_reply(
+		&self, state: &mut State, reply: Reply, height: u32, said: &str,
+	) -> Result<Prepared, OutboxError> {
 		let verdict = self.judge(reply, height);
-		{
-			let now = self.outbox.0.clock.now();
-			let mut state = self.outbox.0.state.lock();
-			if let Some(endpoint) = state.endpoint(&self.lease.end) {
-				let options = endpoint.options.breaker;
-				match is_down(reply) {
-					true => endpoint.breaker.failed(&options, now),
-					false => endpoint.breaker.answered(),
-				}
+		let now = self.outbox.0.clock.now();
+		if let Some(endpoint) = state.endpoint(&self.lease.end) {
+			let options = endpoint.options.breaker;
+			match is_down(reply) {
+				true => endpoint.breaker.failed(&options, now),
+				false => endpoint.breaker.answered(),
 			}
 		}
-		self.settle(verdict, said)
+		self.prepare(state, verdict, said)
 	}
 }
 

@@ -58,7 +58,7 @@ pub use callback::{
 	Callback, CallbackId, Deadline, NewCallback, Sequence, MAX_ENDPOINT_CHARS, MAX_KIND_CHARS,
 	MAX_ORDER_KEY_BYTES, MAX_PAYLOAD_BYTES,
 };
-pub use claim::Claim;
+pub use claim::{Claim, Returned};
 pub use endpoint::{BreakerOptions, EndpointInfo, EndpointOptions};
 pub use error::OutboxError;
 pub use feed::{FeedCursor, FeedItem, FeedPage, MAX_FEED_ITEMS};
@@ -66,7 +66,7 @@ pub use judge::{judge, Facts, Reply, Verdict};
 pub use outbox::{Enqueued, Outbox, OutboxOptions, OutboxStats};
 pub use reconcile::{Applied, Reconciled, Reconciler, MAX_PARKED};
 pub use schedule::Schedule;
-pub use settle::Settled;
+pub use settle::{Settled, Settling};
 pub use tidy::{DeadLetter, Why};
 
 /// Longest text that says why something failed, in characters; longer ones are cut.

@@ -112,6 +112,8 @@ pub(crate) struct Lease {
 	pub(crate) until: Timestamp,
 	/// Its outcome is being written.
 	pub(crate) settling: bool,
+	/// It does not count any more among those that are on their way.
+	pub(crate) landed: bool,
 }
 
 /// What became of an enqueueing.
@@ -304,12 +306,22 @@ impl State {
 
 	/// Lets go of a callback.
 	pub(crate) fn free(&mut self, number: u64) {
+		self.landed(number);
 		let Some(lease) = self.leases.remove(&number) else { return };
 		let lane = (lease.end, lease.lane);
 		if self.busy.get(&lane) == Some(&number) {
 			self.busy.remove(&lane);
 		}
-		if let Some(endpoint) = self.endpoint(&lease.end) {
+	}
+
+	/// It is not on its way any more, and its endpoint has room for another.
+	pub(crate) fn landed(&mut self, number: u64) {
+		let Some(lease) = self.leases.get_mut(&number) else { return };
+		if std::mem::replace(&mut lease.landed, true) {
+			return;
+		}
+		let end = lease.end;
+		if let Some(endpoint) = self.endpoint(&end) {
 			endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
 		}
 	}

@@ -6,7 +6,7 @@
 
 //! What became of a callback.
 
-use leyden_store::{Batch, Expectation, Key, KeyRange, Plan, Timestamp};
+use leyden_store::{Batch, Expectation, Key, KeyRange, Plan, StoreError, Ticket, Timestamp};
 
 use crate::callback::Callback;
 use crate::claim::Claim;
@@ -44,32 +44,107 @@ impl Claim {
 	/// id.
 	pub fn settle(self, verdict: Verdict, said: &str) -> Result<Settled, OutboxError> {
 		let outbox = self.outbox.clone();
+		let mut state = outbox.0.state.lock();
+		let prepared = self.prepare(&mut state, verdict, said);
+		let settling = prepared.map(Prepared::submit);
+		drop(state);
+		settling?.wait()
+	}
+
+	/// Works out what its outcome changes. Under the lock, up to [`Prepared::submit`]: what it read must be
+	/// so when it is written.
+	pub(crate) fn prepare(
+		&self, state: &mut State, verdict: Verdict, said: &str,
+	) -> Result<Prepared, OutboxError> {
+		let outbox = self.outbox.clone();
 		let number = self.callback.sequence().get();
 		let now = outbox.0.clock.now();
-		let mut state = outbox.0.state.lock();
 		match state.leases.get_mut(&number) {
 			Some(lease) if lease.token == self.lease.token => lease.settling = true,
 			_ => return Err(OutboxError::LeaseLost),
 		}
 		let said = cut(said);
-		let plan = match outbox.outcome(&mut state, &self, &verdict, now, &said) {
-			Ok(plan) => plan,
+		let end = self.lease.end;
+		match outbox.outcome(state, self, &verdict, now, &said) {
+			Ok(plan) => {
+				// Its endpoint has room for another.
+				state.landed(number);
+				Ok(Prepared { outbox, number, plan, end, verdict, said, now })
+			},
 			Err(error) => {
 				state.free(number);
-				return Err(error);
+				Err(error)
 			},
+		}
+	}
+}
+
+/// An outcome that is to be written.
+pub(crate) struct Prepared {
+	outbox: Outbox,
+	number: u64,
+	plan: Plan<()>,
+	end: End,
+	verdict: Verdict,
+	said: String,
+	now: Timestamp,
+}
+
+impl Prepared {
+	/// Hands it to the store. The order key is free when it is durable.
+	pub(crate) fn submit(self) -> Settling {
+		let Self { outbox, number, plan, end, verdict, said, now } = self;
+		let ticket = Some(plan.commit(&*outbox.0.store));
+		Settling { outbox, number, end, verdict, said, now, ticket }
+	}
+}
+
+/// An outcome that is on its way to the disk. Others with its order key wait until it is waited for, or
+/// dropped.
+#[must_use = "it is durable when it was waited for"]
+pub struct Settling {
+	outbox: Outbox,
+	number: u64,
+	end: End,
+	verdict: Verdict,
+	said: String,
+	now: Timestamp,
+	ticket: Option<Ticket<()>>,
+}
+
+impl Settling {
+	/// Until it is durable.
+	///
+	/// # Errors
+	/// The store's: then the callback is sent again.
+	pub fn wait(mut self) -> Result<Settled, OutboxError> {
+		let done = self.ticket.take().map_or(Ok(()), Ticket::wait);
+		self.done(done)
+	}
+
+	/// As [`wait`](Settling::wait), for a task.
+	///
+	/// # Errors
+	/// As [`wait`](Settling::wait).
+	pub async fn durable(mut self) -> Result<Settled, OutboxError> {
+		let done = match self.ticket.as_mut() {
+			Some(ticket) => ticket.await,
+			None => Ok(()),
 		};
-		let ticket = plan.commit(&*outbox.0.store);
-		drop(state);
-		let done = ticket.wait();
-		let mut state = outbox.0.state.lock();
-		state.free(number);
+		self.ticket = None;
+		self.done(done)
+	}
+
+	fn done(&mut self, done: Result<(), StoreError>) -> Result<Settled, OutboxError> {
+		let (now, said) = (self.now, std::mem::take(&mut self.said));
+		let mut state = self.outbox.0.state.lock();
+		state.free(self.number);
 		done?;
-		Ok(match verdict {
+		Ok(match self.verdict {
 			Verdict::Done => Settled::Done,
 			Verdict::RetryAfter(pause) | Verdict::Snooze(pause) => Settled::Again(now.after(pause)),
 			Verdict::Pause => {
-				if let Some(endpoint) = state.endpoint(&self.lease.end) {
+				if let Some(endpoint) = state.endpoint(&self.end) {
 					endpoint.paused = Some(PausedV1 { at: now, reason: said });
 				}
 				Settled::Paused
@@ -77,6 +152,21 @@ impl Claim {
 			Verdict::Dead => Settled::Dead,
 			Verdict::Expired => Settled::Expired,
 		})
+	}
+}
+
+impl std::fmt::Debug for Settling {
+	fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+		write!(f, "Settling({}, {:?})", self.number, self.verdict)
+	}
+}
+
+/// Nobody waits for it any more. Whether it is durable shows when it is claimed again.
+impl Drop for Settling {
+	fn drop(&mut self) {
+		if self.ticket.take().is_some() {
+			self.outbox.0.state.lock().free(self.number);
+		}
 	}
 }
 

@@ -5,11 +5,12 @@
 
 mod rig;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use leyden_outbox::{
-	CallbackId, Claim, Deadline, EndpointOptions, NewCallback, OutboxError, Settled, Verdict,
+	CallbackId, Claim, Deadline, EndpointOptions, NewCallback, OutboxError, Reply, Returned,
+	Settled, Settling, Verdict,
 };
 use leyden_store::{Clock, Timestamp};
 use proptest::prelude::*;
@@ -25,6 +26,8 @@ enum Op {
 	/// One of the claims, and what becomes of it.
 	Settle(usize, u8),
 	Drop(usize),
+	/// Everything that is held was taken, and so many more are claimed, in one turn.
+	Turn(usize),
 	Pass(u64),
 	Block(u32),
 	Expire(usize),
@@ -40,6 +43,7 @@ fn op() -> impl Strategy<Value = Op> {
 		8 => Just(Op::Claim),
 		8 => (0..4usize, 0..10u8).prop_map(|(n, how)| Op::Settle(n, how)),
 		1 => (0..4usize).prop_map(Op::Drop),
+		4 => (0..5usize).prop_map(Op::Turn),
 		3 => (1..100u64).prop_map(Op::Pass),
 		2 => (1..4u32).prop_map(Op::Block),
 		2 => (1..5usize).prop_map(Op::Expire),
@@ -90,19 +94,21 @@ impl Model {
 		self.node.clock.now()
 	}
 
-	/// What may be claimed, and how urgent it is.
-	fn candidates(&self) -> BTreeMap<u64, Duration> {
+	/// What may be claimed, and how urgent it is. What has landed makes room, and still holds its key.
+	fn candidates(&self, landed: &BTreeSet<u64>) -> BTreeMap<u64, Duration> {
 		let now = self.now();
 		let schedule = self.node.options.schedule;
 		let open = || self.items.iter().filter(|(_, item)| item.state == State::Open);
 		let is_held = |item: &Item| item.held.is_some_and(|until| until > now);
-		if open().filter(|(_, item)| is_held(item)).count() >= IN_FLIGHT {
+		let on_the_way = |(n, item): &(&u64, &Item)| is_held(item) && !landed.contains(n);
+		if open().filter(on_the_way).count() >= IN_FLIGHT {
 			return BTreeMap::new();
 		}
 		let mut found = BTreeMap::new();
 		for (number, item) in open() {
 			let first = open().find(|(_, other)| other.key == item.key).unwrap().0;
-			let is_busy = open().any(|(_, other)| other.key == item.key && is_held(other));
+			let is_taken = |n: &u64, other: &Item| is_held(other) || landed.contains(n);
+			let is_busy = open().any(|(n, other)| other.key == item.key && is_taken(n, other));
 			if first == number && !is_busy && item.due <= now {
 				let left = schedule.time_left(item.deadline, self.height, now);
 				found.insert(*number, left.unwrap_or(Duration::MAX));
@@ -112,12 +118,60 @@ impl Model {
 	}
 
 	fn claim(&mut self) {
-		let candidates = self.candidates();
+		match self.node.outbox.claim(self.height).unwrap() {
+			Some(claim) => self.claimed(claim, &BTreeSet::new()),
+			None => self.nothing_more(&BTreeSet::new()),
+		}
+	}
+
+	fn nothing_more(&self, landed: &BTreeSet<u64>) {
+		let candidates = self.candidates(landed);
+		assert!(candidates.is_empty(), "nothing is claimed, and might be: {candidates:?}");
+	}
+
+	fn turn(&mut self, limit: usize) {
 		let now = self.now();
-		let Some(claim) = self.node.outbox.claim(self.height).unwrap() else {
-			assert!(candidates.is_empty(), "nothing is claimed, and might be: {candidates:?}");
-			return;
-		};
+		let back = std::mem::take(&mut self.claims);
+		let back: Vec<_> = back
+			.into_iter()
+			.map(|claim| (claim.callback().sequence().get(), claim.until(), claim))
+			.collect();
+		let who: Vec<(u64, Timestamp)> = back.iter().map(|(n, until, _)| (*n, *until)).collect();
+		let ours = |model: &Self, (n, until): (u64, Timestamp)| model.items[&n].held == Some(until);
+		let returned = back
+			.into_iter()
+			.map(|(_, _, claim)| Returned { claim, reply: Reply::status(200), said: String::new() })
+			.collect();
+		let (settling, claims) = self.node.outbox.turn(returned, self.height, limit);
+		let settled: Vec<_> =
+			settling.into_iter().map(|settling| settling.and_then(Settling::wait)).collect();
+		let mut landed = BTreeSet::new();
+		for (who, settled) in who.iter().zip(&settled) {
+			match settled {
+				Ok(settled) => {
+					assert!(ours(self, *who) && *settled == Settled::Done);
+					landed.insert(who.0);
+				},
+				Err(OutboxError::LeaseLost) => assert!(who.1 <= now, "lost before its time"),
+				Err(error) => panic!("{error}"),
+			}
+		}
+		let claims = claims.unwrap();
+		let enough = claims.len() == limit;
+		assert!(claims.len() <= limit);
+		claims.into_iter().for_each(|claim| self.claimed(claim, &landed));
+		if !enough {
+			self.nothing_more(&landed);
+		}
+		for number in landed {
+			let item = self.items.get_mut(&number).unwrap();
+			(item.state, item.held) = (State::Done, None);
+		}
+	}
+
+	fn claimed(&mut self, claim: Claim, landed: &BTreeSet<u64>) {
+		let candidates = self.candidates(landed);
+		let now = self.now();
 		let number = claim.callback().sequence().get();
 		let left = candidates.get(&number).expect("what is claimed may be claimed");
 		let most_urgent = candidates.values().min().unwrap();
@@ -212,6 +266,7 @@ impl Model {
 				}
 			},
 			Op::Drop(_) => {},
+			Op::Turn(limit) => self.turn(limit),
 			Op::Pass(seconds) => self.node.clock.advance(Duration::from_secs(seconds)),
 			Op::Block(blocks) => self.height += blocks,
 			Op::Expire(limit) => self.expire(limit),

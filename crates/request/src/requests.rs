@@ -125,16 +125,20 @@ impl Requests {
 	/// # Failure Behavior and Persistence
 	/// With [`Begin::Run`], the request is durable as begun: if the process dies from then on, the next
 	/// time is a [`Begin::Recover`]. If it dies before, nothing is known of the request, and nothing
-	/// was done. A replay reads one record and writes nothing.
+	/// was done. A replay reads one record and writes nothing; a refusal because its time is over drops
+	/// the answer, lazily.
 	pub fn begin(&self, request: &Request<'_>) -> Result<Begin, RequestError> {
 		let hash = request.key.hash();
 		for _ in 0..TRIES {
 			let stored = self.read(request.key, &hash)?;
-			if let Some((record, _)) = &stored {
-				match self.decide(request, record, Owner::Alive)? {
+			if let Some((record, version)) = stored {
+				match self.decide(request, &record, Owner::Alive)? {
 					Decision::Replay => return replay(&record.state),
-					Decision::Conflict => return Err(conflict(request, record)),
-					Decision::Stale => return Err(RequestError::Stale),
+					Decision::Conflict => return Err(conflict(request, &record)),
+					Decision::Stale => {
+						self.prune(&hash, record, version)?;
+						return Err(RequestError::Stale);
+					},
 					_ => {},
 				}
 			}

@@ -6,7 +6,7 @@
 
 //! Forgetting, in steps.
 
-use leyden_store::{Batch, Durability, Expectation, Key, StoreError};
+use leyden_store::{Batch, Durability, Expectation, Key, StoreError, Version};
 
 use crate::error::RequestError;
 use crate::quota::Change;
@@ -79,15 +79,7 @@ impl Requests {
 				swept.forgotten += 1;
 			} else {
 				swept.expired += usize::from(matches!(record.state, StateV1::Answered { .. }));
-				let state = match record.state {
-					// What came of it is not known yet, and may still be asked for.
-					StateV1::Started => StateV1::Started,
-					StateV1::Released => StateV1::Released,
-					StateV1::Answered { .. } | StateV1::Remembered => StateV1::Remembered,
-				};
-				let record = RequestV1 { look_at: record.forget_at, state, ..record };
-				batch.put(records::time_key(record.look_at, &hash), records::value(&TimeV1 {})?);
-				batch.put(key, records::value(&record)?);
+				retire(&mut batch, &hash, record)?;
 				tickets.push((None, self.store().commit(batch)));
 			}
 		}
@@ -104,6 +96,42 @@ impl Requests {
 		}
 		Ok(swept)
 	}
+}
+
+impl Requests {
+	/// Drops an answer whose time is over, now that somebody has come by.
+	pub(crate) fn prune(
+		&self, hash: &[u8; 64], record: RequestV1, version: Version,
+	) -> Result<(), RequestError> {
+		let now = self.time();
+		if now < record.expires_at || !matches!(record.state, StateV1::Answered { .. }) {
+			return Ok(());
+		}
+		let mut batch = lazily(|batch| {
+			batch.expect(records::request_key(hash), Expectation::Version(version));
+			batch.delete(records::time_key(record.look_at, hash));
+		});
+		// A clock that is set back must not find it expired already.
+		batch.put(records::clock_key(), records::value(&ClockV1 { now })?);
+		retire(&mut batch, hash, record)?;
+		// Nobody waits: what is not written is done by the next sweep.
+		drop(self.store().commit(batch));
+		Ok(())
+	}
+}
+
+/// It is only remembered from now on.
+fn retire(batch: &mut Batch, hash: &[u8; 64], record: RequestV1) -> Result<(), RequestError> {
+	let state = match record.state {
+		// What came of it is not known yet, and may still be asked for.
+		StateV1::Started => StateV1::Started,
+		StateV1::Released => StateV1::Released,
+		StateV1::Answered { .. } | StateV1::Remembered => StateV1::Remembered,
+	};
+	let record = RequestV1 { look_at: record.forget_at, state, ..record };
+	batch.put(records::time_key(record.look_at, hash), records::value(&TimeV1 {})?);
+	batch.put(records::request_key(hash), records::value(&record)?);
+	Ok(())
 }
 
 fn lazily(fill: impl FnOnce(&mut Batch)) -> Batch {

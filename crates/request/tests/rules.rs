@@ -211,6 +211,33 @@ fn an_answer_is_given_until_its_time_is_over() {
 	}
 }
 
+/// Who comes by when its time is over takes the answer away; a sweep then finds nothing to do, and what is
+/// remembered is forgotten in its time.
+#[test]
+fn an_answer_is_dropped_when_it_is_refused() {
+	let options = RequestOptions { remember: 10 * HOUR, ..RequestOptions::default() };
+	let (mut node, world) = (Node::new(options), World::default());
+	let ask = Ask::new("aa");
+	let mut effect = Invoices::new(&world);
+	node.ask(&ask, &mut effect).unwrap();
+	node.pass(HOUR - MINUTE);
+	node.ask(&ask, &mut effect).unwrap();
+	let state = |node: &Node| node.requests.info(&ask.key()).unwrap().unwrap().state;
+	assert!(matches!(state(&node), RequestState::Answered { .. }));
+	node.pass(MINUTE);
+	assert!(matches!(node.ask(&ask, &mut effect), Err(RequestError::Stale)));
+	assert_eq!(state(&node), RequestState::Remembered);
+	// A clock that is set back over a restart does not bring it to life.
+	node.restart();
+	assert!(matches!(node.ask(&ask, &mut effect), Err(RequestError::Stale)));
+	let swept = node.requests.sweep(100).unwrap();
+	assert_eq!((swept.expired, swept.forgotten), (0, 0));
+	node.pass(10 * HOUR);
+	assert_eq!(node.requests.sweep(100).unwrap().forgotten, 1);
+	assert!(node.requests.info(&ask.key()).unwrap().is_none());
+	assert_eq!(effect.runs, 1);
+}
+
 /// Refused for as long as it is remembered; then it is a new request.
 #[test]
 fn a_tombstone_is_refused_until_it_is_forgotten() {
