@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use leyden_outbox::{Callback, Claim, Outbox, OutboxError, Reply, Returned, Settled};
+use leyden_outbox::{Callback, Claim, Outbox, OutboxError, Reply, Returned, Settled, Turn};
 use leyden_store::Clock;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use tokio::task::JoinSet;
@@ -58,7 +58,7 @@ struct Inner {
 
 /// What a task comes back with.
 enum Back {
-	Returned(Returned),
+	Returned(Box<Returned>),
 	Settled(Result<Settled, OutboxError>),
 }
 
@@ -124,13 +124,14 @@ impl Courier {
 			let (outbox, back) = (self.0.outbox.clone(), std::mem::take(&mut returned));
 			// After a failure, what is on its way is only waited for.
 			let limit = if failed.is_some() { 0 } else { MAX_TURN };
-			let (settling, claims) = blocking(move || Ok(outbox.turn(back, height, limit))).await?;
+			let turn = blocking(move || Ok(outbox.turn(back, height, limit))).await?;
+			let Turn { settling, claims } = turn;
 			match claims {
 				Ok(claims) => claims.into_iter().for_each(|claim| {
 					let courier = self.clone();
 					under_way.spawn(async move {
 						let (reply, said) = courier.send(claim.callback()).await;
-						Back::Returned(Returned { claim, reply, said })
+						Back::Returned(Box::new(Returned { claim, reply, said }))
 					});
 				}),
 				Err(error) => failed = failed.or(Some(error)),
@@ -152,7 +153,7 @@ impl Courier {
 			let mut next = Some(first);
 			while let Some(back) = next {
 				match back {
-					Ok(Back::Returned(back)) => returned.push(back),
+					Ok(Back::Returned(back)) => returned.push(*back),
 					Ok(Back::Settled(Ok(settled))) => drained.count(settled),
 					// Somebody else has it.
 					Ok(Back::Settled(Err(OutboxError::LeaseLost))) => {},

@@ -58,6 +58,20 @@ const LAW: &[(&str, &[&str])] = &[
 		],
 	),
 	("leyden-outbox", &["getrandom", "leyden-id", "leyden-store", "parking_lot", "serde"]),
+	// lightning-invoice is a parser of a text format, and brings nothing of LDK's node.
+	(
+		"leyden-payout",
+		&[
+			"bitcoin",
+			"getrandom",
+			"leyden-id",
+			"leyden-store",
+			"lightning-invoice",
+			"parking_lot",
+			"serde",
+			"serde_json",
+		],
+	),
 	("leyden-request", &["leyden-id", "leyden-store", "parking_lot", "serde"]),
 	(
 		"leyden-ldk",

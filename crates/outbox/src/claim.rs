@@ -204,16 +204,22 @@ pub struct Returned {
 	pub said: String,
 }
 
+/// What a [turn](Outbox::turn) came to.
+#[derive(Debug)]
+pub struct Turn {
+	/// What becomes of each that had come back, in order.
+	pub settling: Vec<Result<Settling, OutboxError>>,
+	/// What is to be sent next; it need not wait for that.
+	pub claims: Result<Vec<Claim>, OutboxError>,
+}
+
 impl Outbox {
 	/// Settles what has come back, as [`Claim::reply`] does, and claims up to `limit` more, for who sends
-	/// many at once: it is one turn of the store's for all of them. Answers what becomes of each, in order,
-	/// and what is to be sent next, which need not wait for that.
+	/// many at once: it is one turn of the store's for all of them.
 	///
 	/// # Failure Behavior and Persistence
 	/// What is settled is durable when its [`Settling`] says so.
-	pub fn turn(
-		&self, returned: Vec<Returned>, height: u32, limit: usize,
-	) -> (Vec<Result<Settling, OutboxError>>, Result<Vec<Claim>, OutboxError>) {
+	pub fn turn(&self, returned: Vec<Returned>, height: u32, limit: usize) -> Turn {
 		let mut state = self.0.state.lock();
 		// First everything that is read, and then everything that is written: a read waits for what was
 		// written before it.
@@ -225,7 +231,7 @@ impl Outbox {
 		let settling =
 			prepared.into_iter().map(|prepared| prepared.map(Prepared::submit)).collect();
 		drop(state);
-		(settling, claims.map_err(|(_, error)| error))
+		Turn { settling, claims: claims.map_err(|(_, error)| error) }
 	}
 }
 

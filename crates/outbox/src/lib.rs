@@ -58,7 +58,7 @@ pub use callback::{
 	Callback, CallbackId, Deadline, NewCallback, Sequence, MAX_ENDPOINT_CHARS, MAX_KIND_CHARS,
 	MAX_ORDER_KEY_BYTES, MAX_PAYLOAD_BYTES,
 };
-pub use claim::{Claim, Returned};
+pub use claim::{Claim, Returned, Turn};
 pub use endpoint::{BreakerOptions, EndpointInfo, EndpointOptions};
 pub use error::OutboxError;
 pub use feed::{FeedCursor, FeedItem, FeedPage, MAX_FEED_ITEMS};

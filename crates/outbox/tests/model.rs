@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use leyden_outbox::{
 	CallbackId, Claim, Deadline, EndpointOptions, NewCallback, OutboxError, Reply, Returned,
-	Settled, Settling, Verdict,
+	Settled, Settling, Turn, Verdict,
 };
 use leyden_store::{Clock, Timestamp};
 use proptest::prelude::*;
@@ -142,7 +142,7 @@ impl Model {
 			.into_iter()
 			.map(|(_, _, claim)| Returned { claim, reply: Reply::status(200), said: String::new() })
 			.collect();
-		let (settling, claims) = self.node.outbox.turn(returned, self.height, limit);
+		let Turn { settling, claims } = self.node.outbox.turn(returned, self.height, limit);
 		let settled: Vec<_> =
 			settling.into_iter().map(|settling| settling.and_then(Settling::wait)).collect();
 		let mut landed = BTreeSet::new();

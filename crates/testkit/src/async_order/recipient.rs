@@ -141,7 +141,7 @@ impl Recipient {
 		let asked = RequestInvoice::read(params)?;
 		match self.replay {
 			Replay::Leyden => self.once(peer, &asked),
-			Replay::Memory => self.from_memory(&asked),
+			Replay::Memory => self.remembered(&asked),
 		}
 	}
 
@@ -177,7 +177,7 @@ impl Recipient {
 	}
 
 	/// What is done today: a map that is gone after a restart, and a ledger that then says no.
-	fn from_memory(&self, asked: &RequestInvoice) -> Result<Value, RpcError> {
+	fn remembered(&self, asked: &RequestInvoice) -> Result<Value, RpcError> {
 		let hash = asked.hash()?;
 		let (params, now) = (asked.canonical()?, self.clock.now());
 		let mut cache = self.cache.lock().unwrap();

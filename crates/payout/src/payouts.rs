@@ -1,0 +1,605 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! The handle: debts are written down, asked for, and looked at.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::hashes::{sha256, Hash};
+use leyden_store::{
+	Batch, Clock, Durability, Expectation, KeyRange, Plan, SteadyTime, Store, StoreError,
+	Timestamp, Version,
+};
+use parking_lot::Mutex;
+
+use crate::error::PayoutError;
+use crate::invoice::InvoiceRules;
+use crate::law::State;
+use crate::money;
+use crate::notice::{Notice, Notices};
+use crate::records::{
+	self, AttemptV1, BreakerV1, ClockV1, DebtV1, DueV1, HashV1, InvoiceV1, NoteV1, StateV1,
+	VerdictV1,
+};
+use crate::terms::{DebtId, NewDebt};
+use crate::worker::Call;
+
+/// Most notes that are kept of a debt.
+pub const MAX_NOTES: u32 = 200;
+/// Longest note, in characters.
+const MAX_NOTE_CHARS: usize = 200;
+/// Longest text of a proof, in characters.
+pub const MAX_PROOF_CHARS: usize = 300;
+/// Between two looks at the clock that count as one stretch.
+const MAX_GAP: Duration = SteadyTime::STEP;
+/// The clock is written down when it has moved on by so much.
+const KEEP_CLOCK: Duration = Duration::from_secs(60);
+
+/// How debts are paid.
+#[derive(Clone)]
+pub struct PayoutOptions {
+	/// Which invoices are taken.
+	pub invoices: InvoiceRules,
+	/// What creditors, and whoever looks after debts, are told; in the same commit as the cause. Nothing,
+	/// unless set otherwise.
+	pub notices: Option<Notices>,
+	/// How many calls of the payer are under way at once. 64 unless set otherwise.
+	pub max_calls: usize,
+	/// How long a call of the payer may take. 30 seconds unless set otherwise.
+	pub patience: Duration,
+	/// How long after a failed attempt the next one is made. A minute unless set otherwise.
+	pub retry_pause: Duration,
+	/// How often it is asked what became of an attempt. 15 seconds unless set otherwise.
+	pub ask_pause: Duration,
+}
+
+impl PayoutOptions {
+	/// What is usual, for invoices like these.
+	pub fn new(invoices: InvoiceRules) -> Self {
+		Self {
+			invoices,
+			notices: None,
+			max_calls: 64,
+			patience: Duration::from_secs(30),
+			retry_pause: Duration::from_secs(60),
+			ask_pause: Duration::from_secs(15),
+		}
+	}
+}
+
+/// The debts of one store. Cheap to clone; all clones are one. Several may work on one handle of a store.
+#[derive(Clone)]
+pub struct Payouts(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+	pub(crate) store: Arc<dyn Store>,
+	pub(crate) clock: Arc<dyn Clock>,
+	pub(crate) options: PayoutOptions,
+	/// Drawn when it was opened: who is at an attempt.
+	pub(crate) owner: u64,
+	pub(crate) state: Mutex<Memory>,
+}
+
+pub(crate) struct Memory {
+	time: SteadyTime,
+	kept: Timestamp,
+	last_look: Timestamp,
+	/// Since when there was no gap between two looks.
+	awake_since: Timestamp,
+	/// What the payer was asked and has not answered.
+	pub(crate) calls: HashMap<DebtId, Call>,
+	/// Debts of which it is known what the node has already paid.
+	pub(crate) compared: HashSet<DebtId>,
+}
+
+/// What time it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Now {
+	/// For what can be done again.
+	pub(crate) now: Timestamp,
+	/// For what cannot be taken back.
+	pub(crate) steady: Timestamp,
+	pub(crate) awake_since: Timestamp,
+}
+
+/// A debt as it is stored.
+pub(crate) struct Loaded {
+	pub(crate) id: DebtId,
+	pub(crate) debt: DebtV1,
+	pub(crate) version: Version,
+}
+
+/// What became of writing a debt down.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Written {
+	/// It is written down.
+	New,
+	/// It was before, with the same terms.
+	Known,
+}
+
+/// What an invoice was taken for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Submitted {
+	/// It will be paid.
+	Taken,
+	/// The debt had failed, and is open again.
+	Reopened,
+}
+
+/// Proof that a debt was paid by other means.
+#[derive(Clone, Eq, PartialEq)]
+pub enum OutsideProof {
+	/// The preimage of an invoice that was given for it.
+	Preimage([u8; 32]),
+	/// In words: a transaction, a receipt. Up to [`MAX_PROOF_CHARS`].
+	Reference(String),
+}
+
+impl Payouts {
+	/// Opens the debts of a store.
+	///
+	/// # Errors
+	/// The store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// Nothing is forfeited before somebody has looked after debts for a cadence from now on.
+	pub fn open(
+		store: Arc<dyn Store>, clock: Arc<dyn Clock>, options: PayoutOptions,
+	) -> Result<Self, PayoutError> {
+		let key = records::clock_key();
+		let known = store.get(&key).wait()?;
+		let known = known.map(|record| records::read::<ClockV1>(&key, &record)).transpose()?;
+		let now = clock.now();
+		let time = SteadyTime::new(known.map(|known| known.now), now);
+		let mut bytes = [0; 8];
+		getrandom::getrandom(&mut bytes).map_err(|_| PayoutError::NoRandomness)?;
+		let owner = u64::from_be_bytes(bytes);
+		let memory = Memory {
+			kept: known.map_or(Timestamp(0), |known| known.now),
+			last_look: time.now(),
+			awake_since: time.now(),
+			time,
+			calls: HashMap::new(),
+			compared: HashSet::new(),
+		};
+		Ok(Self(Arc::new(Inner { store, clock, options, owner, state: Mutex::new(memory) })))
+	}
+
+	/// A plan that writes a debt down; join it with what is the cause. With [`NewDebt::held`] it is the
+	/// decision that is durable, and the money is taken afterwards, however often that has to be tried.
+	///
+	/// # Errors
+	/// [`OutOfRange`](PayoutError::OutOfRange) for numbers that cannot be,
+	/// [`OtherTerms`](PayoutError::OtherTerms) if it is known with others, the store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// When it is committed, the debt is kept until it is closed. Written down again, nothing changes.
+	pub fn owe(&self, new: &NewDebt) -> Result<Plan<Written>, PayoutError> {
+		new.check()?;
+		let now = self.look().now;
+		let key = records::debt_key(&new.id);
+		if let Some(Loaded { debt, .. }) = self.load(&new.id)? {
+			return match same_terms(&debt, new) {
+				true => Ok(Plan::of(Batch::new()).map(|()| Written::Known)),
+				false => Err(PayoutError::OtherTerms),
+			};
+		}
+		let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+		let is_in = new.held.is_none();
+		let mut debt = DebtV1 {
+			creditor: new.creditor.clone(),
+			cause: new.cause.clone(),
+			amount_sat: new.amount_sat,
+			node_share_sat: new.node_share_sat,
+			held: new.held,
+			window_ms: millis(new.terms.window),
+			cadence_ms: millis(new.terms.cadence),
+			budget: new.terms.budget,
+			fee_cap_msat: new.terms.fee_cap_msat,
+			decided_at: now,
+			slashed_at: is_in.then_some(now),
+			state: if is_in { StateV1::Owed } else { StateV1::Decided },
+			invoice: None,
+			was_invoiced: false,
+			spent: 0,
+			attempts: 0,
+			live: None,
+			nudges: 0,
+			nudges_sent: 0,
+			nudged_at: None,
+			due: Some(now),
+			closed_at: None,
+			notes: 0,
+			outside: None,
+		};
+		money::check(&debt)?;
+		let mut batch = Batch::new();
+		note(&mut batch, &new.id, &mut debt, now, "decided")?;
+		batch.expect(key.clone(), Expectation::Absent);
+		batch.put(key, records::value(&debt)?);
+		batch.put(records::due_key(now, &new.id), records::value(&DueV1 {})?);
+		Ok(Plan::of(batch).map(|()| Written::New))
+	}
+
+	/// The creditor gives an invoice.
+	///
+	/// # Errors
+	/// [`NotTheCreditor`](PayoutError::NotTheCreditor), [`Invoice`](PayoutError::Invoice) and
+	/// [`InvoiceUsed`](PayoutError::InvoiceUsed) for one that is not good,
+	/// [`NotNow`](PayoutError::NotNow) if the debt is not open for one or the window is over, and the
+	/// store's. Nothing was changed then.
+	///
+	/// # Failure Behavior and Persistence
+	/// Durable when it returns. The end of the window is past.
+	pub fn submit(
+		&self, id: &DebtId, creditor: &[u8], invoice: &str,
+	) -> Result<Submitted, PayoutError> {
+		let Now { now, steady, .. } = self.look();
+		let loaded = self.load(id)?.ok_or(PayoutError::NoSuchDebt)?;
+		let debt = &loaded.debt;
+		if debt.creditor != creditor {
+			return Err(PayoutError::NotTheCreditor);
+		}
+		let reopened = match debt.state {
+			StateV1::Owed if debt.invoice.is_some() => {
+				return Err(PayoutError::NotNow { why: "there is an invoice that is being paid" });
+			},
+			StateV1::Owed => false,
+			StateV1::Failed => true,
+			StateV1::Decided => {
+				return Err(PayoutError::NotNow { why: "the money is not in yet" });
+			},
+			StateV1::Paid | StateV1::Kept | StateV1::Forfeited => {
+				return Err(PayoutError::NotNow { why: "the debt is closed" });
+			},
+		};
+		if let Some(live) = debt.live {
+			return Err(PayoutError::AttemptLive { number: live.number });
+		}
+		if debt.share_sat() == 0 {
+			return Err(PayoutError::NotNow { why: "nothing is owed" });
+		}
+		if debt.slashed_at.is_none() {
+			return Err(PayoutError::Unsound { what: "the window has no beginning" });
+		}
+		if steady >= debt.deadline() {
+			return Err(PayoutError::NotNow { why: "the time to ask for it is over" });
+		}
+		let checked = self.0.options.invoices.check(invoice, debt.share_msat(), now)?;
+		let mut next = debt.clone();
+		next.state = StateV1::Owed;
+		next.invoice = Some(InvoiceV1 {
+			text: checked.text,
+			payment_hash: checked.payment_hash,
+			expires_at: checked.expires_at,
+		});
+		(next.was_invoiced, next.spent, next.due) = (true, 0, Some(now));
+		next.closed_at = None;
+		let hash = records::hash_key(&checked.payment_hash);
+		if self.0.store.get(&hash).wait()?.is_some() {
+			return Err(PayoutError::InvoiceUsed);
+		}
+		let mut batch = Batch::new();
+		batch.expect(hash.clone(), Expectation::Absent);
+		batch.put(hash, records::value(&HashV1 { debt: *id.as_bytes() })?);
+		let what = if reopened { "reopened by a fresh invoice" } else { "given an invoice" };
+		match self.change(&loaded, next, batch, Some(what), None, now)? {
+			true if reopened => Ok(Submitted::Reopened),
+			true => Ok(Submitted::Taken),
+			false => Err(PayoutError::Changed),
+		}
+	}
+
+	/// A plan that says that a reminder has reached the creditor's side; join it with what made it
+	/// arrive.
+	///
+	/// # Errors
+	/// [`NoSuchDebt`](PayoutError::NoSuchDebt), the store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// Without it, a debt is never forfeited.
+	pub fn nudge_sent(&self, id: &DebtId) -> Result<Plan<()>, PayoutError> {
+		let Loaded { debt, version, .. } = self.load(id)?.ok_or(PayoutError::NoSuchDebt)?;
+		let mut batch = Batch::new();
+		if debt.nudges_sent >= debt.nudges {
+			return Ok(Plan::of(batch));
+		}
+		let next = DebtV1 { nudges_sent: debt.nudges_sent + 1, ..debt };
+		let key = records::debt_key(id);
+		batch.expect(key.clone(), Expectation::Version(version));
+		batch.put(key, records::value(&next)?);
+		Ok(Plan::of(batch))
+	}
+
+	/// Somebody has paid it by other means.
+	///
+	/// # Errors
+	/// [`NotNow`](PayoutError::NotNow) if it is closed or the money is not in,
+	/// [`AttemptLive`](PayoutError::AttemptLive) while one may still pay it,
+	/// [`NoProof`](PayoutError::NoProof), the store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// Durable when it returns; the proof is kept.
+	pub fn resolve_with_proof(&self, id: &DebtId, proof: &OutsideProof) -> Result<(), PayoutError> {
+		let now = self.look().now;
+		let loaded = self.load(id)?.ok_or(PayoutError::NoSuchDebt)?;
+		let debt = &loaded.debt;
+		if !matches!(debt.state, StateV1::Owed | StateV1::Failed) {
+			return Err(PayoutError::NotNow { why: "the debt is closed, or its money is not in" });
+		}
+		if let Some(live) = debt.live {
+			return Err(PayoutError::AttemptLive { number: live.number });
+		}
+		let outside = match proof {
+			OutsideProof::Preimage(preimage) => {
+				let hash = sha256::Hash::hash(preimage).to_byte_array();
+				let key = records::hash_key(&hash);
+				let found = self.0.store.get(&key).wait()?.ok_or(PayoutError::NoProof)?;
+				let HashV1 { debt } = records::read(&key, &found)?;
+				if debt != *id.as_bytes() {
+					return Err(PayoutError::NoProof);
+				}
+				format!("preimage {}", hex(preimage))
+			},
+			OutsideProof::Reference(text) => {
+				let length = text.trim().chars().count();
+				if length == 0 || length > MAX_PROOF_CHARS {
+					return Err(PayoutError::NoProof);
+				}
+				text.trim().to_owned()
+			},
+		};
+		let mut next = debt.clone();
+		(next.state, next.due, next.closed_at) = (StateV1::Paid, None, Some(now));
+		next.outside = Some(outside);
+		let notice = Notice::paid(&loaded, None);
+		let what = "paid by other means";
+		match self.change(&loaded, next, Batch::new(), Some(what), Some(notice), now)? {
+			true => Ok(()),
+			false => Err(PayoutError::Changed),
+		}
+	}
+
+	/// Why nothing is paid, if that is so.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn breaker(&self) -> Result<Option<(Timestamp, String)>, PayoutError> {
+		let key = records::breaker_key();
+		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
+		let BreakerV1 { at, reason } = records::read(&key, &record)?;
+		Ok(Some((at, reason)))
+	}
+
+	/// Somebody has looked, and payouts go on.
+	///
+	/// # Errors
+	/// The store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// Durable when it returns.
+	pub fn reset_breaker(&self) -> Result<(), PayoutError> {
+		let mut batch = Batch::new();
+		batch.delete(records::breaker_key());
+		self.0.store.commit(batch).wait()?;
+		Ok(())
+	}
+
+	/// Nothing is paid any more, over any restart, until [`reset_breaker`](Payouts::reset_breaker).
+	pub(crate) fn freeze(&self, reason: &str) -> Result<(), PayoutError> {
+		let mut batch = Batch::new();
+		batch.put(records::breaker_key(), records::value(&self.breaker_record(reason))?);
+		self.0.store.commit(batch).wait()?;
+		Ok(())
+	}
+
+	pub(crate) fn breaker_record(&self, reason: &str) -> BreakerV1 {
+		BreakerV1 { at: self.0.clock.now(), reason: cut(reason) }
+	}
+
+	/// The store, for records that are to be one commit with a debt.
+	pub fn store(&self) -> &Arc<dyn Store> {
+		&self.0.store
+	}
+
+	pub(crate) fn load(&self, id: &DebtId) -> Result<Option<Loaded>, PayoutError> {
+		let key = records::debt_key(id);
+		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
+		let debt = records::read(&key, &record)?;
+		Ok(Some(Loaded { id: *id, debt, version: record.version }))
+	}
+
+	pub(crate) fn attempt(
+		&self, id: &DebtId, number: u32,
+	) -> Result<Option<AttemptV1>, PayoutError> {
+		let key = records::attempt_key(id, number);
+		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
+		Ok(Some(records::read(&key, &record)?))
+	}
+
+	pub(crate) fn all_attempts(&self, id: &DebtId) -> Result<Vec<(u32, AttemptV1)>, PayoutError> {
+		let (mut found, mut rest) = (Vec::new(), Some(records::attempts(id)));
+		while let Some(range) = rest.take() {
+			let page = self.0.store.scan(range, 256).wait()?;
+			for (key, record) in &page.records {
+				found.push((records::number_of(key)?, records::read(key, record)?));
+			}
+			rest = page.rest;
+		}
+		Ok(found)
+	}
+
+	/// Looks at the clock.
+	pub(crate) fn look(&self) -> Now {
+		let clock = self.0.clock.now();
+		let mut memory = self.0.state.lock();
+		let steady = memory.time.look(clock);
+		let now = clock.max(steady);
+		let gap = now.since(memory.last_look);
+		if gap > MAX_GAP || memory.time.is_doubtful() {
+			memory.awake_since = steady;
+		}
+		memory.last_look = now;
+		Now { now, steady, awake_since: memory.awake_since }
+	}
+
+	/// Writes the clock down, now and then.
+	pub(crate) fn keep_clock(&self, steady: Timestamp) -> Result<(), PayoutError> {
+		let mut memory = self.0.state.lock();
+		if steady.since(memory.kept) < KEEP_CLOCK && memory.kept != Timestamp(0) {
+			return Ok(());
+		}
+		memory.kept = steady;
+		drop(memory);
+		let mut batch = Batch::new();
+		batch.durability(Durability::Lazy);
+		batch.put(records::clock_key(), records::value(&ClockV1 { now: steady })?);
+		self.0.store.commit(batch).wait()?;
+		Ok(())
+	}
+
+	/// Writes a changed debt, if it is still as it was; answers whether it was.
+	pub(crate) fn change(
+		&self, loaded: &Loaded, next: DebtV1, batch: Batch, what: Option<&str>,
+		notice: Option<Notice>, now: Timestamp,
+	) -> Result<bool, PayoutError> {
+		let plan = self.plan(loaded, next, batch, what, notice, now)?;
+		match plan.run(&*self.0.store) {
+			Ok(()) => Ok(true),
+			// Somebody else was faster: that is no error.
+			Err(StoreError::Conflict { .. }) => Ok(false),
+			Err(error) => Err(error.into()),
+		}
+	}
+
+	/// The same as a plan.
+	pub(crate) fn plan(
+		&self, loaded: &Loaded, mut next: DebtV1, mut batch: Batch, what: Option<&str>,
+		notice: Option<Notice>, now: Timestamp,
+	) -> Result<Plan<()>, PayoutError> {
+		let Loaded { id, debt, version } = loaded;
+		money::check(&next)?;
+		money::check_change(debt, &next)?;
+		if let Some(what) = what {
+			note(&mut batch, id, &mut next, now, what)?;
+		}
+		let key = records::debt_key(id);
+		batch.expect(key.clone(), Expectation::Version(*version));
+		if debt.due != next.due {
+			if let Some(due) = debt.due {
+				batch.delete(records::due_key(due, id));
+			}
+			if let Some(due) = next.due {
+				batch.put(records::due_key(due, id), records::value(&DueV1 {})?);
+			}
+		}
+		batch.put(key, records::value(&next)?);
+		let plan = Plan::of(batch);
+		Ok(match (&self.0.options.notices, notice) {
+			(Some(notices), Some(notice)) => plan.and(notices(&notice)).map(|((), ())| ()),
+			_ => plan,
+		})
+	}
+
+	/// Every debt, in no order; `after` is the last one that was seen.
+	pub(crate) fn page(
+		&self, after: Option<&DebtId>, limit: usize,
+	) -> Result<Vec<Loaded>, PayoutError> {
+		let mut range = KeyRange::all(records::DEBTS);
+		if let Some(after) = after {
+			range = range.after(after.as_bytes());
+		}
+		let page = self.0.store.scan(range, limit).wait()?;
+		let load = |(key, record): &(leyden_store::Key, leyden_store::Record)| {
+			let debt = records::read(key, record)?;
+			Ok(Loaded { id: records::id_of(key)?, debt, version: record.version })
+		};
+		page.records.iter().map(load).collect()
+	}
+}
+
+fn same_terms(debt: &DebtV1, new: &NewDebt) -> bool {
+	let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+	debt.creditor == new.creditor
+		&& debt.amount_sat == new.amount_sat
+		&& debt.node_share_sat == new.node_share_sat
+		&& debt.held == new.held
+		&& debt.window_ms == millis(new.terms.window)
+		&& debt.cadence_ms == millis(new.terms.cadence)
+		&& debt.budget == new.terms.budget
+		&& debt.fee_cap_msat == new.terms.fee_cap_msat
+}
+
+/// Writes down what was decided. Beyond [`MAX_NOTES`], the newest takes the place of the one before.
+pub(crate) fn note(
+	batch: &mut Batch, id: &DebtId, debt: &mut DebtV1, at: Timestamp, what: &str,
+) -> Result<(), PayoutError> {
+	debt.notes = (debt.notes + 1).min(MAX_NOTES);
+	let note = NoteV1 { at, what: cut(what) };
+	batch.put(records::note_key(id, debt.notes), records::value(&note)?);
+	Ok(())
+}
+
+fn cut(text: &str) -> String {
+	text.chars().take(MAX_NOTE_CHARS).collect()
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+	bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Loaded {
+	pub(crate) fn state(&self) -> State {
+		self.debt.state.into()
+	}
+
+	/// What the verdict of an attempt does to the debt's own record, if it is over.
+	pub(crate) fn is_live(&self, number: u32) -> bool {
+		self.debt.live.is_some_and(|live| live.number == number)
+	}
+}
+
+impl VerdictV1 {
+	pub(crate) fn settled(self) -> Option<([u8; 32], u64)> {
+		match self {
+			Self::Settled { preimage, fee_msat } => Some((preimage, fee_msat)),
+			_ => None,
+		}
+	}
+}
+
+impl fmt::Debug for Payouts {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		let calls = self.0.state.lock().calls.len();
+		f.debug_struct("Payouts").field("calls", &calls).finish_non_exhaustive()
+	}
+}
+
+impl fmt::Debug for PayoutOptions {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.debug_struct("PayoutOptions")
+			.field("invoices", &self.invoices)
+			.field("max_calls", &self.max_calls)
+			.field("patience", &self.patience)
+			.field("retry_pause", &self.retry_pause)
+			.field("ask_pause", &self.ask_pause)
+			.finish_non_exhaustive()
+	}
+}
+
+/// Without the preimage.
+impl fmt::Debug for OutsideProof {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		match self {
+			Self::Preimage(_) => f.write_str("Preimage"),
+			Self::Reference(text) => write!(f, "Reference({text})"),
+		}
+	}
+}
