@@ -41,6 +41,7 @@ mod kv_backend;
 mod kv_store;
 mod manager_store;
 mod monitor;
+mod payer;
 mod snapshot;
 mod splice;
 mod tlv;
@@ -57,6 +58,7 @@ pub use monitor::{
 	BusNote, MonitorBus, MonitorEventKind, MonitorSet, Quarantine, UnackedMonitorEvent,
 	MANAGER_CONSUMER, MONITOR_STREAM,
 };
+pub use payer::{HeldPayment, LdkPayer};
 pub use snapshot::{ManagerSnapshots, SettledBySnapshot, Snapshot};
 pub use splice::{
 	channel_ref, decode_user_event, inputs_of, splice_candidates, FundingMonitors, Handling,

@@ -21,6 +21,7 @@ pub use leyden_id as id;
 pub use leyden_ldk as ldk;
 pub use leyden_log as log;
 pub use leyden_outbox as outbox;
+pub use leyden_payout as payout;
 pub use leyden_request as request;
 pub use leyden_splice as splice;
 pub use leyden_store as store;

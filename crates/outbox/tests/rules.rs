@@ -562,6 +562,13 @@ fn what_cannot_be_applied_yet_is_kept_in_order() {
 	assert_eq!(reconciler.apply(&page, apply(true)).unwrap().later, 1);
 	let done = reconciler.retry(apply(false)).unwrap();
 	assert_eq!((done.applied, done.later), (0, 3));
+	// What is behind the first waits with it, whether it could be applied or not.
+	let only_the_first = |item: &leyden_outbox::Callback| match item.sequence().get() {
+		1 => Applied::Later,
+		_ => Applied::Now(ledger("out of order")),
+	};
+	let done = reconciler.retry(only_the_first).unwrap();
+	assert_eq!((done.applied, done.later), (0, 3));
 	let done = reconciler.retry(apply(true)).unwrap();
 	assert_eq!((done.applied, done.later), (3, 0));
 	assert_eq!(*log.borrow(), [2, 5, 1, 3, 6]);

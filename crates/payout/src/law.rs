@@ -52,7 +52,9 @@ pub struct Facts {
 	pub cadence: Duration,
 	/// When the window ends.
 	pub deadline: Timestamp,
-	/// Time, for what can be done again: not before `steady`.
+	/// What the clock shows, for what others have dated.
+	pub clock: Timestamp,
+	/// Time, for what is done again: it goes on whatever the clock does.
 	pub now: Timestamp,
 	/// Time, for what cannot be taken back: it does not jump.
 	pub steady: Timestamp,
@@ -108,8 +110,8 @@ pub fn decide(facts: &Facts) -> Decision {
 	if let Some(expires_at) = facts.invoice_expires_at {
 		return match () {
 			() if facts.spent >= facts.budget => Decision::Fail,
-			() if facts.now >= expires_at && is_past => Decision::Fail,
-			() if facts.now >= expires_at => Decision::DropInvoice,
+			() if facts.clock >= expires_at && is_past => Decision::Fail,
+			() if facts.clock >= expires_at => Decision::DropInvoice,
 			() if !facts.compared => Decision::Compare,
 			() => Decision::Pay,
 		};
@@ -154,6 +156,7 @@ mod tests {
 			nudges_sent: 0,
 			cadence: HOUR,
 			deadline: T(100),
+			clock: T(10),
 			now: T(10),
 			steady: T(10),
 			awake_since: T(1),
@@ -215,8 +218,9 @@ mod tests {
 			("compare first", Facts { compared: false, ..invoiced }, Decision::Compare),
 			("one left", Facts { spent: 2, ..invoiced }, Decision::Pay),
 			("budget", Facts { spent: 3, ..invoiced }, Decision::Fail),
-			("expired", Facts { now: T(50), ..invoiced }, Decision::DropInvoice),
-			("expired, past", Facts { now: T(100), steady: T(100), ..invoiced }, Decision::Fail),
+			("expired", Facts { clock: T(50), ..invoiced }, Decision::DropInvoice),
+			("a clock that was set back", Facts { now: T(50), ..invoiced }, Decision::Pay),
+			("expired, past", Facts { clock: T(100), steady: T(100), ..invoiced }, Decision::Fail),
 		];
 		for (name, facts, expected) in rows {
 			assert_eq!(decide(facts), *expected, "{name}");
@@ -256,6 +260,7 @@ mod tests {
 													spent,
 													nudged_at: (nudges_sent > 0).then_some(T(9)),
 													nudges_sent,
+													clock: now,
 													now,
 													steady,
 													awake_since,

@@ -74,11 +74,11 @@ pub enum Held {
 /// What came of telling the node to pay.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Sent {
-	/// It is at it, or was before.
+	/// It is at it, or was before, and stays so over a crash of its own.
 	Accepted,
 	/// It has not sent anything, and will not.
 	Not(NotSent),
-	/// It is not known.
+	/// It is not known, or it is at it and might forget.
 	Unknown,
 }
 

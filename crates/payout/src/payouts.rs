@@ -88,8 +88,13 @@ pub(crate) struct Inner {
 
 pub(crate) struct Memory {
 	time: SteadyTime,
-	kept: Timestamp,
-	last_look: Timestamp,
+	/// Goes on with the clock, and not back with it: else what is due would wait until a clock that was
+	/// set back has caught up.
+	now: Timestamp,
+	/// What the clock showed last.
+	clock: Timestamp,
+	/// `now`, as it was last written down.
+	kept: Option<Timestamp>,
 	/// Since when there was no gap between two looks.
 	awake_since: Timestamp,
 	/// What the payer was asked and has not answered.
@@ -101,11 +106,20 @@ pub(crate) struct Memory {
 /// What time it is.
 #[derive(Clone, Copy)]
 pub(crate) struct Now {
-	/// For what can be done again.
+	/// What the clock shows, for what others have dated.
+	pub(crate) clock: Timestamp,
+	/// For what is done again.
 	pub(crate) now: Timestamp,
 	/// For what cannot be taken back.
 	pub(crate) steady: Timestamp,
 	pub(crate) awake_since: Timestamp,
+}
+
+impl Now {
+	/// When something begins that has an end: not before anybody's time.
+	pub(crate) fn beginning(&self) -> Timestamp {
+		self.clock.max(self.steady)
+	}
 }
 
 /// A debt as it is stored.
@@ -156,14 +170,15 @@ impl Payouts {
 		let key = records::clock_key();
 		let known = store.get(&key).wait()?;
 		let known = known.map(|record| records::read::<ClockV1>(&key, &record)).transpose()?;
-		let now = clock.now();
-		let time = SteadyTime::new(known.map(|known| known.now), now);
+		let shown = clock.now();
+		let time = SteadyTime::new(known.map(|known| known.steady), shown);
 		let mut bytes = [0; 8];
 		getrandom::getrandom(&mut bytes).map_err(|_| PayoutError::NoRandomness)?;
 		let owner = u64::from_be_bytes(bytes);
 		let memory = Memory {
-			kept: known.map_or(Timestamp(0), |known| known.now),
-			last_look: time.now(),
+			kept: known.map(|known| known.now),
+			now: known.map_or(shown, |known| known.now.max(shown)),
+			clock: shown,
 			awake_since: time.now(),
 			time,
 			calls: HashMap::new(),
@@ -183,7 +198,9 @@ impl Payouts {
 	/// When it is committed, the debt is kept until it is closed. Written down again, nothing changes.
 	pub fn owe(&self, new: &NewDebt) -> Result<Plan<Written>, PayoutError> {
 		new.check()?;
-		let now = self.look().now;
+		let looked = self.look();
+		self.keep_clock(looked)?;
+		let now = looked.now;
 		let key = records::debt_key(&new.id);
 		if let Some(Loaded { debt, .. }) = self.load(&new.id)? {
 			return match same_terms(&debt, new) {
@@ -204,7 +221,7 @@ impl Payouts {
 			budget: new.terms.budget,
 			fee_cap_msat: new.terms.fee_cap_msat,
 			decided_at: now,
-			slashed_at: is_in.then_some(now),
+			slashed_at: is_in.then_some(looked.beginning()),
 			state: if is_in { StateV1::Owed } else { StateV1::Decided },
 			invoice: None,
 			was_invoiced: false,
@@ -241,7 +258,9 @@ impl Payouts {
 	pub fn submit(
 		&self, id: &DebtId, creditor: &[u8], invoice: &str,
 	) -> Result<Submitted, PayoutError> {
-		let Now { now, steady, .. } = self.look();
+		let looked = self.look();
+		self.keep_clock(looked)?;
+		let Now { clock, now, steady, .. } = looked;
 		let loaded = self.load(id)?.ok_or(PayoutError::NoSuchDebt)?;
 		let debt = &loaded.debt;
 		if debt.creditor != creditor {
@@ -272,7 +291,7 @@ impl Payouts {
 		if steady >= debt.deadline() {
 			return Err(PayoutError::NotNow { why: "the time to ask for it is over" });
 		}
-		let checked = self.0.options.invoices.check(invoice, debt.share_msat(), now)?;
+		let checked = self.0.options.invoices.check(invoice, debt.share_msat(), clock)?;
 		let mut next = debt.clone();
 		next.state = StateV1::Owed;
 		next.invoice = Some(InvoiceV1 {
@@ -441,26 +460,26 @@ impl Payouts {
 		let clock = self.0.clock.now();
 		let mut memory = self.0.state.lock();
 		let steady = memory.time.look(clock);
-		let now = clock.max(steady);
-		let gap = now.since(memory.last_look);
+		let gap = clock.since(memory.clock);
+		memory.now = memory.now.after(gap).max(clock);
+		memory.clock = clock;
 		if gap > MAX_GAP || memory.time.is_doubtful() {
 			memory.awake_since = steady;
 		}
-		memory.last_look = now;
-		Now { now, steady, awake_since: memory.awake_since }
+		Now { clock, now: memory.now, steady, awake_since: memory.awake_since }
 	}
 
-	/// Writes the clock down, now and then.
-	pub(crate) fn keep_clock(&self, steady: Timestamp) -> Result<(), PayoutError> {
+	/// Writes the time down, now and then.
+	pub(crate) fn keep_clock(&self, Now { now, steady, .. }: Now) -> Result<(), PayoutError> {
 		let mut memory = self.0.state.lock();
-		if steady.since(memory.kept) < KEEP_CLOCK && memory.kept != Timestamp(0) {
+		if memory.kept.is_some_and(|kept| now.since(kept) < KEEP_CLOCK) {
 			return Ok(());
 		}
-		memory.kept = steady;
+		memory.kept = Some(now);
 		drop(memory);
 		let mut batch = Batch::new();
 		batch.durability(Durability::Lazy);
-		batch.put(records::clock_key(), records::value(&ClockV1 { now: steady })?);
+		batch.put(records::clock_key(), records::value(&ClockV1 { steady, now })?);
 		self.0.store.commit(batch).wait()?;
 		Ok(())
 	}
@@ -558,11 +577,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 impl Loaded {
 	pub(crate) fn state(&self) -> State {
 		self.debt.state.into()
-	}
-
-	/// What the verdict of an attempt does to the debt's own record, if it is over.
-	pub(crate) fn is_live(&self, number: u32) -> bool {
-		self.debt.live.is_some_and(|live| live.number == number)
 	}
 }
 

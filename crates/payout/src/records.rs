@@ -135,6 +135,9 @@ pub(crate) struct NoteV1 {
 
 #[derive(Clone, Copy, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct ClockV1 {
+	/// For what cannot be taken back.
+	pub(crate) steady: Timestamp,
+	/// For what is to be done again.
 	pub(crate) now: Timestamp,
 }
 

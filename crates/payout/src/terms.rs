@@ -92,6 +92,11 @@ impl DebtId {
 }
 
 impl AttemptId {
+	/// As a node has it.
+	pub fn from_bytes(bytes: [u8; 32]) -> Self {
+		Self(bytes)
+	}
+
 	/// Its bytes.
 	pub fn as_bytes(&self) -> &[u8; 32] {
 		&self.0

@@ -19,10 +19,10 @@ use crate::notice::{News, Notice};
 use crate::payer::{Held, Lookup, Made, NotSent, PayOrder, Payer, Reply, Sent};
 use crate::payouts::{Loaded, Now, Payouts};
 use crate::records::{self, AttemptV1, DebtV1, HashV1, LiveV1, StateV1, VerdictV1};
-use crate::terms::DebtId;
+use crate::terms::{AttemptId, DebtId};
 
-/// How long after a failed try to take what is held the next one is made.
-const SETTLE_PAUSE: Duration = Duration::from_secs(60);
+/// How often a tick looks at most.
+const MAX_PASSES: usize = 8;
 /// A debt that has to wait for something that is not known is looked at again so soon.
 const LEAST_WAIT: Duration = Duration::from_secs(60);
 /// Most debts that one look takes.
@@ -103,16 +103,29 @@ impl Payouts {
 	/// anything follows from it. If the process dies in between, the payer is asked what it knows.
 	pub fn tick(&self, payer: &dyn Payer, limit: usize) -> Result<Ticked, PayoutError> {
 		let now = self.look();
-		self.keep_clock(now.steady)?;
-		let frozen = self.breaker()?.is_some();
+		self.keep_clock(now)?;
 		let mut ticked = Ticked::default();
+		// What the payer answers at once is not left for the next time.
+		for _ in 0..MAX_PASSES {
+			let before = (ticked.calls, ticked.changes);
+			self.pass(payer, now, limit.min(MAX_TICK), &mut ticked)?;
+			if before == (ticked.calls, ticked.changes) {
+				break;
+			}
+		}
+		Ok(ticked)
+	}
+
+	fn pass(
+		&self, payer: &dyn Payer, now: Now, limit: usize, ticked: &mut Ticked,
+	) -> Result<(), PayoutError> {
+		let frozen = self.breaker()?.is_some();
 		for (id, answer) in self.answers(now.now) {
 			match self.answered(payer, &id, answer, now, frozen) {
 				Ok(done) => ticked.count(done),
 				Err(error) => ticked.failed(error)?,
 			}
 		}
-		let limit = limit.min(MAX_TICK);
 		let page = self.0.store.scan(records::due(now.now), limit).wait()?;
 		ticked.more = page.rest.is_some();
 		for (key, _) in &page.records {
@@ -130,11 +143,15 @@ impl Payouts {
 				Err(error) => ticked.failed(error)?,
 			}
 		}
-		Ok(ticked)
+		Ok(())
 	}
 
 	/// A plan that writes down what became of a payment, for a node that says so by itself (an event).
 	/// Join it with the ack of what said so. `None` if the payment pays no debt, or it is known.
+	///
+	/// `attempt` is the name that the node has for the payment, if it has one: that something failed is
+	/// only believed of the attempt that is live, since another one of the same payment hash may have
+	/// failed long ago. The preimage proves itself.
 	///
 	/// # Errors
 	/// The store's.
@@ -142,7 +159,7 @@ impl Payouts {
 	/// # Failure Behavior and Persistence
 	/// If the debt has changed meanwhile, the commit is refused, and the same can be asked again.
 	pub fn learn(
-		&self, payment_hash: &[u8; 32], outcome: &Lookup,
+		&self, payment_hash: &[u8; 32], attempt: Option<&AttemptId>, outcome: &Lookup,
 	) -> Result<Option<Plan<()>>, PayoutError> {
 		let now = self.look();
 		let key = records::hash_key(payment_hash);
@@ -151,6 +168,7 @@ impl Payouts {
 		let id = DebtId::from_bytes(debt);
 		let Some(loaded) = self.load(&id)? else { return Ok(None) };
 		let Some(live) = loaded.debt.live else { return Ok(None) };
+		let is_it = attempt.is_some_and(|attempt| *attempt == id.attempt(live.number));
 		let Some(attempt) = self.attempt(&id, live.number)? else { return Ok(None) };
 		if attempt.payment_hash != *payment_hash {
 			return Ok(None);
@@ -160,8 +178,9 @@ impl Payouts {
 				let paid = self.paid(&loaded, live.number, attempt, (*preimage, *fee_msat), now)?;
 				Ok(Some(paid))
 			},
-			Lookup::Failed => {
-				let dead = self.dead(&loaded, live.number, attempt, true, "it failed", now)?;
+			Lookup::Failed if is_it => {
+				let what = format!("attempt {} failed", live.number);
+				let dead = self.dead(&loaded, live.number, attempt, true, &what, now)?;
 				Ok(Some(dead))
 			},
 			_ => Ok(None),
@@ -172,10 +191,10 @@ impl Payouts {
 	fn answers(&self, now: Timestamp) -> Vec<(DebtId, Answer)> {
 		let mut memory = self.0.state.lock();
 		let patience = self.0.options.patience;
-		let answered = |(id, call): (&DebtId, &Call)| match call.poll() {
-			Some(answer) => Some((*id, answer)),
-			None if now.since(call.since) >= patience => Some((*id, call.given_up())),
-			None => None,
+		// An answer that is too late is none: somebody else may be at it by now.
+		let answered = |(id, call): (&DebtId, &Call)| match now.since(call.since) >= patience {
+			true => Some((*id, call.given_up())),
+			false => call.poll().map(|answer| (*id, answer)),
 		};
 		let mut answers: Vec<_> = memory.calls.iter().filter_map(answered).collect();
 		for (id, _) in &answers {
@@ -263,6 +282,7 @@ impl Payouts {
 			nudges_sent: debt.nudges_sent,
 			cadence: Duration::from_millis(debt.cadence_ms),
 			deadline: debt.deadline(),
+			clock: now.clock,
 			now: now.now,
 			steady: now.steady,
 			awake_since: now.awake_since,
@@ -323,13 +343,20 @@ impl Payouts {
 		LiveV1 { number, owner: self.0.owner, lease: now.after(self.0.options.patience * 2) }
 	}
 
-	/// Asks what became of an attempt, unless somebody else is at it.
+	/// Asks what became of an attempt, unless somebody else is at it. Whoever asks has it for longer than
+	/// an answer may take: what was true before somebody else told the node is no answer.
 	fn ask(
 		&self, payer: &dyn Payer, loaded: &Loaded, number: u32, now: Now,
 	) -> Result<Done, PayoutError> {
-		let live = loaded.debt.live.filter(|live| live.owner != self.0.owner);
-		if let Some(live) = live.filter(|live| live.lease > now.now) {
+		let Some(live) = loaded.debt.live else { return Ok(Done::Nothing) };
+		let is_ours = live.owner == self.0.owner;
+		if !is_ours && live.lease > now.now {
 			return self.wait(loaded, live.lease, now);
+		}
+		if !is_ours || live.lease <= now.now.after(self.0.options.patience) {
+			let live = Some(self.live(number, now.now));
+			let next = DebtV1 { live, ..loaded.debt.clone() };
+			return self.write(loaded, next, None, None, now);
 		}
 		let Some(attempt) = self.attempt(&loaded.id, number)? else {
 			return Err(PayoutError::Unsound { what: "the attempt is not there" });
@@ -354,13 +381,13 @@ impl Payouts {
 				}
 				let next = DebtV1 {
 					state: StateV1::Owed,
-					slashed_at: Some(now.now),
+					slashed_at: Some(now.beginning()),
 					due: Some(now.now),
 					..loaded.debt.clone()
 				};
 				self.write(&loaded, next, Some("the money is in"), None, now)
 			},
-			Answer::Settle(_) => self.wait(&loaded, now.now.after(SETTLE_PAUSE), now),
+			Answer::Settle(_) => self.wait(&loaded, now.now.after(self.0.options.ask_pause), now),
 			Answer::Compare(Some(Made::Payments(made))) => self.adopt(&loaded, &made, now),
 			Answer::Compare(Some(Made::CannotSay)) => {
 				let Some(invoice) = &loaded.debt.invoice else { return Ok(Done::Nothing) };
@@ -470,7 +497,7 @@ impl Payouts {
 		let Some(attempt) = self.open_attempt(loaded, number)? else { return Ok(Done::Nothing) };
 		let again = now.now.after(self.0.options.ask_pause);
 		let expires_at = self.expiry_of(loaded, &attempt);
-		let has_expired = expires_at.is_some_and(|expires_at| now.now >= expires_at);
+		let has_expired = expires_at.is_some_and(|expires_at| now.clock >= expires_at);
 		match found {
 			Some(Lookup::Settled { preimage, .. }) if !attempt.is_paid_by(&preimage) => {
 				self.freeze(&wrong_preimage(&loaded.id, number))?;
@@ -521,9 +548,10 @@ impl Payouts {
 		invoice.filter(is_it).map(|invoice| invoice.expires_at)
 	}
 
-	/// The attempt that an answer is about, if it is still open.
+	/// The attempt that an answer is about, if it is still open and ours.
 	fn open_attempt(&self, loaded: &Loaded, number: u32) -> Result<Option<AttemptV1>, PayoutError> {
-		if !loaded.is_live(number) {
+		let is_ours = |live: records::LiveV1| live.number == number && live.owner == self.0.owner;
+		if !loaded.debt.live.is_some_and(is_ours) {
 			return Ok(None);
 		}
 		Ok(self.attempt(&loaded.id, number)?.filter(|attempt| attempt.verdict.is_open()))

@@ -147,6 +147,13 @@ impl FaultyStore {
 		self.dead.load(Ordering::SeqCst)
 	}
 
+	/// Its process dies, for another reason than a write.
+	pub fn kill(&self) {
+		if !self.is_dead() {
+			self.die();
+		}
+	}
+
 	fn die(&self) {
 		self.dead.store(true, Ordering::SeqCst);
 		drop(self.inner.lock().unwrap().take());

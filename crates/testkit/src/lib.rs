@@ -40,6 +40,7 @@
 
 #[cfg(feature = "async-order")]
 pub mod async_order;
+pub mod bonds;
 pub mod cases;
 pub mod chain;
 pub mod counting_store;
@@ -47,6 +48,7 @@ pub mod disk;
 pub mod faulty_store;
 pub mod guard;
 pub mod leyden_guard;
+pub mod lives;
 pub mod net;
 pub mod node;
 pub mod panics;

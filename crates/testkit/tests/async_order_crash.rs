@@ -2,7 +2,7 @@
 //! they had not.
 
 #![cfg(feature = "async-order")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout)]
 
 use std::sync::Arc;
 

@@ -91,6 +91,23 @@ impl FakeNode {
 		self.0.lock().unwrap().script.extend(how);
 	}
 
+	/// What it would say by itself of a payment with this hash: it has heard how it ended.
+	pub fn heard(&self, debt: &DebtId, number: u32, hash: &[u8; 32]) -> Option<Lookup> {
+		let inside = self.0.lock().unwrap();
+		let payment = inside.payments.get(debt.attempt(number).as_bytes())?;
+		match (payment.hash == *hash, payment.state) {
+			(true, Held2::Settled) => {
+				Some(Lookup::Settled { preimage: preimage_of(hash), fee_msat: 0 })
+			},
+			(true, Held2::Failed) => Some(Lookup::Failed),
+			_ => None,
+		}
+	}
+
+	pub fn clear(&self) {
+		self.0.lock().unwrap().script.clear();
+	}
+
 	pub fn told(&self) -> u32 {
 		self.0.lock().unwrap().told
 	}

@@ -45,9 +45,9 @@ use self::host::{HostParts, Peers};
 use self::order::{Order, State};
 use self::recipient::RecipientParts;
 use crate::faulty_store::{Doom, FaultyStore, LossyMedium, Media};
-use crate::guard::GuardFactory;
-use crate::leyden_guard::{LeydenGuard, User};
-use crate::{Guard, Idx, LdkNet, MemKv, NodeConfig, NodeDisk, Wiring};
+use crate::leyden_guard::User;
+use crate::lives::{lives, mortal_disk, Slot};
+use crate::{Idx, LdkNet, NodeConfig};
 
 /// What everybody pays.
 pub const AMOUNT_MSAT: u64 = 50_000_000;
@@ -136,9 +136,6 @@ pub struct World {
 	height: Arc<AtomicU32>,
 	idle: u32,
 }
-
-/// What lives in a node now.
-type Slot<T> = Arc<Mutex<Option<Arc<T>>>>;
 
 impl World {
 	/// Everybody is there, has channels, and nobody has ordered anything.
@@ -551,42 +548,8 @@ fn add<T: User + 'static>(
 	net: &mut LdkNet, doom: &Arc<Doom>, clock: &Arc<ManualClock>, slot: &Slot<T>,
 	make: impl Fn(Arc<dyn Store>) -> Result<T, String> + Send + Sync + 'static,
 ) -> Idx {
-	let disk = Arc::new(NodeDisk::new(Arc::new(MemKv::new())));
-	let hook = Arc::clone(doom);
-	disk.on_write(move |write| hook.fate(write));
-	let media = LossyMedium::keeping_every(1);
-	let guards: GuardFactory = {
-		let (doom, disk, clock) = (Arc::clone(doom), Arc::clone(&disk), Arc::clone(clock));
-		let slot = Arc::clone(slot);
-		Arc::new(move |_| -> Arc<dyn Guard> {
-			loop {
-				let dies = Arc::clone(&disk);
-				let store = FaultyStore::new(media.open(), Arc::clone(&doom));
-				let store = Arc::new(store.on_death(move || dies.kill()));
-				let shared: Arc<dyn Store> = Arc::<FaultyStore>::clone(&store);
-				let made = Mutex::new(None);
-				let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-					// What the LSP is told is held must be held.
-					let wiring = Wiring { hold_barrier: true, ..Wiring::default() };
-					let guard = LeydenGuard::at(shared, wiring, Arc::clone(&clock));
-					guard.with_user(|store| {
-						let user = Arc::new(make(store).expect("the store opens"));
-						*made.lock().unwrap() = Some(Arc::clone(&user));
-						user
-					})
-				}));
-				match opened {
-					Ok(guard) => {
-						*slot.lock().unwrap() = made.into_inner().unwrap();
-						return Arc::new(guard);
-					},
-					// It died while it was opened, and is started again.
-					Err(_) if store.is_dead() => disk.revive(),
-					Err(panic) => std::panic::resume_unwind(panic),
-				}
-			}
-		})
-	};
+	let disk = mortal_disk(doom);
+	let guards = lives(doom, &disk, clock, slot, make);
 	net.add_node_on(NodeConfig::default().deferred(), disk, guards)
 }
 

@@ -1,0 +1,179 @@
+//! Payouts of slashed bonds on real nodes: the bond is a held HTLC that is claimed, and the payout a
+//! payment that is routed. `S` names the scenarios of Mostro's bond payout.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leyden_payout::{NewDebt, PayoutError, State, Submitted, Terms};
+use leyden_testkit::bonds::{BondWorld, BOND_SAT, WINNER};
+use leyden_testkit::{Doom, Side};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const BOND_MSAT: u64 = BOND_SAT * 1000;
+
+fn paid(world: &BondWorld, before: [u64; 3], share_msat: u64) {
+	let after = world.balances();
+	assert_eq!(before[0] - after[0], BOND_MSAT, "the maker has lost the bond");
+	assert_eq!(after[2] - before[2], share_msat, "the winner has its share");
+	assert_eq!(after[1] - before[1], BOND_MSAT - share_msat, "the exchange has the rest");
+}
+
+/// What everybody has before the bond is paid: it is held when a world begins.
+fn before(world: &BondWorld) -> [u64; 3] {
+	let held = world.balances();
+	[held[0] + BOND_MSAT, held[1], held[2]]
+}
+
+/// S1, S6: taken, asked for, paid.
+#[test]
+fn a_bond_is_taken_and_its_share_is_paid() {
+	let mut world = BondWorld::new(Doom::never());
+	let (before, new) = (before(&world), world.debt(500));
+	world.slash(&new).unwrap();
+	world.pass(Duration::from_secs(120), Duration::from_secs(30));
+	let debt = world.look(&new.id);
+	assert_eq!((debt.state, debt.node_share_sat, debt.share_sat), (State::Owed, 500, 500));
+	assert!(debt.slashed_at.is_some() && debt.nudges == 1);
+	paid(&world, before, 0);
+	let invoice = world.invoice(500_000);
+	let stranger = world.exchange().payouts().submit(&new.id, b"maker", &invoice);
+	assert!(matches!(stranger, Err(PayoutError::NotTheCreditor)));
+	assert_eq!(world.submit(&new.id, &invoice).unwrap(), Submitted::Taken);
+	assert_eq!(world.run(&new.id), State::Paid);
+	paid(&world, before, 500_000);
+	assert_eq!(world.look(&new.id).attempts, 1);
+	assert_eq!(world.exchange().told(), ["wanted", "paid"]);
+	let proof = world.exchange().payouts().proof(&new.id).unwrap().to_json();
+	assert!(proof.contains(&"01".repeat(32)), "the preimage is in the proof: {proof}");
+	assert!(world.exchange().payouts().doctor().unwrap().is_empty());
+}
+
+/// S2, S3: nobody asks for it, and then it is too late.
+#[test]
+fn a_share_that_nobody_asks_for_is_forfeited() {
+	let mut world = BondWorld::new(Doom::never());
+	let before = before(&world);
+	let terms = Terms { window: DAY, ..world.debt(500).terms };
+	let new = NewDebt { terms, ..world.debt(500) };
+	world.slash(&new).unwrap();
+	world.pass(Duration::from_secs(120), Duration::from_secs(30));
+	world.arrived(&new.id);
+	world.pass(DAY, Duration::from_secs(600));
+	assert_eq!(world.look(&new.id).state, State::Forfeited);
+	paid(&world, before, 0);
+	let invoice = world.invoice(500_000);
+	assert!(matches!(world.submit(&new.id, &invoice), Err(PayoutError::NotNow { .. })));
+	assert_eq!(world.exchange().told().last().unwrap(), "forfeited");
+}
+
+/// S4: all of it is the exchange's.
+#[test]
+fn a_bond_that_is_all_the_exchanges_is_kept() {
+	let mut world = BondWorld::new(Doom::never());
+	let (before, new) = (before(&world), world.debt(1_000));
+	world.slash(&new).unwrap();
+	world.pass(Duration::from_secs(120), Duration::from_secs(30));
+	assert_eq!(world.look(&new.id).state, State::Kept);
+	paid(&world, before, 0);
+	assert!(world.exchange().told().is_empty());
+}
+
+/// S5: an invoice that cannot be paid uses the budget up, and a fresh one opens the debt again.
+#[test]
+fn an_invoice_without_a_route_fails_and_a_fresh_one_is_paid() {
+	let mut world = BondWorld::new(Doom::never());
+	let (before, new) = (before(&world), world.debt(500));
+	world.slash(&new).unwrap();
+	world.pass(Duration::from_secs(120), Duration::from_secs(30));
+	let invoice = world.invoice(500_000);
+	world.submit(&new.id, &invoice).unwrap();
+	world.net.disconnect(world.exchange, world.winner);
+	assert_eq!(world.run(&new.id), State::Failed);
+	assert_eq!(world.look(&new.id).spent, 3);
+	paid(&world, before, 0);
+	world.net.connect(world.exchange, world.winner);
+	let fresh = world.invoice(500_000);
+	assert_eq!(world.submit(&new.id, &fresh).unwrap(), Submitted::Reopened);
+	assert_eq!(world.run(&new.id), State::Paid);
+	paid(&world, before, 500_000);
+}
+
+/// The recipient fails the payment: an attempt that counts, and another one is made with a new name.
+#[test]
+fn a_payment_that_fails_is_made_again() {
+	let mut world = BondWorld::new(Doom::never());
+	let (before, new) = (before(&world), world.debt(500));
+	world.slash(&new).unwrap();
+	world.pass(Duration::from_secs(120), Duration::from_secs(30));
+	// An invoice of a winner that does not know its own preimage: it does not take what comes.
+	let other = world.foreign_invoice(500_000);
+	world.submit(&new.id, &other.0).unwrap();
+	for spent in 1..=3 {
+		world.pass(Duration::from_secs(60), Duration::from_secs(15));
+		assert_eq!(world.look(&new.id).live, Some(spent), "held by the recipient");
+		world.net.node(world.winner).manager().fail_htlc_backwards(&other.1);
+		world.net.settle();
+		assert_eq!((world.look(&new.id).spent, world.look(&new.id).live), (spent, None));
+	}
+	assert_eq!(world.run(&new.id), State::Failed);
+	paid(&world, before, 0);
+}
+
+/// S7: restarts, and other terms for what comes later, change nothing of what was agreed.
+#[test]
+fn terms_outlive_restarts() {
+	let mut world = BondWorld::new(Doom::never());
+	let (before, new) = (before(&world), world.debt(500));
+	world.slash(&new).unwrap();
+	world.pass(Duration::from_secs(120), Duration::from_secs(30));
+	world.restart();
+	assert!(matches!(world.slash(&world.debt(900)), Err(PayoutError::OtherTerms)));
+	world.slash(&new).unwrap();
+	let invoice = world.invoice(500_000);
+	world.submit(&new.id, &invoice).unwrap();
+	world.restart();
+	assert_eq!(world.run(&new.id), State::Paid);
+	paid(&world, before, 500_000);
+	assert_eq!(WINNER, world.look(&new.id).creditor);
+}
+
+/// The exchange dies before and after every write, its own and LDK's: the bond is taken once and the
+/// winner is paid once.
+#[test]
+fn the_exchange_dies_everywhere() {
+	let run = |doom: &Arc<Doom>| {
+		let mut world = BondWorld::new(Arc::clone(doom));
+		let (before, new) = (before(&world), world.debt(500));
+		let invoice = world.invoice(500_000);
+		world.arm();
+		for _ in 0..40 {
+			// Whoever was not answered asks again.
+			let _ = world.slash(&new);
+			world.pass(Duration::from_secs(15), Duration::from_secs(15));
+			let debt = world.exchange().payouts().debt(&new.id).ok().flatten();
+			match debt.map(|debt| (debt.state, debt.has_invoice)) {
+				Some((State::Owed, false)) => drop(world.submit(&new.id, &invoice)),
+				Some((State::Paid, _)) => break,
+				_ => {},
+			}
+		}
+		world.pass(Duration::from_secs(60), Duration::from_secs(15));
+		let proof = || world.exchange().payouts().proof(&new.id).unwrap().to_json();
+		assert_eq!(world.look(&new.id).state, State::Paid, "{doom:?}: {}", proof());
+		paid(&world, before, 500_000);
+		assert!(world.exchange().payouts().doctor().unwrap().is_empty());
+		assert_eq!(world.exchange().told().iter().filter(|told| *told == "paid").count(), 1);
+	};
+	let never = Doom::never();
+	run(&never);
+	assert!(never.writes() > 20, "{}", never.writes());
+	for write in 0..never.writes() {
+		for side in [Side::Before, Side::After] {
+			let doom = Doom::at(write, side);
+			run(&doom);
+			assert!(doom.has_struck(), "write {write} did not come");
+		}
+	}
+}

@@ -1,0 +1,396 @@
+//! An exchange that holds bonds, takes them, and owes a share to whoever won: three real LDK nodes.
+//!
+//! A maker pays a hold invoice of the exchange's: the bond. The exchange takes it when the maker loses a
+//! dispute, and owes a part to the winner, who gives an invoice when asked for one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bitcoin::hashes::{sha256, Hash};
+use leyden_ldk::{Claims, HeldPayment, LdkPayer};
+use leyden_payout::{
+	Currency, Debt, DebtId, InvoiceRules, NewDebt, News, Notice, PayoutError, PayoutOptions,
+	Payouts, State, Submitted, Terms, Ticked,
+};
+use leyden_store::{
+	Batch, Clock, Key, KeyRange, ManualClock, Plan, RecordType, Store, StoreError, Table,
+	Timestamp, Value,
+};
+use lightning::events::{Event, ReplayEvent};
+use lightning::ln::channelmanager::{
+	Bolt11InvoiceParameters, OptionalBolt11PaymentParams, PaymentId,
+};
+use lightning::ln::outbound_payment::Retry;
+use lightning::types::payment::{PaymentHash, PaymentPreimage};
+
+use crate::faulty_store::Doom;
+use crate::guard::NodeHandle;
+use crate::leyden_guard::User;
+use crate::lives::{lives, mortal_disk, Slot};
+use crate::parts::NetManager;
+use crate::{Idx, LdkNet, NodeConfig};
+
+/// What a bond is.
+pub const BOND_SAT: u64 = 1_000;
+/// What routing may cost.
+pub const FEE_CAP_MSAT: u64 = 10_000;
+/// What the winner is called.
+pub const WINNER: &[u8] = b"winner";
+
+const BONDS: Table = Table::new("bonds");
+const NOTICES: Table = Table::new("notices");
+const START: Timestamp = Timestamp(1_700_000_000_000);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// One life of the exchange.
+pub struct Exchange {
+	store: Arc<dyn Store>,
+	payouts: Payouts,
+	claims: Claims,
+	node: OnceLock<NodeHandle>,
+	payer: OnceLock<BondPayer>,
+	/// How often everything was handled.
+	rounds: Arc<AtomicU64>,
+}
+
+type BondPayer = LdkPayer<
+	Arc<NetManager>,
+	Box<dyn Fn() -> u64 + Send + Sync>,
+	Box<dyn Fn(&[u8; 32]) -> HeldPayment + Send + Sync>,
+>;
+
+impl Exchange {
+	fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Result<Self, PayoutError> {
+		let options = PayoutOptions {
+			notices: Some(Arc::new(|notice: &Notice| {
+				let text = match notice.what {
+					News::InvoiceWanted { .. } => "wanted",
+					News::Paid { .. } => "paid",
+					News::Failed => "failed",
+					News::Forfeited => "forfeited",
+				};
+				let mut batch = Batch::new();
+				let _ = batch.append(NOTICES, b"", Value::new(RecordType(0x8000), 1, text));
+				Plan::of(batch)
+			})),
+			..PayoutOptions::new(InvoiceRules::on(Currency::Regtest))
+		};
+		let payouts = Payouts::open(Arc::clone(&store), clock, options)?;
+		let (claims, rounds) = (Claims::new(Arc::clone(&store)), Arc::new(AtomicU64::new(0)));
+		let (node, payer) = (OnceLock::new(), OnceLock::new());
+		Ok(Self { store, payouts, claims, node, payer, rounds })
+	}
+
+	/// Its debts.
+	pub fn payouts(&self) -> &Payouts {
+		&self.payouts
+	}
+
+	/// Its store.
+	pub fn store(&self) -> &Arc<dyn Store> {
+		&self.store
+	}
+
+	/// What it was told to tell.
+	pub fn told(&self) -> Vec<String> {
+		let page = self.store.scan(KeyRange::all(NOTICES), 10_000).wait().expect("the store");
+		let text =
+			|record: leyden_store::Record| String::from_utf8_lossy(&record.value.body).into();
+		page.records.into_iter().map(|(_, record)| text(record)).collect()
+	}
+
+	/// Looks after its debts, now that every event was handled.
+	fn tick(&self) -> Result<Ticked, PayoutError> {
+		self.rounds.fetch_add(1, Ordering::SeqCst);
+		match self.payer.get() {
+			Some(payer) => self.payouts.tick(payer, 100),
+			None => Ok(Ticked::default()),
+		}
+	}
+}
+
+/// The preimage of a bond; there is one.
+fn preimage() -> PaymentPreimage {
+	PaymentPreimage([8; 32])
+}
+
+fn hash_of(preimage: &PaymentPreimage) -> PaymentHash {
+	PaymentHash(sha256::Hash::hash(&preimage.0).to_byte_array())
+}
+
+fn bond_plan(hash: &PaymentHash, state: &'static str) -> Plan<()> {
+	let mut batch = Batch::new();
+	batch.put(Key::new(BONDS, hash.0), Value::new(RecordType(0x8000), 1, state));
+	Plan::of(batch)
+}
+
+fn held(store: &dyn Store, hash: &[u8; 32]) -> HeldPayment {
+	let found = store.get(&Key::new(BONDS, *hash)).wait().ok().flatten();
+	match found.as_ref().map(|record| &*record.value.body) {
+		Some(b"held") => HeldPayment::Holding(preimage()),
+		Some(b"claimed") => HeldPayment::Claimed,
+		_ => HeldPayment::Unknown,
+	}
+}
+
+impl User for Exchange {
+	fn started(&self, node: &NodeHandle) {
+		let _ = self.node.set(node.clone());
+		let Some(manager) = node.manager() else { return };
+		let _ = self.claims.resume(&*manager);
+		let (rounds, store) = (Arc::clone(&self.rounds), Arc::clone(&self.store));
+		let rounds: Box<dyn Fn() -> u64 + Send + Sync> =
+			Box::new(move || rounds.load(Ordering::SeqCst));
+		let held: Box<dyn Fn(&[u8; 32]) -> HeldPayment + Send + Sync> =
+			Box::new(move |hash| held(&*store, hash));
+		let payer = LdkPayer::new(manager, rounds).taking(self.claims.clone(), held);
+		let _ = self.payer.set(payer);
+	}
+
+	fn at_once(&self, event: &Event) -> Result<(), ReplayEvent> {
+		let manager = self.node.get().and_then(NodeHandle::manager).ok_or(ReplayEvent())?;
+		self.claims.on_event(&*manager, event).map_err(|_| ReplayEvent())?;
+		Ok(())
+	}
+
+	fn handle(&self, event: &Event) -> Result<Plan<()>, ReplayEvent> {
+		type AnyPayer = LdkPayer<(), (), ()>;
+		let nothing = || Plan::of(Batch::new());
+		match event {
+			Event::PaymentClaimable { payment_hash, .. } => {
+				match held(&*self.store, &payment_hash.0) {
+					HeldPayment::Claimed => Ok(nothing()),
+					_ => Ok(bond_plan(payment_hash, "held")),
+				}
+			},
+			Event::PaymentClaimed { payment_hash, .. } => {
+				let settled = self.claims.settled(event).unwrap_or_else(nothing);
+				Ok(settled.and(bond_plan(payment_hash, "claimed")).map(|((), ())| ()))
+			},
+			event => match AnyPayer::outcome(event) {
+				Some((hash, attempt, outcome)) => {
+					let learned = self.payouts.learn(&hash, attempt.as_ref(), &outcome);
+					Ok(learned.map_err(|_| ReplayEvent())?.unwrap_or_else(nothing))
+				},
+				None => Ok(nothing()),
+			},
+		}
+	}
+}
+
+/// The exchange, a maker and a winner.
+pub struct BondWorld {
+	/// The nodes.
+	pub net: LdkNet,
+	/// Who has paid the bond.
+	pub maker: Idx,
+	/// Who holds it.
+	pub exchange: Idx,
+	/// Who is owed.
+	pub winner: Idx,
+	/// What time it is.
+	pub clock: Arc<ManualClock>,
+	doom: Arc<Doom>,
+	slot: Slot<Exchange>,
+	/// Invoices that the winner has made.
+	made: u8,
+}
+
+impl BondWorld {
+	/// Everybody has channels, and the maker has paid a bond, which is held.
+	pub fn new(doom: Arc<Doom>) -> Self {
+		doom.disarm();
+		let clock = Arc::new(ManualClock::new(START));
+		let mut net = LdkNet::new(1);
+		let maker = net.add_node(NodeConfig::default());
+		let (disk, slot) = (mortal_disk(&doom), Slot::default());
+		let time: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+		let make =
+			move |store| Exchange::new(store, Arc::clone(&time)).map_err(|error| error.to_string());
+		let guards = lives(&doom, &disk, &clock, &slot, make);
+		let exchange = net.add_node_on(NodeConfig::default().deferred(), disk, guards);
+		let winner = net.add_node(NodeConfig::default());
+		for (a, b) in [(maker, exchange), (exchange, winner)] {
+			net.connect(a, b);
+			// Both sides have more than the reserve, so that what they can spend is what they have.
+			net.open_channel_pushing(a, b, 1_000_000, 100_000_000);
+		}
+		net.persist_manager(exchange);
+		let mut world = Self { net, maker, exchange, winner, clock, doom, slot, made: 0 };
+		world.pay_bond();
+		world
+	}
+
+	fn pay_bond(&mut self) {
+		let hash = hash_of(&preimage());
+		let invoice =
+			self.net.node(self.exchange).manager().create_bolt11_invoice(Bolt11InvoiceParameters {
+				amount_msats: Some(BOND_SAT * 1000),
+				payment_hash: Some(hash),
+				min_final_cltv_expiry_delta: Some(144),
+				..Default::default()
+			});
+		let params = OptionalBolt11PaymentParams {
+			retry_strategy: Retry::Attempts(0),
+			..Default::default()
+		};
+		let manager = Arc::clone(self.net.node(self.maker).manager());
+		let invoice = invoice.expect("an invoice");
+		manager.pay_for_bolt11_invoice(&invoice, PaymentId(hash.0), None, params).expect("a route");
+		drop(manager);
+		self.net.settle();
+		assert_eq!(self.net.told(self.exchange, "PaymentClaimable"), 1);
+	}
+
+	/// The debt of the bond, of which the exchange keeps so much.
+	pub fn debt(&self, node_share_sat: u64) -> NewDebt {
+		NewDebt {
+			id: DebtId::new("bond", b"order 1"),
+			creditor: WINNER.to_vec(),
+			cause: "lost-dispute".to_owned(),
+			amount_sat: BOND_SAT,
+			node_share_sat,
+			held: Some(hash_of(&preimage()).0),
+			terms: Terms {
+				window: 15 * DAY,
+				cadence: Duration::from_secs(300),
+				budget: 3,
+				fee_cap_msat: FEE_CAP_MSAT.min(node_share_sat * 1000),
+			},
+		}
+	}
+
+	/// The maker has lost.
+	///
+	/// # Errors
+	/// What the debts say; the exchange may have died.
+	pub fn slash(&self, new: &NewDebt) -> Result<(), PayoutError> {
+		let exchange = self.exchange();
+		exchange.payouts.owe(new)?.commit(&*exchange.store).wait()?;
+		Ok(())
+	}
+
+	/// From now on it dies that is to die.
+	pub fn arm(&self) {
+		self.doom.arm();
+	}
+
+	/// An invoice of the winner's for so much.
+	pub fn invoice(&mut self, msat: u64) -> String {
+		self.made += 1;
+		let hash = hash_of(&PaymentPreimage([self.made; 32]));
+		self.invoice_of(hash, msat)
+	}
+
+	/// An invoice that the winner cannot take the payment of, and its hash.
+	pub fn foreign_invoice(&mut self, msat: u64) -> (String, PaymentHash) {
+		let hash = hash_of(&PaymentPreimage([99; 32]));
+		(self.invoice_of(hash, msat), hash)
+	}
+
+	fn invoice_of(&self, hash: PaymentHash, msat: u64) -> String {
+		let invoice =
+			self.net.node(self.winner).manager().create_bolt11_invoice(Bolt11InvoiceParameters {
+				amount_msats: Some(msat),
+				payment_hash: Some(hash),
+				invoice_expiry_delta_secs: Some(30 * 24 * 3600),
+				..Default::default()
+			});
+		invoice.expect("an invoice").to_string()
+	}
+
+	/// The winner gives an invoice.
+	///
+	/// # Errors
+	/// What the debts say.
+	pub fn submit(&self, id: &DebtId, invoice: &str) -> Result<Submitted, PayoutError> {
+		self.exchange().payouts.submit(id, WINNER, invoice)
+	}
+
+	/// The software of the exchange.
+	pub fn exchange(&self) -> Arc<Exchange> {
+		self.slot.lock().unwrap().clone().expect("it was started")
+	}
+
+	/// The debt, as the exchange has it.
+	pub fn look(&self, id: &DebtId) -> Debt {
+		self.exchange().payouts.debt(id).expect("the store").expect("a debt")
+	}
+
+	/// Everybody does what there is to do now.
+	pub fn step(&mut self) {
+		self.net.settle();
+		self.claim_for_winner();
+		self.net.revive(self.exchange);
+		let ticked = self.exchange().tick();
+		if let Err(error) = ticked {
+			let died = matches!(error, PayoutError::Store(StoreError::Poisoned { .. }));
+			assert!(died, "{error}");
+		}
+		self.net.revive(self.exchange);
+		self.net.settle();
+	}
+
+	/// The winner takes what it is paid.
+	fn claim_for_winner(&mut self) {
+		for number in 1..=self.made {
+			let preimage = PaymentPreimage([number; 32]);
+			let hash = hash_of(&preimage);
+			let is_held = self.net.ledger(self.winner).iter().any(|told| {
+				matches!(&told.event, Event::PaymentClaimable { payment_hash, .. }
+					if *payment_hash == hash)
+			});
+			if is_held {
+				self.net.node(self.winner).manager().claim_funds(preimage);
+			}
+		}
+		self.net.settle();
+	}
+
+	/// Time passes, in steps.
+	pub fn pass(&mut self, time: Duration, step: Duration) {
+		let mut left = time;
+		while !left.is_zero() {
+			let step = left.min(step);
+			self.clock.advance(step);
+			left -= step;
+			self.step();
+		}
+	}
+
+	/// The exchange dies and is started again.
+	pub fn restart(&mut self) {
+		self.net.disk(self.exchange).kill();
+		self.net.revive(self.exchange);
+	}
+
+	/// What the reminders say has arrived.
+	pub fn arrived(&self, id: &DebtId) {
+		let exchange = self.exchange();
+		while self.look(id).nudges_sent < self.look(id).nudges {
+			let plan = exchange.payouts.nudge_sent(id).expect("the store");
+			plan.run(&*exchange.store).expect("the store");
+		}
+	}
+
+	/// What maker, exchange and winner have, in millisatoshi.
+	pub fn balances(&self) -> [u64; 3] {
+		[self.maker, self.exchange, self.winner].map(|n| {
+			let channels = self.net.channels(n);
+			channels.iter().map(|channel| channel.outbound_capacity_msat).sum()
+		})
+	}
+
+	/// Goes on until the debt is over or waits for the winner; answers how far it is.
+	pub fn run(&mut self, id: &DebtId) -> State {
+		for _ in 0..60 {
+			self.pass(Duration::from_secs(15), Duration::from_secs(15));
+			let state = self.exchange().payouts.debt(id).ok().flatten().map(|debt| debt.state);
+			if state.is_some_and(|state| !matches!(state, State::Decided | State::Owed)) {
+				break;
+			}
+		}
+		self.look(id).state
+	}
+}
