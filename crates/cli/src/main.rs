@@ -10,6 +10,7 @@ mod demo;
 mod migrate;
 mod node;
 mod output;
+mod payouts;
 mod report;
 mod story;
 mod view;
@@ -36,6 +37,7 @@ const EXAMPLES: &str = "Examples:
   leyden demo --case G3 --dir demo              keep the databases ...
   leyden list --store demo/G3.leyden            ... and look at them
   leyden inspect 1 --stream monitor --store demo/G3.leyden
+  leyden payouts --store node.leyden            what is owed
   leyden migrate --from node.leyden --to postgres://node@db/node";
 
 #[derive(Subcommand)]
@@ -45,8 +47,10 @@ enum Command {
 	Demo(DemoArguments),
 	/// Show the streams of a store and what is in them.
 	List(ListArguments),
-	/// Show everything about one entry.
+	/// Show everything about one entry, or one debt.
 	Inspect(InspectArguments),
+	/// Show what is owed, and what became of it.
+	Payouts(PayoutsArguments),
 	/// Move everything in a store to another one: indexes, ids, versions and epochs stay as they are.
 	Migrate(MigrateArguments),
 	/// Print a completion script for a shell.
@@ -120,13 +124,25 @@ struct ListArguments {
 
 #[derive(clap::Args)]
 struct InspectArguments {
-	/// The entry: its id, the first digits of it, or its index.
+	/// The entry: its id, the first digits of it, or its index. Or a debt: its id, or the first digits.
 	id: String,
 	#[command(flatten)]
 	store: StoreArguments,
 	/// The stream it is in. Needed for an index if there are several streams.
 	#[arg(long, value_name = "NAME")]
 	stream: Option<String>,
+}
+
+#[derive(clap::Args)]
+struct PayoutsArguments {
+	#[command(flatten)]
+	store: StoreArguments,
+	/// Those that are over as well.
+	#[arg(long)]
+	all: bool,
+	/// At most this many.
+	#[arg(long, value_name = "N", default_value_t = 100)]
+	limit: usize,
 }
 
 #[derive(clap::Args)]
@@ -151,6 +167,7 @@ fn main() -> ExitCode {
 		Command::Demo(arguments) => demo::run(&arguments, &mut output),
 		Command::List(arguments) => view::list(&arguments, &mut output),
 		Command::Inspect(arguments) => view::inspect(&arguments, &mut output),
+		Command::Payouts(arguments) => payouts::list(&arguments, &mut output),
 		Command::Migrate(arguments) => migrate::run(&arguments, &mut output),
 		Command::Completions { shell } => {
 			let mut script = Vec::new();

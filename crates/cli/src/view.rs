@@ -6,16 +6,18 @@
 
 //! `leyden list` and `leyden inspect`: what a store holds. It is opened to be read only.
 
+use std::sync::Arc;
+
 use leyden::ldk::{decode_user_event, UserEvent, EVENT_STREAM};
 use leyden::lightning::events::Event;
 use leyden::log::{Entry, LogIndex, LogReader, StreamInfo};
 use leyden::splice::{SpliceFailed, SpliceKind};
-use leyden::store::Namespace;
+use leyden::store::{Namespace, Store};
 use leyden::StoreUrl;
 use serde_json::{json, Value};
 
 use crate::output::{table, tell, Failure, Output};
-use crate::{InspectArguments, ListArguments, StoreArguments};
+use crate::{payouts, InspectArguments, ListArguments, StoreArguments};
 
 /// Digits of an id that are shown in a list; `inspect` takes them.
 const SHORT: usize = 12;
@@ -95,10 +97,16 @@ pub fn inspect(arguments: &InspectArguments, output: &mut Output) -> Result<(), 
 			}
 		}
 	}
+	// What is no entry may be a debt.
+	if found.is_empty() && arguments.stream.is_none() && payouts::inspect(arguments, output)? {
+		return Ok(());
+	}
 	let [(stream, entry)] = found.as_slice() else {
 		let what = &arguments.id;
 		return Err(Failure::Error(if found.is_empty() {
-			format!("there is no entry {what}; leyden list shows what there is")
+			format!(
+				"there is no entry and no debt {what}; leyden list and leyden payouts show what there is"
+			)
 		} else {
 			format!("{what} is in several streams; say which with --stream")
 		}));
@@ -314,13 +322,18 @@ fn option(amount: Option<u64>) -> String {
 }
 
 fn open(arguments: &StoreArguments) -> Result<LogReader, Failure> {
+	open_store(arguments).map(LogReader::new)
+}
+
+/// Opens a store to be read only.
+pub fn open_store(arguments: &StoreArguments) -> Result<Arc<dyn Store>, Failure> {
 	let namespace = Namespace::new(&arguments.namespace).map_err(tell)?;
 	let url = store_url(&arguments.store).map_err(Failure::Error)?;
 	if url == StoreUrl::Memory {
 		return Err(Failure::Error("a store in memory ends with its process".to_owned()));
 	}
-	let reader = LogReader::new(url.open_read_only(namespace).map_err(tell)?);
-	if reader.streams().map_err(tell)?.is_empty() {
+	let store = url.open_read_only(namespace).map_err(tell)?;
+	if LogReader::new(Arc::clone(&store)).streams().map_err(tell)?.is_empty() {
 		let names = url.namespaces().map_err(tell)?;
 		if !names.iter().any(|name| name.name() == arguments.namespace) {
 			let names: Vec<_> = names.iter().map(Namespace::name).collect();
@@ -331,7 +344,7 @@ fn open(arguments: &StoreArguments) -> Result<LogReader, Failure> {
 			)));
 		}
 	}
-	Ok(reader)
+	Ok(store)
 }
 
 /// A plain path is a SQLite database; only what looks like a URL is read as one.

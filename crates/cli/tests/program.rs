@@ -67,6 +67,13 @@ fn the_demo_shows_what_is_lost_between_a_node_and_its_lsp() {
 	for part in ["LSP loses", "50,000 sat", "sent again, taken", "2 invoices", "the same invoice"] {
 		assert!(shown.contains(part), "{part} is missing in\n{shown}");
 	}
+	let shown = text(&leyden(&["demo", "--case", "payout", "--json"]));
+	let document: Value = serde_json::from_str(&shown).unwrap();
+	let case = &document["cases"][0];
+	assert_eq!(
+		(&case["today"]["got_msat"], &case["with_leyden"]["got_msat"]),
+		(&1_000_000.into(), &500_000.into())
+	);
 	let shown = text(&leyden(&["demo", "--case", "callback", "--json"]));
 	let document: Value = serde_json::from_str(&shown).unwrap();
 	let case = &document["cases"][0];
@@ -155,6 +162,52 @@ fn a_store_moves_and_is_looked_at_where_it_is() {
 	assert_eq!(text(&leyden(&["list", "--store", path(&old)])), before);
 	let again = complaint(&["migrate", "--from", path(&old), "--to", &new]);
 	assert!(again.contains("have moved to") && again.contains("new.leyden"), "{again}");
+}
+
+/// What is owed, as an operator sees it.
+#[test]
+fn debts_are_shown() {
+	use leyden::payout::{Currency, DebtId, InvoiceRules, NewDebt, PayoutOptions, Payouts, Terms};
+	use leyden::store::SystemClock;
+	let dir = tempfile::tempdir().unwrap();
+	let path = dir.path().join("node.leyden");
+	let leyden_store = leyden::Leyden::builder().sqlite(&path).open().unwrap();
+	let store = std::sync::Arc::clone(leyden_store.store());
+	let options = PayoutOptions::new(InvoiceRules::on(Currency::Regtest));
+	let payouts =
+		Payouts::open(std::sync::Arc::clone(&store), std::sync::Arc::new(SystemClock), options);
+	let payouts = payouts.unwrap();
+	let hour = std::time::Duration::from_secs(3600);
+	let id = DebtId::new("bond", b"order 7");
+	let new = NewDebt {
+		id,
+		creditor: b"alice".to_vec(),
+		cause: "lost-dispute".to_owned(),
+		amount_sat: 1000,
+		node_share_sat: 400,
+		held: None,
+		terms: Terms { window: 48 * hour, cadence: hour, budget: 5, fee_cap_msat: 1000 },
+	};
+	payouts.owe(&new).unwrap().commit(&*store).wait().unwrap();
+	drop((payouts, store, leyden_store));
+	let path = path.to_str().unwrap();
+	let shown = text(&leyden(&["payouts", "--store", path]));
+	for part in [&id.to_string()[..12], "owed", "600 sat", "0 of 5 used", "in 1 d 23 h", "1 debts"]
+	{
+		assert!(shown.contains(part), "{part} is missing in\n{shown}");
+	}
+	let shown = text(&leyden(&["payouts", "--store", path, "--json"]));
+	let document: Value = serde_json::from_str(&shown).unwrap();
+	assert_eq!((&document["open_sat"], &document["count"]), (&600.into(), &1.into()));
+	let shown = text(&leyden(&["inspect", &id.to_string()[..10], "--store", path]));
+	for part in ["lost-dispute", "node_share_sat        400", "what decided"] {
+		assert!(shown.contains(part), "{part} is missing in\n{shown}");
+	}
+	let shown = text(&leyden(&["inspect", &id.to_string(), "--store", path, "--json"]));
+	let document: Value = serde_json::from_str(&shown).unwrap();
+	assert_eq!((&document["state"], &document["share_sat"]), (&"owed".into(), &600.into()));
+	let unknown = complaint(&["inspect", "ffff", "--store", path]);
+	assert!(unknown.contains("no debt ffff"), "{unknown}");
 }
 
 #[test]

@@ -268,3 +268,101 @@ pub(crate) fn read<T: Stored>(key: &Key, record: &Record) -> Result<T, StoreErro
 pub(crate) fn value<T: Stored>(record: &T) -> Result<Value, StoreError> {
 	codec::encode(record)
 }
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use bitcoin::hashes::{sha256, Hash};
+
+	fn hex<T: Stored>(record: &T) -> String {
+		value(record).unwrap().body.iter().map(|byte| format!("{byte:02x}")).collect()
+	}
+
+	/// What is on users' disks. A change is a new schema, never another golden.
+	#[test]
+	fn golden_bytes() {
+		let debt = DebtV1 {
+			creditor: vec![1],
+			cause: "c".to_owned(),
+			amount_sat: 2,
+			node_share_sat: 3,
+			held: Some([4; 32]),
+			window_ms: 5,
+			cadence_ms: 6,
+			budget: 7,
+			fee_cap_msat: 8,
+			decided_at: Timestamp(9),
+			slashed_at: Some(Timestamp(10)),
+			state: StateV1::Failed,
+			invoice: Some(InvoiceV1 {
+				text: "i".to_owned(),
+				payment_hash: [11; 32],
+				expires_at: Timestamp(12),
+			}),
+			was_invoiced: true,
+			spent: 13,
+			attempts: 14,
+			live: Some(LiveV1 { number: 15, owner: 16, lease: Timestamp(17) }),
+			nudges: 18,
+			nudges_sent: 19,
+			nudged_at: Some(Timestamp(20)),
+			due: Some(Timestamp(21)),
+			closed_at: None,
+			notes: 22,
+			outside: Some("o".to_owned()),
+		};
+		let mut expected = String::from("0000000000000001010000000000000001630000000000000002");
+		expected += "000000000000000301";
+		expected += &"04".repeat(32);
+		expected += "0000000000000005000000000000000600000007000000000000000800000000000000090100";
+		expected += "0000000000000a00000005";
+		assert!(hex(&debt).starts_with(&expected), "{}", hex(&debt));
+		// The rest, by its hash: it is long.
+		let hash = sha256::Hash::hash(hex(&debt).as_bytes()).to_string();
+		assert_eq!(hash, "fe6c0070bd9da3a3612398aa54328bc6b6ac3921e47e96250e468fab5cfabc34");
+		let attempt = |verdict| AttemptV1 {
+			invoice: "i".to_owned(),
+			payment_hash: [1; 32],
+			amount_msat: 2,
+			fee_cap_msat: 3,
+			planned_at: Timestamp(4),
+			verdict,
+			ended_at: Some(Timestamp(5)),
+		};
+		let head = format!(
+			"000000000000000169{}000000000000000200000000000000030000000000000004",
+			"01".repeat(32)
+		);
+		let tail = "010000000000000005";
+		let settled = VerdictV1::Settled { preimage: [6; 32], fee_msat: 7 };
+		for (verdict, body) in [
+			(VerdictV1::Planned, "00000000".to_owned()),
+			(VerdictV1::Dispatched, "00000001".to_owned()),
+			(VerdictV1::Unknown, "00000002".to_owned()),
+			(settled, format!("00000003{}0000000000000007", "06".repeat(32))),
+			(VerdictV1::Dead { counts: true }, "0000000401".to_owned()),
+		] {
+			assert_eq!(hex(&attempt(verdict)), format!("{head}{body}{tail}"));
+		}
+		assert_eq!(hex(&HashV1 { debt: [1; 32] }), "01".repeat(32));
+		assert_eq!(hex(&DueV1 {}), "");
+		let note = NoteV1 { at: Timestamp(1), what: "w".to_owned() };
+		assert_eq!(hex(&note), "0000000000000001000000000000000177");
+		let clock = ClockV1 { steady: Timestamp(1), now: Timestamp(2) };
+		assert_eq!(hex(&clock), "00000000000000010000000000000002");
+		let breaker = BreakerV1 { at: Timestamp(1), reason: "r".to_owned() };
+		assert_eq!(hex(&breaker), "0000000000000001000000000000000172");
+	}
+
+	#[test]
+	fn keys_read_back() {
+		let id = DebtId::from_bytes([7; 32]);
+		assert_eq!(due_of(&due_key(Timestamp(5), &id)).unwrap(), id);
+		assert_eq!(number_of(&attempt_key(&id, 9)).unwrap(), 9);
+		assert_eq!(id_of(&attempt_key(&id, 9)).unwrap(), id);
+		for short in [due_of(&clock_key()).is_err(), number_of(&Key::new(DUE, *b"x")).is_err()] {
+			assert!(short);
+		}
+		assert!(id_of(&Key::new(DEBTS, *b"short")).is_err());
+	}
+}

@@ -3,20 +3,21 @@
 //! A maker pays a hold invoice of the exchange's: the bond. The exchange takes it when the maker loses a
 //! dispute, and owes a part to the winner, who gives an invoice when asked for one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bitcoin::hashes::{sha256, Hash};
 use leyden_ldk::{Claims, HeldPayment, LdkPayer};
 use leyden_payout::{
-	Currency, Debt, DebtId, InvoiceRules, NewDebt, News, Notice, PayoutError, PayoutOptions,
-	Payouts, State, Submitted, Terms, Ticked,
+	Currency, Debt, DebtId, Held, InvoiceRules, Lookup, NewDebt, News, Notice, PayOrder, Payer,
+	PayoutError, PayoutOptions, Payouts, Reply, Sent, State, Submitted, Terms, Ticked,
 };
 use leyden_store::{
 	Batch, Clock, Key, KeyRange, ManualClock, Plan, RecordType, Store, StoreError, Table,
 	Timestamp, Value,
 };
+use lightning::bolt11_invoice::Bolt11Invoice;
 use lightning::events::{Event, ReplayEvent};
 use lightning::ln::channelmanager::{
 	Bolt11InvoiceParameters, OptionalBolt11PaymentParams, PaymentId,
@@ -52,6 +53,25 @@ pub struct Exchange {
 	payer: OnceLock<BondPayer>,
 	/// How often everything was handled.
 	rounds: Arc<AtomicU64>,
+	/// It cannot reach its node.
+	down: AtomicBool,
+}
+
+/// A node that does not answer.
+struct Down;
+
+impl Payer for Down {
+	fn settle_held(&self, _: &[u8; 32]) -> Reply<Held> {
+		Reply::later().1
+	}
+
+	fn pay(&self, _: &PayOrder) -> Reply<Sent> {
+		Reply::later().1
+	}
+
+	fn lookup(&self, _: &PayOrder) -> Reply<Lookup> {
+		Reply::later().1
+	}
 }
 
 type BondPayer = LdkPayer<
@@ -79,7 +99,8 @@ impl Exchange {
 		let payouts = Payouts::open(Arc::clone(&store), clock, options)?;
 		let (claims, rounds) = (Claims::new(Arc::clone(&store)), Arc::new(AtomicU64::new(0)));
 		let (node, payer) = (OnceLock::new(), OnceLock::new());
-		Ok(Self { store, payouts, claims, node, payer, rounds })
+		let down = AtomicBool::new(false);
+		Ok(Self { store, payouts, claims, node, payer, rounds, down })
 	}
 
 	/// Its debts.
@@ -90,6 +111,11 @@ impl Exchange {
 	/// Its store.
 	pub fn store(&self) -> &Arc<dyn Store> {
 		&self.store
+	}
+
+	/// It cannot reach its node, or can again.
+	pub fn set_down(&self, down: bool) {
+		self.down.store(down, Ordering::SeqCst);
 	}
 
 	/// What it was told to tell.
@@ -104,6 +130,7 @@ impl Exchange {
 	fn tick(&self) -> Result<Ticked, PayoutError> {
 		self.rounds.fetch_add(1, Ordering::SeqCst);
 		match self.payer.get() {
+			_ if self.down.load(Ordering::SeqCst) => self.payouts.tick(&Down, 100),
 			Some(payer) => self.payouts.tick(payer, 100),
 			None => Ok(Ticked::default()),
 		}
@@ -195,6 +222,8 @@ pub struct BondWorld {
 	slot: Slot<Exchange>,
 	/// Invoices that the winner has made.
 	made: u8,
+	/// Whether the winner lets payments wait.
+	pub winner_waits: bool,
 }
 
 impl BondWorld {
@@ -217,7 +246,8 @@ impl BondWorld {
 			net.open_channel_pushing(a, b, 1_000_000, 100_000_000);
 		}
 		net.persist_manager(exchange);
-		let mut world = Self { net, maker, exchange, winner, clock, doom, slot, made: 0 };
+		let mut world =
+			Self { net, maker, exchange, winner, clock, doom, slot, made: 0, winner_waits: false };
 		world.pay_bond();
 		world
 	}
@@ -300,6 +330,20 @@ impl BondWorld {
 		invoice.expect("an invoice").to_string()
 	}
 
+	/// The exchange pays, and keeps no record of it.
+	fn pay_by_hand(&mut self, invoice: &str) {
+		let invoice: Bolt11Invoice = invoice.parse().expect("an invoice");
+		let params = OptionalBolt11PaymentParams {
+			retry_strategy: Retry::Attempts(0),
+			..Default::default()
+		};
+		let id = PaymentId(invoice.payment_hash().0);
+		let manager = Arc::clone(self.net.node(self.exchange).manager());
+		manager.pay_for_bolt11_invoice(&invoice, id, None, params).expect("a route");
+		drop(manager);
+		self.net.settle();
+	}
+
 	/// The winner gives an invoice.
 	///
 	/// # Errors
@@ -334,7 +378,8 @@ impl BondWorld {
 
 	/// The winner takes what it is paid.
 	fn claim_for_winner(&mut self) {
-		for number in 1..=self.made {
+		let made = if self.winner_waits { 0 } else { self.made };
+		for number in 1..=made {
 			let preimage = PaymentPreimage([number; 32]);
 			let hash = hash_of(&preimage);
 			let is_held = self.net.ledger(self.winner).iter().any(|told| {
@@ -393,4 +438,48 @@ impl BondWorld {
 		}
 		self.look(id).state
 	}
+}
+
+/// How a story ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ending {
+	/// What the winner was owed, in millisatoshi.
+	pub owed_msat: u64,
+	/// What the winner has got.
+	pub got_msat: u64,
+}
+
+/// The winner's payment is under way when the exchange can no longer reach its node; later the winner
+/// gives another invoice. Without Leyden, as Mostro's first version did it: an error is a failure, three
+/// failures are the end, and a new invoice begins anew.
+pub fn connection_lost(with_leyden: bool, step: &mut dyn FnMut(&str)) -> Ending {
+	let mut world = BondWorld::new(Doom::never());
+	let before = world.balances()[2];
+	let new = world.debt(500);
+	let share_msat = 500_000;
+	world.winner_waits = true;
+	let (first, second) = (world.invoice(share_msat), world.invoice(share_msat));
+	step("a bond is taken, and half of it is owed; the payment to the winner is under way");
+	if with_leyden {
+		world.slash(&new).expect("the store");
+		world.pass(Duration::from_secs(60), Duration::from_secs(15));
+		world.submit(&new.id, &first).expect("a good invoice");
+		world.pass(Duration::from_secs(15), Duration::from_secs(15));
+		world.exchange().set_down(true);
+		step("the exchange loses the connection to its node for an hour");
+		world.pass(Duration::from_secs(3600), Duration::from_secs(60));
+		step("the winner gives another invoice: it is refused, the first may still be paid");
+		assert!(world.submit(&new.id, &second).is_err());
+		world.exchange().set_down(false);
+	} else {
+		world.pay_by_hand(&first);
+		step("the exchange loses the connection to its node: every try is an error, and counts");
+		let failures = 3;
+		step(&format!("after {failures} of them it gives up; the winner gives another invoice"));
+		world.pay_by_hand(&second);
+	}
+	step("the winner takes what has come");
+	world.winner_waits = false;
+	world.pass(Duration::from_secs(120), Duration::from_secs(15));
+	Ending { owed_msat: share_msat, got_msat: world.balances()[2] - before }
 }
