@@ -68,7 +68,8 @@ pub fn list(arguments: &PayoutsArguments, output: &mut Output) -> Result<(), Fai
 		table(&rows).iter().try_for_each(|line| output.line(line))?;
 	}
 	if count > 0 {
-		output.line(&format!("\n{count} debts, {open_sat} sat are owed."))?;
+		let debts = if count == 1 { "debt" } else { "debts" };
+		output.line(&format!("\n{count} {debts}; {open_sat} sat owed."))?;
 	}
 	Ok(())
 }

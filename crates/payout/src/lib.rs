@@ -74,3 +74,7 @@ pub use view::{Debt, Finding, Proof, MAX_PAGE};
 pub use worker::{Ticked, MAX_TICK};
 
 pub use lightning_invoice::Currency;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/payout.md")]
+struct Guide;
