@@ -66,7 +66,7 @@ fn main() {
 	ratio.print(&format!("claim and settle: {many} waiting / 10,000 waiting"), "flat");
 
 	let store: Arc<dyn Store> =
-		Arc::new(SqliteStore::open(&dir.path().join("r"), Namespace::default()).expect("opens"));
+		Arc::new(SqliteStore::open(dir.path().join("r"), Namespace::default()).expect("opens"));
 	let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 	let requests = Requests::open(store, clock, RequestOptions::default()).expect("opens");
 	let ask = |number: u64| {

@@ -191,7 +191,8 @@ fn write(dir: &Path, rows: &[Row], threads: &[Line], backlog: &[Line]) {
 	}
 	text.push_str(
 		"\n\n![cost by backlog](performance-backlog.svg)\n\nThe log on SQLite against a loop written by \
-		 hand and against a queue under one key, and what a million entries cost to open: `cargo bench -p \
+		 hand and against a queue under one key, what a million entries cost to open, callbacks over HTTP \
+		 against the same requests without an outbox, and what a look at the debts costs: `cargo bench -p \
 		 leyden-bench`.\n",
 	);
 	std::fs::write(dir.join("performance.md"), text).unwrap();

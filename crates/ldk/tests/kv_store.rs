@@ -64,7 +64,7 @@ fn what_is_written_is_read_over_restarts() {
 		let kv = LeydenKvStore::new(open());
 		assert_eq!(KVStoreSync::read(&kv, "monitors", "", "one").unwrap(), [3]);
 		assert_eq!(KVStoreSync::read(&kv, "monitors", "", "two").unwrap().len(), 3_000_000);
-		assert_eq!(KVStoreSync::read(&kv, "", "", "manager").unwrap(), []);
+		assert_eq!(KVStoreSync::read(&kv, "", "", "manager").unwrap(), Vec::<u8>::new());
 		assert_eq!(sorted(KVStoreSync::list(&kv, "monitors", "").unwrap()), ["one", "two"]);
 		assert_eq!(KVStoreSync::list(&kv, "elsewhere", "").unwrap(), [] as [&str; 0]);
 		let missing = KVStoreSync::read(&kv, "monitors", "", "three").unwrap_err();

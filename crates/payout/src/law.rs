@@ -58,7 +58,7 @@ pub struct Facts {
 	pub now: Timestamp,
 	/// Time, for what cannot be taken back: it does not jump.
 	pub steady: Timestamp,
-	/// Since when somebody looks after debts without a gap.
+	/// Since when somebody looks after debts without a gap; in the time of `now`.
 	pub awake_since: Timestamp,
 	/// Whether what the node has already paid for it was compared in this life.
 	pub compared: bool,
@@ -131,7 +131,7 @@ pub fn decide(facts: &Facts) -> Decision {
 	let listened = facts.awake_since.after(facts.cadence);
 	match () {
 		() if facts.nudges_sent == 0 => nudge,
-		() if facts.steady < listened => Decision::Wait(listened),
+		() if facts.now < listened => Decision::Wait(listened),
 		() => Decision::Forfeit,
 	}
 }
@@ -290,7 +290,7 @@ mod tests {
 			Decision::Forfeit => {
 				assert!(open && facts.share_sat > 0 && !facts.was_invoiced);
 				assert!(facts.steady >= facts.deadline && facts.nudges_sent > 0);
-				assert!(facts.steady >= facts.awake_since.after(facts.cadence));
+				assert!(facts.now >= facts.awake_since.after(facts.cadence));
 			},
 			Decision::Keep => assert!(open && facts.share_sat == 0),
 			Decision::Ask(_) => assert!(facts.live.is_some()),

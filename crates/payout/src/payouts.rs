@@ -95,7 +95,7 @@ pub(crate) struct Memory {
 	clock: Timestamp,
 	/// `now`, as it was last written down.
 	kept: Option<Timestamp>,
-	/// Since when there was no gap between two looks.
+	/// Since when there was no gap between two looks, in the time that goes on with the clock.
 	awake_since: Timestamp,
 	/// What the payer was asked and has not answered.
 	pub(crate) calls: HashMap<DebtId, Call>,
@@ -179,7 +179,7 @@ impl Payouts {
 			kept: known.map(|known| known.now),
 			now: known.map_or(shown, |known| known.now.max(shown)),
 			clock: shown,
-			awake_since: time.now(),
+			awake_since: known.map_or(shown, |known| known.now.max(shown)),
 			time,
 			calls: HashMap::new(),
 			compared: HashSet::new(),
@@ -463,8 +463,8 @@ impl Payouts {
 		let gap = clock.since(memory.clock);
 		memory.now = memory.now.after(gap).max(clock);
 		memory.clock = clock;
-		if gap > MAX_GAP || memory.time.is_doubtful() {
-			memory.awake_since = steady;
+		if gap > MAX_GAP {
+			memory.awake_since = memory.now;
 		}
 		Now { clock, now: memory.now, steady, awake_since: memory.awake_since }
 	}

@@ -187,6 +187,24 @@ fn a_clock_that_jumps_forfeits_nothing() {
 	assert_eq!(world.state(&id), State::Forfeited);
 }
 
+/// H-A10: a process that was suspended for longer than the window: the creditor has the time between two
+/// reminders, in which somebody listens, however long that is.
+#[test]
+fn a_worker_that_was_suspended_listens_first() {
+	let world = World::new();
+	let long = Terms { window: DAY, cadence: 6 * HOUR, ..terms() };
+	let new = NewDebt { terms: long, ..world.bond() };
+	world.owe(&new);
+	world.settle();
+	world.arrived(&new.id);
+	world.clock.advance(30 * DAY);
+	world.pass(5 * HOUR);
+	world.arrived(&new.id);
+	assert_eq!(world.state(&new.id), State::Owed);
+	world.pass(2 * HOUR);
+	assert_eq!(world.state(&new.id), State::Forfeited);
+}
+
 /// H-A10, H-A12: without a reminder that arrived, nothing is forfeited, however long it takes.
 #[test]
 fn who_was_never_told_forfeits_nothing() {

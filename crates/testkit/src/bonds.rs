@@ -74,11 +74,9 @@ impl Payer for Down {
 	}
 }
 
-type BondPayer = LdkPayer<
-	Arc<NetManager>,
-	Box<dyn Fn() -> u64 + Send + Sync>,
-	Box<dyn Fn(&[u8; 32]) -> HeldPayment + Send + Sync>,
->;
+type Rounds = Box<dyn Fn() -> u64 + Send + Sync>;
+type Knows = Box<dyn Fn(&[u8; 32]) -> HeldPayment + Send + Sync>;
+type BondPayer = LdkPayer<Arc<NetManager>, Rounds, Knows>;
 
 impl Exchange {
 	fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Result<Self, PayoutError> {
@@ -167,10 +165,8 @@ impl User for Exchange {
 		let Some(manager) = node.manager() else { return };
 		let _ = self.claims.resume(&*manager);
 		let (rounds, store) = (Arc::clone(&self.rounds), Arc::clone(&self.store));
-		let rounds: Box<dyn Fn() -> u64 + Send + Sync> =
-			Box::new(move || rounds.load(Ordering::SeqCst));
-		let held: Box<dyn Fn(&[u8; 32]) -> HeldPayment + Send + Sync> =
-			Box::new(move |hash| held(&*store, hash));
+		let rounds: Rounds = Box::new(move || rounds.load(Ordering::SeqCst));
+		let held: Knows = Box::new(move |hash| held(&*store, hash));
 		let payer = LdkPayer::new(manager, rounds).taking(self.claims.clone(), held);
 		let _ = self.payer.set(payer);
 	}
