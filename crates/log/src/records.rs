@@ -20,7 +20,7 @@
 
 use leyden_id::{EventId, EventKind, Lane};
 use leyden_store::codec::{self, Stored};
-use leyden_store::{Key, KeyRange, Record, RecordType, StoreError, Table, Timestamp, Value};
+use leyden_store::{Key, KeyRange, Record, StoreError, Table, Timestamp, Value};
 use serde::{Deserialize, Serialize};
 
 pub(crate) const STREAMS: Table = Table::new("log_streams");
@@ -87,16 +87,7 @@ pub(crate) struct TombV1 {
 	pub(crate) appended_at: Timestamp,
 }
 
-macro_rules! stored {
-	($($record:ty = $number:literal),* $(,)?) => {$(
-		impl Stored for $record {
-			const TYPE: RecordType = RecordType($number);
-			const SCHEMA: u16 = 1;
-		}
-	)*};
-}
-
-stored! {
+leyden_store::stored! {
 	StreamV1 = 0x0101,
 	ConsumerV1 = 0x0102,
 	EntryV1 = 0x0103,
@@ -242,7 +233,7 @@ mod tests {
 
 	fn body<T: Stored>(record: &T, record_type: u16) -> Vec<u8> {
 		let value = value(record);
-		assert_eq!((value.record_type, value.schema), (RecordType(record_type), 1));
+		assert_eq!((value.record_type, value.schema), (leyden_store::RecordType(record_type), 1));
 		value.body
 	}
 

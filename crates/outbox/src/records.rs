@@ -24,8 +24,8 @@
 //! ```
 
 use leyden_id::{Domain, IdBuilder};
-use leyden_store::codec::{self, Stored};
-use leyden_store::{Key, KeyRange, Record, RecordType, StoreError, Table, Timestamp, Value};
+pub(crate) use leyden_store::codec::{decode as read, encode as value};
+use leyden_store::{Key, KeyRange, StoreError, Table, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::callback::{Callback, CallbackId, Deadline, NewCallback, Sequence};
@@ -122,24 +122,15 @@ pub(crate) struct CursorV1 {
 	pub(crate) after: u64,
 }
 
-macro_rules! stored {
-	($($name:ident $number:literal),* $(,)?) => {$(
-		impl Stored for $name {
-			const TYPE: RecordType = RecordType($number);
-			const SCHEMA: u16 = 1;
-		}
-	)*};
-}
-
-stored! {
-	MetaV1 0x0501,
-	ItemV1 0x0502,
-	OpenV1 0x0503,
-	IndexV1 0x0504,
-	DeadV1 0x0505,
-	EndV1 0x0506,
-	TombV1 0x0507,
-	CursorV1 0x0508,
+leyden_store::stored! {
+	MetaV1 = 0x0501,
+	ItemV1 = 0x0502,
+	OpenV1 = 0x0503,
+	IndexV1 = 0x0504,
+	DeadV1 = 0x0505,
+	EndV1 = 0x0506,
+	TombV1 = 0x0507,
+	CursorV1 = 0x0508,
 }
 
 impl ItemV1 {
@@ -304,18 +295,10 @@ pub(crate) fn due_of(key: &Key) -> Result<Timestamp, StoreError> {
 	Ok(Timestamp(u64::from_be_bytes(due)))
 }
 
-pub(crate) fn read<T: Stored>(key: &Key, record: &Record) -> Result<T, StoreError> {
-	codec::decode(key, record)
-}
-
-/// Of a record that is small whatever is in it.
-pub(crate) fn value<T: Stored>(record: &T) -> Result<Value, StoreError> {
-	codec::encode(record)
-}
-
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use leyden_store::codec::Stored;
 	use leyden_store::key::MAX_PREFIX_BYTES;
 
 	fn hex<T: Stored>(record: &T) -> String {

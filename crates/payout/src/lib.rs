@@ -46,26 +46,28 @@
 //! That a debt is paid: an invoice that nobody can pay stays unpaid, and is [`State::Failed`] in the
 //! end, for somebody to look at. Splitting a payment over several nodes.
 
+mod creditor;
 mod error;
 mod invoice;
 mod law;
 mod money;
 mod notice;
+mod outcome;
 mod payer;
 mod payouts;
 mod records;
 mod terms;
+mod time;
 mod view;
 mod worker;
 
+pub use creditor::{OutsideProof, Submitted, MAX_PROOF_CHARS};
 pub use error::PayoutError;
 pub use invoice::{InvoiceError, InvoiceRules, MAX_INVOICE_CHARS};
 pub use law::{decide, Decision, Facts, State};
 pub use notice::{News, Notice, Notices};
 pub use payer::{Held, Lookup, Made, NotSent, PayOrder, Payer, Promise, Reply, Sent};
-pub use payouts::{
-	OutsideProof, PayoutOptions, Payouts, Submitted, Written, MAX_NOTES, MAX_PROOF_CHARS,
-};
+pub use payouts::{PayoutOptions, Payouts, Written, MAX_NOTES};
 pub use terms::{
 	AttemptId, DebtId, NewDebt, Terms, MAX_AMOUNT_SAT, MAX_BUDGET, MAX_CAUSE_BYTES,
 	MAX_CREDITOR_BYTES,

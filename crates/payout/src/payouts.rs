@@ -11,10 +11,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bitcoin::hashes::{sha256, Hash};
 use leyden_store::{
-	Batch, Clock, Durability, Expectation, KeyRange, Plan, SteadyTime, Store, StoreError,
-	Timestamp, Version,
+	Batch, Clock, Expectation, KeyRange, Plan, Store, StoreError, Timestamp, Version,
 };
 use parking_lot::Mutex;
 
@@ -23,24 +21,15 @@ use crate::invoice::InvoiceRules;
 use crate::law::State;
 use crate::money;
 use crate::notice::{Notice, Notices};
-use crate::records::{
-	self, AttemptV1, BreakerV1, ClockV1, DebtV1, DueV1, HashV1, InvoiceV1, NoteV1, StateV1,
-	VerdictV1,
-};
+use crate::records::{self, AttemptV1, BreakerV1, DebtV1, DueV1, NoteV1, StateV1, VerdictV1};
 use crate::terms::{DebtId, NewDebt};
+use crate::time::Time;
 use crate::worker::Call;
 
 /// Most notes that are kept of a debt.
 pub const MAX_NOTES: u32 = 200;
 /// Longest note, in characters.
 const MAX_NOTE_CHARS: usize = 200;
-/// Longest text of a proof, in characters.
-pub const MAX_PROOF_CHARS: usize = 300;
-/// Between two looks at the clock that count as one stretch.
-const MAX_GAP: Duration = SteadyTime::STEP;
-/// The clock is written down when it has moved on by so much.
-const KEEP_CLOCK: Duration = Duration::from_secs(60);
-
 /// How debts are paid.
 #[derive(Clone)]
 pub struct PayoutOptions {
@@ -87,39 +76,11 @@ pub(crate) struct Inner {
 }
 
 pub(crate) struct Memory {
-	time: SteadyTime,
-	/// Goes on with the clock, and not back with it: else what is due would wait until a clock that was
-	/// set back has caught up.
-	now: Timestamp,
-	/// What the clock showed last.
-	clock: Timestamp,
-	/// `now`, as it was last written down.
-	kept: Option<Timestamp>,
-	/// Since when there was no gap between two looks, in the time that goes on with the clock.
-	awake_since: Timestamp,
+	pub(crate) time: Time,
 	/// What the payer was asked and has not answered.
 	pub(crate) calls: HashMap<DebtId, Call>,
 	/// Debts of which it is known what the node has already paid.
 	pub(crate) compared: HashSet<DebtId>,
-}
-
-/// What time it is.
-#[derive(Clone, Copy)]
-pub(crate) struct Now {
-	/// What the clock shows, for what others have dated.
-	pub(crate) clock: Timestamp,
-	/// For what is done again.
-	pub(crate) now: Timestamp,
-	/// For what cannot be taken back.
-	pub(crate) steady: Timestamp,
-	pub(crate) awake_since: Timestamp,
-}
-
-impl Now {
-	/// When something begins that has an end: not before anybody's time.
-	pub(crate) fn beginning(&self) -> Timestamp {
-		self.clock.max(self.steady)
-	}
 }
 
 /// A debt as it is stored.
@@ -138,24 +99,6 @@ pub enum Written {
 	Known,
 }
 
-/// What an invoice was taken for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Submitted {
-	/// It will be paid.
-	Taken,
-	/// The debt had failed, and is open again.
-	Reopened,
-}
-
-/// Proof that a debt was paid by other means.
-#[derive(Clone, Eq, PartialEq)]
-pub enum OutsideProof {
-	/// The preimage of an invoice that was given for it.
-	Preimage([u8; 32]),
-	/// In words: a transaction, a receipt. Up to [`MAX_PROOF_CHARS`].
-	Reference(String),
-}
-
 impl Payouts {
 	/// Opens the debts of a store.
 	///
@@ -167,23 +110,11 @@ impl Payouts {
 	pub fn open(
 		store: Arc<dyn Store>, clock: Arc<dyn Clock>, options: PayoutOptions,
 	) -> Result<Self, PayoutError> {
-		let key = records::clock_key();
-		let known = store.get(&key).wait()?;
-		let known = known.map(|record| records::read::<ClockV1>(&key, &record)).transpose()?;
-		let shown = clock.now();
-		let time = SteadyTime::new(known.map(|known| known.steady), shown);
+		let time = Time::open(&*store, clock.now())?;
 		let mut bytes = [0; 8];
 		getrandom::getrandom(&mut bytes).map_err(|_| PayoutError::NoRandomness)?;
 		let owner = u64::from_be_bytes(bytes);
-		let memory = Memory {
-			kept: known.map(|known| known.now),
-			now: known.map_or(shown, |known| known.now.max(shown)),
-			clock: shown,
-			awake_since: known.map_or(shown, |known| known.now.max(shown)),
-			time,
-			calls: HashMap::new(),
-			compared: HashSet::new(),
-		};
+		let memory = Memory { time, calls: HashMap::new(), compared: HashSet::new() };
 		Ok(Self(Arc::new(Inner { store, clock, options, owner, state: Mutex::new(memory) })))
 	}
 
@@ -243,147 +174,6 @@ impl Payouts {
 		batch.put(key, records::value(&debt)?);
 		batch.put(records::due_key(now, &new.id), records::value(&DueV1 {})?);
 		Ok(Plan::of(batch).map(|()| Written::New))
-	}
-
-	/// The creditor gives an invoice.
-	///
-	/// # Errors
-	/// [`NotTheCreditor`](PayoutError::NotTheCreditor), [`Invoice`](PayoutError::Invoice) and
-	/// [`InvoiceUsed`](PayoutError::InvoiceUsed) for one that is not good,
-	/// [`NotNow`](PayoutError::NotNow) if the debt is not open for one or the window is over, and the
-	/// store's. Nothing was changed then.
-	///
-	/// # Failure Behavior and Persistence
-	/// Durable when it returns. The end of the window is past.
-	pub fn submit(
-		&self, id: &DebtId, creditor: &[u8], invoice: &str,
-	) -> Result<Submitted, PayoutError> {
-		let looked = self.look();
-		self.keep_clock(looked)?;
-		let Now { clock, now, steady, .. } = looked;
-		let loaded = self.load(id)?.ok_or(PayoutError::NoSuchDebt)?;
-		let debt = &loaded.debt;
-		if debt.creditor != creditor {
-			return Err(PayoutError::NotTheCreditor);
-		}
-		let reopened = match debt.state {
-			StateV1::Owed if debt.invoice.is_some() => {
-				return Err(PayoutError::NotNow { why: "there is an invoice that is being paid" });
-			},
-			StateV1::Owed => false,
-			StateV1::Failed => true,
-			StateV1::Decided => {
-				return Err(PayoutError::NotNow { why: "the money is not in yet" });
-			},
-			StateV1::Paid | StateV1::Kept | StateV1::Forfeited => {
-				return Err(PayoutError::NotNow { why: "the debt is closed" });
-			},
-		};
-		if let Some(live) = debt.live {
-			return Err(PayoutError::AttemptLive { number: live.number });
-		}
-		if debt.share_sat() == 0 {
-			return Err(PayoutError::NotNow { why: "nothing is owed" });
-		}
-		if debt.slashed_at.is_none() {
-			return Err(PayoutError::Unsound { what: "the window has no beginning" });
-		}
-		if steady >= debt.deadline() {
-			return Err(PayoutError::NotNow { why: "the time to ask for it is over" });
-		}
-		let checked = self.0.options.invoices.check(invoice, debt.share_msat(), clock)?;
-		let mut next = debt.clone();
-		next.state = StateV1::Owed;
-		next.invoice = Some(InvoiceV1 {
-			text: checked.text,
-			payment_hash: checked.payment_hash,
-			expires_at: checked.expires_at,
-		});
-		(next.was_invoiced, next.spent, next.due) = (true, 0, Some(now));
-		next.closed_at = None;
-		let hash = records::hash_key(&checked.payment_hash);
-		if self.0.store.get(&hash).wait()?.is_some() {
-			return Err(PayoutError::InvoiceUsed);
-		}
-		let mut batch = Batch::new();
-		batch.expect(hash.clone(), Expectation::Absent);
-		batch.put(hash, records::value(&HashV1 { debt: *id.as_bytes() })?);
-		let what = if reopened { "reopened by a fresh invoice" } else { "given an invoice" };
-		match self.change(&loaded, next, batch, Some(what), None, now)? {
-			true if reopened => Ok(Submitted::Reopened),
-			true => Ok(Submitted::Taken),
-			false => Err(PayoutError::Changed),
-		}
-	}
-
-	/// A plan that says that a reminder has reached the creditor's side; join it with what made it
-	/// arrive.
-	///
-	/// # Errors
-	/// [`NoSuchDebt`](PayoutError::NoSuchDebt), the store's.
-	///
-	/// # Failure Behavior and Persistence
-	/// Without it, a debt is never forfeited.
-	pub fn nudge_sent(&self, id: &DebtId) -> Result<Plan<()>, PayoutError> {
-		let Loaded { debt, version, .. } = self.load(id)?.ok_or(PayoutError::NoSuchDebt)?;
-		let mut batch = Batch::new();
-		if debt.nudges_sent >= debt.nudges {
-			return Ok(Plan::of(batch));
-		}
-		let next = DebtV1 { nudges_sent: debt.nudges_sent + 1, ..debt };
-		let key = records::debt_key(id);
-		batch.expect(key.clone(), Expectation::Version(version));
-		batch.put(key, records::value(&next)?);
-		Ok(Plan::of(batch))
-	}
-
-	/// Somebody has paid it by other means.
-	///
-	/// # Errors
-	/// [`NotNow`](PayoutError::NotNow) if it is closed or the money is not in,
-	/// [`AttemptLive`](PayoutError::AttemptLive) while one may still pay it,
-	/// [`NoProof`](PayoutError::NoProof), the store's.
-	///
-	/// # Failure Behavior and Persistence
-	/// Durable when it returns; the proof is kept.
-	pub fn resolve_with_proof(&self, id: &DebtId, proof: &OutsideProof) -> Result<(), PayoutError> {
-		let now = self.look().now;
-		let loaded = self.load(id)?.ok_or(PayoutError::NoSuchDebt)?;
-		let debt = &loaded.debt;
-		if !matches!(debt.state, StateV1::Owed | StateV1::Failed) {
-			return Err(PayoutError::NotNow { why: "the debt is closed, or its money is not in" });
-		}
-		if let Some(live) = debt.live {
-			return Err(PayoutError::AttemptLive { number: live.number });
-		}
-		let outside = match proof {
-			OutsideProof::Preimage(preimage) => {
-				let hash = sha256::Hash::hash(preimage).to_byte_array();
-				let key = records::hash_key(&hash);
-				let found = self.0.store.get(&key).wait()?.ok_or(PayoutError::NoProof)?;
-				let HashV1 { debt } = records::read(&key, &found)?;
-				if debt != *id.as_bytes() {
-					return Err(PayoutError::NoProof);
-				}
-				format!("preimage {}", hex(preimage))
-			},
-			OutsideProof::Reference(text) => {
-				let length = text.trim().chars().count();
-				if length == 0 || length > MAX_PROOF_CHARS {
-					return Err(PayoutError::NoProof);
-				}
-				text.trim().to_owned()
-			},
-		};
-		let mut next = debt.clone();
-		(next.state, next.due, next.closed_at) = (StateV1::Paid, None, Some(now));
-		next.outside = Some(outside);
-		let notice = Notice::paid(&loaded, None);
-		let what = "paid by other means";
-		match self.change(&loaded, next, Batch::new(), Some(what), Some(notice), now)? {
-			true => Ok(()),
-			false => Err(PayoutError::Changed),
-		}
 	}
 
 	/// Why nothing is paid, if that is so.
@@ -453,35 +243,6 @@ impl Payouts {
 			rest = page.rest;
 		}
 		Ok(found)
-	}
-
-	/// Looks at the clock.
-	pub(crate) fn look(&self) -> Now {
-		let clock = self.0.clock.now();
-		let mut memory = self.0.state.lock();
-		let steady = memory.time.look(clock);
-		let gap = clock.since(memory.clock);
-		memory.now = memory.now.after(gap).max(clock);
-		memory.clock = clock;
-		if gap > MAX_GAP {
-			memory.awake_since = memory.now;
-		}
-		Now { clock, now: memory.now, steady, awake_since: memory.awake_since }
-	}
-
-	/// Writes the time down, now and then.
-	pub(crate) fn keep_clock(&self, Now { now, steady, .. }: Now) -> Result<(), PayoutError> {
-		let mut memory = self.0.state.lock();
-		if memory.kept.is_some_and(|kept| now.since(kept) < KEEP_CLOCK) {
-			return Ok(());
-		}
-		memory.kept = Some(now);
-		drop(memory);
-		let mut batch = Batch::new();
-		batch.durability(Durability::Lazy);
-		batch.put(records::clock_key(), records::value(&ClockV1 { steady, now })?);
-		self.0.store.commit(batch).wait()?;
-		Ok(())
 	}
 
 	/// Writes a changed debt, if it is still as it was; answers whether it was.
@@ -605,15 +366,5 @@ impl fmt::Debug for PayoutOptions {
 			.field("retry_pause", &self.retry_pause)
 			.field("ask_pause", &self.ask_pause)
 			.finish_non_exhaustive()
-	}
-}
-
-/// Without the preimage.
-impl fmt::Debug for OutsideProof {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		match self {
-			Self::Preimage(_) => f.write_str("Preimage"),
-			Self::Reference(text) => write!(f, "Reference({text})"),
-		}
 	}
 }

@@ -17,8 +17,8 @@
 //! pay_meta      "breaker"              0x0607 BreakerV1: nothing is paid
 //! ```
 
-use leyden_store::codec::{self, Stored};
-use leyden_store::{Key, KeyRange, Record, RecordType, StoreError, Table, Timestamp, Value};
+pub(crate) use leyden_store::codec::{decode as read, encode as value};
+use leyden_store::{Key, KeyRange, StoreError, Table, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::law::State;
@@ -147,23 +147,14 @@ pub(crate) struct BreakerV1 {
 	pub(crate) reason: String,
 }
 
-macro_rules! stored {
-	($($name:ident $number:literal),* $(,)?) => {$(
-		impl Stored for $name {
-			const TYPE: RecordType = RecordType($number);
-			const SCHEMA: u16 = 1;
-		}
-	)*};
-}
-
-stored! {
-	DebtV1 0x0601,
-	AttemptV1 0x0602,
-	HashV1 0x0603,
-	DueV1 0x0604,
-	NoteV1 0x0605,
-	ClockV1 0x0606,
-	BreakerV1 0x0607,
+leyden_store::stored! {
+	DebtV1 = 0x0601,
+	AttemptV1 = 0x0602,
+	HashV1 = 0x0603,
+	DueV1 = 0x0604,
+	NoteV1 = 0x0605,
+	ClockV1 = 0x0606,
+	BreakerV1 = 0x0607,
 }
 
 impl From<StateV1> for State {
@@ -261,18 +252,11 @@ pub(crate) fn breaker_key() -> Key {
 	Key::new(META, *b"breaker")
 }
 
-pub(crate) fn read<T: Stored>(key: &Key, record: &Record) -> Result<T, StoreError> {
-	codec::decode(key, record)
-}
-
-pub(crate) fn value<T: Stored>(record: &T) -> Result<Value, StoreError> {
-	codec::encode(record)
-}
-
 #[cfg(test)]
 mod tests {
 	use super::*;
 	use bitcoin::hashes::{sha256, Hash};
+	use leyden_store::codec::Stored;
 
 	fn hex<T: Stored>(record: &T) -> String {
 		value(record).unwrap().body.iter().map(|byte| format!("{byte:02x}")).collect()

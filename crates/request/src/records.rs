@@ -14,8 +14,8 @@
 //! request_clock   "now"                            0x0404 ClockV1
 //! ```
 
-use leyden_store::codec::{self, Stored};
-use leyden_store::{Key, KeyRange, Record, RecordType, StoreError, Table, Timestamp, Value};
+pub(crate) use leyden_store::codec::{decode as read, encode as value};
+use leyden_store::{Key, KeyRange, StoreError, Table, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::params::StoredParams;
@@ -72,24 +72,11 @@ pub(crate) struct ClockV1 {
 	pub(crate) now: Timestamp,
 }
 
-impl Stored for RequestV1 {
-	const TYPE: RecordType = RecordType(0x0401);
-	const SCHEMA: u16 = 1;
-}
-
-impl Stored for TimeV1 {
-	const TYPE: RecordType = RecordType(0x0402);
-	const SCHEMA: u16 = 1;
-}
-
-impl Stored for ScopeV1 {
-	const TYPE: RecordType = RecordType(0x0403);
-	const SCHEMA: u16 = 1;
-}
-
-impl Stored for ClockV1 {
-	const TYPE: RecordType = RecordType(0x0404);
-	const SCHEMA: u16 = 1;
+leyden_store::stored! {
+	RequestV1 = 0x0401,
+	TimeV1 = 0x0402,
+	ScopeV1 = 0x0403,
+	ClockV1 = 0x0404,
 }
 
 pub(crate) fn request_key(hash: &[u8; 64]) -> Key {
@@ -117,14 +104,6 @@ pub(crate) fn scope_key(scope: [u8; 32]) -> Key {
 
 pub(crate) fn clock_key() -> Key {
 	Key::new(CLOCK, *b"now")
-}
-
-pub(crate) fn read<T: Stored>(key: &Key, record: &Record) -> Result<T, StoreError> {
-	codec::decode(key, record)
-}
-
-pub(crate) fn value<T: Stored>(record: &T) -> Result<Value, StoreError> {
-	codec::encode(record)
 }
 
 #[cfg(test)]
@@ -166,7 +145,7 @@ mod tests {
 			let body = value(&record).unwrap().body;
 			let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
 			assert_eq!(hex, format!("{head}{tail}"));
-			let read: RequestV1 = codec::from_body(&body).unwrap();
+			let read: RequestV1 = leyden_store::codec::from_body(&body).unwrap();
 			assert!(read == record);
 		}
 	}

@@ -34,6 +34,28 @@ pub trait Stored: Serialize + DeserializeOwned {
 	}
 }
 
+/// Says which records these structs are the bodies of, in their first layout.
+///
+/// ```
+/// #[derive(serde::Deserialize, serde::Serialize)]
+/// struct OrderV1 {
+///     sat: u64,
+/// }
+///
+/// leyden_store::stored! {
+///     OrderV1 = 0x8000,
+/// }
+/// ```
+#[macro_export]
+macro_rules! stored {
+	($($record:ty = $number:literal),* $(,)?) => {$(
+		impl $crate::codec::Stored for $record {
+			const TYPE: $crate::RecordType = $crate::RecordType($number);
+			const SCHEMA: u16 = 1;
+		}
+	)*};
+}
+
 /// The value that holds `stored`.
 ///
 /// # Errors
