@@ -71,3 +71,94 @@ pub(crate) fn check_change(old: &DebtV1, new: &DebtV1) -> Result<(), PayoutError
 		false => unsound("it goes back to what it was"),
 	}
 }
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use leyden_store::Timestamp;
+
+	fn debt() -> DebtV1 {
+		DebtV1 {
+			creditor: vec![1],
+			cause: String::new(),
+			amount_sat: 1_000,
+			node_share_sat: 500,
+			held: None,
+			window_ms: 1,
+			cadence_ms: 1,
+			budget: 1,
+			fee_cap_msat: 500_000,
+			decided_at: Timestamp(1),
+			slashed_at: Some(Timestamp(1)),
+			state: StateV1::Owed,
+			invoice: None,
+			was_invoiced: false,
+			spent: 0,
+			attempts: 0,
+			live: None,
+			nudges: 1,
+			nudges_sent: 1,
+			nudged_at: None,
+			due: Some(Timestamp(1)),
+			closed_at: None,
+			notes: 0,
+			outside: None,
+		}
+	}
+
+	/// What somebody has changed by hand, or a mistake of ours would write: never paid, never written.
+	#[test]
+	fn what_does_not_add_up_is_seen() {
+		type Change = fn(&mut DebtV1);
+		assert!(check(&debt()).is_ok());
+		let wrong: [(&str, Change); 13] = [
+			("no amount", |debt| debt.amount_sat = 0),
+			("the node keeps more than there is", |debt| debt.node_share_sat = 1_001),
+			("fees beyond what came in", |debt| debt.fee_cap_msat = 500_001),
+			("fees that overflow", |debt| debt.fee_cap_msat = u64::MAX),
+			("no beginning of the window", |debt| debt.slashed_at = None),
+			("a window before the money was in", |debt| debt.state = StateV1::Decided),
+			("over, and due", |debt| debt.state = StateV1::Paid),
+			("open, and never looked at", |debt| debt.due = None),
+			("kept, and owed", |debt| (debt.state, debt.due) = (StateV1::Kept, None)),
+			("forfeited, and asked for", |debt| {
+				(debt.state, debt.due, debt.was_invoiced) = (StateV1::Forfeited, None, true);
+			}),
+			("forfeited, and never told", |debt| {
+				(debt.state, debt.due, debt.nudges_sent) = (StateV1::Forfeited, None, 0);
+			}),
+			("more reminders arrived than were sent", |debt| debt.nudges_sent = 2),
+			("more failed than was tried", |debt| debt.spent = 1),
+		];
+		for (what, change) in wrong {
+			let mut debt = debt();
+			change(&mut debt);
+			assert!(matches!(check(&debt), Err(PayoutError::Unsound { .. })), "{what}");
+		}
+	}
+
+	#[test]
+	fn what_was_agreed_does_not_change() {
+		type Change = fn(&mut DebtV1);
+		assert!(check_change(&debt(), &debt()).is_ok());
+		let wrong: [(&str, Change); 8] = [
+			("the amount", |debt| debt.amount_sat += 1),
+			("the shares", |debt| debt.node_share_sat += 1),
+			("the creditor", |debt| debt.creditor = vec![2]),
+			("the window", |debt| debt.window_ms += 1),
+			("the budget", |debt| debt.budget += 1),
+			("the fee cap", |debt| debt.fee_cap_msat -= 1),
+			("the beginning of the window", |debt| debt.slashed_at = Some(Timestamp(2))),
+			("back to what it was", |debt| debt.state = StateV1::Decided),
+		];
+		for (what, change) in wrong {
+			let mut next = debt();
+			change(&mut next);
+			assert!(check_change(&debt(), &next).is_err(), "{what}");
+		}
+		for over in [StateV1::Paid, StateV1::Kept, StateV1::Forfeited] {
+			let old = DebtV1 { state: over, ..debt() };
+			assert!(check_change(&old, &debt()).is_err(), "{over:?} is over");
+		}
+	}
+}
