@@ -40,7 +40,14 @@ impl Payouts {
 		let HashV1 { debt } = records::read(&key, &record)?;
 		let id = DebtId::from_bytes(debt);
 		let Some(loaded) = self.load(&id)? else { return Ok(None) };
-		let Some(live) = loaded.debt.live else { return Ok(None) };
+		let Some(live) = loaded.debt.live else {
+			return match outcome {
+				Lookup::Settled { preimage, fee_msat } => {
+					self.settled_after_all(&loaded, payment_hash, (*preimage, *fee_msat), now)
+				},
+				_ => Ok(None),
+			};
+		};
 		let is_it = attempt.is_some_and(|attempt| *attempt == id.attempt(live.number));
 		let Some(attempt) = self.attempt(&id, live.number)? else { return Ok(None) };
 		if attempt.payment_hash != *payment_hash {
@@ -58,6 +65,43 @@ impl Payouts {
 			},
 			_ => Ok(None),
 		}
+	}
+
+	/// A payment was made that was known to be dead, or the debt was paid by other means meanwhile. It is
+	/// written down, the debt is not paid again, and nothing else is before somebody has looked.
+	fn settled_after_all(
+		&self, loaded: &Loaded, payment_hash: &[u8; 32], (preimage, fee_msat): ([u8; 32], u64),
+		now: Now,
+	) -> Result<Option<Plan<()>>, PayoutError> {
+		let attempts = self.all_attempts(&loaded.id)?;
+		let is_it = |attempt: &AttemptV1| attempt.payment_hash == *payment_hash;
+		let is_known = |attempt: &AttemptV1| is_it(attempt) && attempt.verdict.settled().is_some();
+		let last = attempts.iter().rfind(|(_, attempt)| is_it(attempt));
+		let (Some((number, attempt)), false) =
+			(last, attempts.iter().any(|(_, attempt)| is_known(attempt)))
+		else {
+			return Ok(None);
+		};
+		if !attempt.is_paid_by(&preimage) {
+			let reason = wrong_preimage(&loaded.id, *number);
+			self.freeze(&reason)?;
+			return Err(PayoutError::Frozen { reason });
+		}
+		let reason = format!("attempt {number} of debt {} was paid after all", loaded.id);
+		let verdict = VerdictV1::Settled { preimage, fee_msat };
+		let attempt = AttemptV1 { verdict, ended_at: Some(now.now), ..attempt.clone() };
+		let mut batch = Batch::new();
+		batch.put(records::attempt_key(&loaded.id, *number), records::value(&attempt)?);
+		batch.put(records::breaker_key(), records::value(&self.breaker_record(&reason))?);
+		let next = DebtV1 {
+			state: StateV1::Paid,
+			due: None,
+			closed_at: Some(now.now),
+			..loaded.debt.clone()
+		};
+		let notice = Notice::paid(loaded, Some(preimage));
+		let notice = Some(notice).filter(|_| loaded.debt.state != StateV1::Paid);
+		self.plan(loaded, next, batch, Some(&reason), notice, now.now).map(Some)
 	}
 
 	pub(crate) fn answered(

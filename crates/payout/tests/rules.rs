@@ -741,6 +741,40 @@ fn what_the_node_says_is_learned() {
 	assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
 }
 
+/// A node that changes its mind: what was known to be dead was paid. The debt is not paid again, and
+/// nothing else is until somebody has looked.
+#[test]
+fn what_was_dead_and_is_paid_is_loud() {
+	use bitcoin::hashes::{sha256, Hash};
+	let hash = |n: u16| sha256::Hash::hash(&preimage(n)).to_byte_array();
+	let settled = |n: u16| Lookup::Settled { preimage: preimage(n), fee_msat: 0 };
+	for paid_again in [false, true] {
+		let world = World::new();
+		let id = world.bond().id;
+		world.owe(&world.bond());
+		world.settle();
+		world.node.then([How::Fail; 3]);
+		world.submit(&id, &world.good(1)).unwrap();
+		world.pass(10 * MINUTE);
+		assert_eq!(world.state(&id), State::Failed);
+		if paid_again {
+			world.submit(&id, &world.good(2)).unwrap();
+			world.pass(MINUTE);
+			assert_eq!(world.state(&id), State::Paid);
+		}
+		let late = world.payouts.learn(&hash(1), None, &settled(1)).unwrap().unwrap();
+		late.run(&*world.store).unwrap();
+		assert_eq!(world.state(&id), State::Paid);
+		assert!(world.payouts.breaker().unwrap().unwrap().1.contains("after all"));
+		assert!(world.payouts.learn(&hash(1), None, &settled(1)).unwrap().is_none(), "known");
+		assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
+		let findings = world.payouts.doctor().unwrap();
+		assert_eq!(findings.iter().any(|f| f.what.contains("more than once")), paid_again);
+		let refused = world.submit(&id, &world.good(3));
+		assert!(matches!(refused, Err(PayoutError::NotNow { .. })));
+	}
+}
+
 /// 64 payouts to a node that takes a second for each take little more than a second.
 #[test]
 fn payouts_do_not_wait_for_each_other() {
