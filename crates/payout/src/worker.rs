@@ -126,15 +126,14 @@ impl Payouts {
 				Err(error) => ticked.failed(error)?,
 			}
 		}
-		let page = self.0.store.scan(records::due(now.now), limit).wait()?;
+		// Those that the payer was asked about do not count.
+		let asked = self.0.state.lock().calls.len();
+		let range = records::due(now.now);
+		let page = self.0.store.scan(range, limit.saturating_add(asked)).wait()?;
 		ticked.more = page.rest.is_some();
 		for (key, _) in &page.records {
 			let id = records::due_of(key)?;
-			let (has_room, is_asked) = {
-				let memory = self.0.state.lock();
-				(memory.calls.len() < self.0.options.max_calls, memory.calls.contains_key(&id))
-			};
-			if is_asked || !has_room {
+			if self.0.state.lock().calls.contains_key(&id) {
 				continue;
 			}
 			ticked.looked_at += 1;
@@ -181,7 +180,14 @@ impl Payouts {
 			return Err(error);
 		}
 		let decision = decide(&self.facts(&loaded, now));
+		let has_room = self.0.state.lock().calls.len() < self.0.options.max_calls;
 		match decision {
+			// What needs no call goes on.
+			Decision::SettleHeld | Decision::Ask(_) | Decision::Compare | Decision::Pay
+				if !has_room =>
+			{
+				Ok(Done::Nothing)
+			},
 			Decision::SettleHeld if frozen => self.wait(&loaded, now.now.after(LEAST_WAIT), now),
 			Decision::SettleHeld => {
 				let Some(held) = debt.held else {

@@ -741,6 +741,39 @@ fn what_the_node_says_is_learned() {
 	assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
 }
 
+/// A node that does not answer, and more debts than it may be asked about at once: nobody is kept from
+/// being reminded, and everybody has their turn when it is back.
+#[test]
+fn a_node_that_does_not_answer_keeps_nobody_from_being_reminded() {
+	let world = World::new();
+	let mut options = options();
+	options.max_calls = 2;
+	let clock = Arc::<ManualClock>::clone(&world.clock);
+	let payouts = Payouts::open(Arc::clone(&world.store), clock, options).unwrap();
+	let look = |limit| payouts.tick(&world.node, limit).unwrap();
+	for n in 1..=10 {
+		world.owe(&bond(n));
+	}
+	look(100);
+	world.node.set_down(true);
+	for n in 1..=10 {
+		payouts.submit(&bond(n).id, SELLER, &world.good(n.into())).unwrap();
+	}
+	assert_eq!(look(100).calls, 2);
+	for n in 11..=20 {
+		world.owe(&bond(n));
+	}
+	look(100);
+	assert!((11..=20).all(|n| world.debt(&bond(n).id).nudges == 1));
+	world.node.set_down(false);
+	for _ in 0..40 {
+		world.clock.advance(Duration::from_secs(15));
+		// Few at a time: what it was asked about does not fill the look.
+		(0..5).for_each(|_| drop(look(1)));
+	}
+	assert!((1..=10).all(|n| world.state(&bond(n).id) == State::Paid));
+}
+
 /// A node that changes its mind: what was known to be dead was paid. The debt is not paid again, and
 /// nothing else is until somebody has looked.
 #[test]
