@@ -40,28 +40,23 @@ impl Payouts {
 		let HashV1 { debt } = records::read(&key, &record)?;
 		let id = DebtId::from_bytes(debt);
 		let Some(loaded) = self.load(&id)? else { return Ok(None) };
-		let Some(live) = loaded.debt.live else {
-			return match outcome {
-				Lookup::Settled { preimage, fee_msat } => {
-					self.settled_after_all(&loaded, payment_hash, (*preimage, *fee_msat), now)
-				},
-				_ => Ok(None),
-			};
+		let live = match loaded.debt.live {
+			Some(live) => self.attempt(&id, live.number)?.map(|record| (live.number, record)),
+			None => None,
 		};
-		let is_it = attempt.is_some_and(|attempt| *attempt == id.attempt(live.number));
-		let Some(attempt) = self.attempt(&id, live.number)? else { return Ok(None) };
-		if attempt.payment_hash != *payment_hash {
-			return Ok(None);
-		}
-		match outcome {
-			Lookup::Settled { preimage, fee_msat } => {
-				let paid = self.paid(&loaded, live.number, attempt, (*preimage, *fee_msat), now)?;
-				Ok(Some(paid))
+		let live = live.filter(|(_, record)| record.payment_hash == *payment_hash);
+		match (outcome, live) {
+			(Lookup::Settled { preimage, fee_msat }, Some((number, record))) => {
+				self.paid(&loaded, number, record, (*preimage, *fee_msat), now).map(Some)
 			},
-			Lookup::Failed if is_it => {
-				let what = format!("attempt {} failed", live.number);
-				let dead = self.dead(&loaded, live.number, attempt, true, &what, now)?;
-				Ok(Some(dead))
+			(Lookup::Settled { preimage, fee_msat }, None) => {
+				self.settled_after_all(&loaded, payment_hash, (*preimage, *fee_msat), now)
+			},
+			(Lookup::Failed, Some((number, record)))
+				if attempt.is_some_and(|attempt| *attempt == id.attempt(number)) =>
+			{
+				let what = format!("attempt {number} failed");
+				self.dead(&loaded, number, record, true, &what, now).map(Some)
 			},
 			_ => Ok(None),
 		}
@@ -93,14 +88,14 @@ impl Payouts {
 		let mut batch = Batch::new();
 		batch.put(records::attempt_key(&loaded.id, *number), records::value(&attempt)?);
 		batch.put(records::breaker_key(), records::value(&self.breaker_record(&reason))?);
-		let next = DebtV1 {
-			state: StateV1::Paid,
-			due: None,
-			closed_at: Some(now.now),
-			..loaded.debt.clone()
+		// With another attempt under way it ends with that one, whatever comes of it.
+		let is_open = loaded.debt.live.is_some();
+		let next = match is_open {
+			true => loaded.debt.clone(),
+			false => self.closed(loaded, StateV1::Paid, now),
 		};
 		let notice = Notice::paid(loaded, Some(preimage));
-		let notice = Some(notice).filter(|_| loaded.debt.state != StateV1::Paid);
+		let notice = Some(notice).filter(|_| !is_open && loaded.debt.state != StateV1::Paid);
 		self.plan(loaded, next, batch, Some(&reason), notice, now.now).map(Some)
 	}
 
@@ -235,8 +230,9 @@ impl Payouts {
 		match found {
 			Some(Lookup::Settled { preimage, .. }) if !attempt.is_paid_by(&preimage) => {
 				self.freeze(&wrong_preimage(&loaded.id, number))?;
-				// It proves nothing.
-				self.verdict(loaded, number, attempt, VerdictV1::Unknown, now)
+				// It proves nothing, and what was known stays known.
+				let verdict = attempt.verdict;
+				self.verdict(loaded, number, attempt, verdict, now)
 			},
 			Some(Lookup::Settled { preimage, fee_msat }) => {
 				let plan = self.paid(loaded, number, attempt, (preimage, fee_msat), now)?;
@@ -325,13 +321,7 @@ impl Payouts {
 			let reason = format!("attempt {number} of debt {} cost more than it may", loaded.id);
 			batch.put(records::breaker_key(), records::value(&self.breaker_record(&reason))?);
 		}
-		let next = DebtV1 {
-			state: StateV1::Paid,
-			live: None,
-			due: None,
-			closed_at: Some(now.now),
-			..loaded.debt.clone()
-		};
+		let next = self.closed(loaded, StateV1::Paid, now);
 		let what = format!("attempt {number} paid it");
 		let notice = Notice::paid(loaded, Some(preimage));
 		self.plan(loaded, next, batch, Some(&what), Some(notice), now.now)
@@ -346,13 +336,20 @@ impl Payouts {
 		let attempt = AttemptV1 { verdict, ended_at: Some(now.now), ..attempt };
 		let mut batch = Batch::new();
 		batch.put(records::attempt_key(&loaded.id, number), records::value(&attempt)?);
-		let next = DebtV1 {
-			live: None,
-			spent: debt.spent.saturating_add(u32::from(counts)),
-			due: Some(now.now.after(self.0.options.retry_pause)),
-			..debt.clone()
+		// An earlier one may have been paid after all.
+		let attempts = self.all_attempts(&loaded.id)?;
+		let settled = attempts.iter().find_map(|(_, attempt)| attempt.verdict.settled());
+		let next = match settled {
+			Some(_) => self.closed(loaded, StateV1::Paid, now),
+			None => DebtV1 {
+				live: None,
+				spent: debt.spent.saturating_add(u32::from(counts)),
+				due: Some(now.now.after(self.0.options.retry_pause)),
+				..debt.clone()
+			},
 		};
-		self.plan(loaded, next, batch, Some(what), None, now.now)
+		let notice = settled.map(|(preimage, _)| Notice::paid(loaded, Some(preimage)));
+		self.plan(loaded, next, batch, Some(what), notice, now.now)
 	}
 }
 

@@ -338,8 +338,14 @@ impl Payouts {
 	pub(crate) fn close(
 		&self, loaded: &Loaded, state: StateV1, what: &str, notice: Option<Notice>, now: Now,
 	) -> Result<Done, PayoutError> {
-		let next = DebtV1 { state, due: None, closed_at: Some(now.now), ..loaded.debt.clone() };
+		let next = self.closed(loaded, state, now);
 		self.write(loaded, next, Some(what), notice, now)
+	}
+
+	/// The debt, when it is over.
+	pub(crate) fn closed(&self, loaded: &Loaded, state: StateV1, now: Now) -> DebtV1 {
+		let closed_at = Some(now.now);
+		DebtV1 { state, live: None, due: None, closed_at, ..loaded.debt.clone() }
 	}
 
 	pub(crate) fn wait(

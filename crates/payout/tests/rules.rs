@@ -769,7 +769,9 @@ fn a_node_that_does_not_answer_keeps_nobody_from_being_reminded() {
 	for _ in 0..40 {
 		world.clock.advance(Duration::from_secs(15));
 		// Few at a time: what it was asked about does not fill the look.
-		(0..5).for_each(|_| drop(look(1)));
+		for _ in 0..5 {
+			let _: Ticked = look(1);
+		}
 	}
 	assert!((1..=10).all(|n| world.state(&bond(n).id) == State::Paid));
 }
@@ -805,6 +807,35 @@ fn what_was_dead_and_is_paid_is_loud() {
 		assert_eq!(findings.iter().any(|f| f.what.contains("more than once")), paid_again);
 		let refused = world.submit(&id, &world.good(3));
 		assert!(matches!(refused, Err(PayoutError::NotNow { .. })));
+	}
+}
+
+/// The same while another attempt is under way: it ends with that one, and nothing more is sent.
+#[test]
+fn what_was_dead_and_is_paid_while_another_is_under_way() {
+	use bitcoin::hashes::{sha256, Hash};
+	for settles in [false, true] {
+		let world = World::new();
+		let id = world.bond().id;
+		world.owe(&world.bond());
+		world.settle();
+		world.node.then([How::Fail, How::Fail, How::Fail, How::Hold]);
+		world.submit(&id, &world.good(1)).unwrap();
+		world.pass(10 * MINUTE);
+		world.submit(&id, &world.good(2)).unwrap();
+		world.pass(MINUTE);
+		assert_eq!(world.debt(&id).live, Some(4));
+		let hash = sha256::Hash::hash(&preimage(1)).to_byte_array();
+		let settled = Lookup::Settled { preimage: preimage(1), fee_msat: 0 };
+		let late = world.payouts.learn(&hash, None, &settled).unwrap().unwrap();
+		late.run(&*world.store).unwrap();
+		assert!(world.payouts.breaker().unwrap().is_some());
+		assert_eq!((world.state(&id), world.debt(&id).live), (State::Owed, Some(4)));
+		world.payouts.reset_breaker().unwrap();
+		world.node.release(settles);
+		world.pass(10 * MINUTE);
+		assert_eq!((world.state(&id), world.node.told()), (State::Paid, 4));
+		assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
 	}
 }
 
