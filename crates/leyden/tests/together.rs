@@ -7,32 +7,16 @@ use std::time::Duration;
 
 use leyden::outbox::{CallbackId, EndpointOptions, NewCallback, Outbox, OutboxOptions, Verdict};
 use leyden::payout::{
-	Currency, DebtId, Held, InvoiceRules, Lookup, NewDebt, News, Notice, PayOrder, Payer,
-	PayoutOptions, Payouts, Reply, Sent, State, Terms,
+	Currency, DebtId, InvoiceRules, NewDebt, News, Notice, PayoutOptions, Payouts, State, Terms,
 };
 use leyden::store::{
 	Batch, Clock, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan, Store, Timestamp,
 };
+use leyden_testkit::bonds::Down;
 use leyden_testkit::{CountingStore, Counts};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const CLIENTS: &str = "clients";
-
-struct Nobody;
-
-impl Payer for Nobody {
-	fn settle_held(&self, _: &[u8; 32]) -> Reply<Held> {
-		Reply::later().1
-	}
-
-	fn pay(&self, _: &PayOrder) -> Reply<Sent> {
-		Reply::later().1
-	}
-
-	fn lookup(&self, _: &PayOrder) -> Reply<Lookup> {
-		Reply::later().1
-	}
-}
 
 /// A reminder is a callback in the outbox, enqueued in the commit that counts it: it costs no commit of
 /// its own, there is one for each reminder, and when it was taken the debt knows.
@@ -81,11 +65,11 @@ fn a_reminder_is_a_callback_in_the_same_commit() {
 	};
 	payouts.owe(&new).unwrap().commit(&*store).wait().unwrap();
 	for number in 1..=3 {
-		let cost = counting.count(|| assert_eq!(payouts.tick(&Nobody, 10).unwrap().changes, 1));
+		let cost = counting.count(|| assert_eq!(payouts.tick(&Down, 10).unwrap().changes, 1));
 		let Counts { commits, .. } = cost;
 		// The clock is written down now and then, lazily.
 		assert!(commits <= 2, "{cost:?}");
-		let again = payouts.tick(&Nobody, 10).unwrap();
+		let again = payouts.tick(&Down, 10).unwrap();
 		assert_eq!(again.changes, 0);
 		let page = outbox.feed(Default::default(), 10).unwrap();
 		assert_eq!(page.items.len(), number, "one callback for each reminder");

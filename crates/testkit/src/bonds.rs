@@ -58,7 +58,8 @@ pub struct Exchange {
 }
 
 /// A node that does not answer.
-struct Down;
+#[derive(Clone, Copy, Debug)]
+pub struct Down;
 
 impl Payer for Down {
 	fn settle_held(&self, _: &[u8; 32]) -> Reply<Held> {

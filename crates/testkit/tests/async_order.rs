@@ -58,6 +58,12 @@ fn order_with(setup: Setup, mut trouble: impl FnMut(&mut World, PaymentHash)) ->
 	world
 }
 
+/// With which block the first callback of the node is too late.
+fn deadline_of_the_callback(world: &World) -> u32 {
+	let page = world.host().outbox().feed(FeedCursor::default(), 1).unwrap();
+	page.items[0].deadline().height.unwrap()
+}
+
 fn statuses(world: &World) -> Vec<u16> {
 	world.front.came().iter().map(|came| came.status()).collect()
 }
@@ -277,10 +283,7 @@ fn a_callback_that_is_too_late_gives_the_payment_back() {
 	let (hash, invoice) = world.order(1).remove(0);
 	world.pay(&invoice);
 	world.stop_lsp();
-	let deadline = world.host().outbox().feed(FeedCursor::default(), 1).unwrap().items[0]
-		.deadline()
-		.height
-		.unwrap();
+	let deadline = deadline_of_the_callback(&world);
 	let left = deadline - world.net.chain.height();
 	world.mine(left - 1);
 	assert_eq!(world.net.told(world.payer, "PaymentFailed"), 0, "not before its time");
@@ -319,10 +322,7 @@ fn a_callback_that_the_lsp_calls_late_gives_the_payment_back() {
 	world.pay(&invoice);
 	world.stop_lsp();
 	// Late for the LSP, which wants 12 blocks, and not yet for the node.
-	let deadline = world.host().outbox().feed(FeedCursor::default(), 1).unwrap().items[0]
-		.deadline()
-		.height
-		.unwrap();
+	let deadline = deadline_of_the_callback(&world);
 	world.mine(deadline - 3 - world.net.chain.height());
 	world.start_lsp();
 	world.run_until(HOUR, |world| world.net.told(world.payer, "PaymentFailed") == 1);
