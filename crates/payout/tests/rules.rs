@@ -205,6 +205,25 @@ fn a_worker_that_was_suspended_listens_first() {
 	assert_eq!(world.state(&new.id), State::Forfeited);
 }
 
+/// The same with a pause that is shorter than the time between two reminders, over the end of the window.
+#[test]
+fn a_worker_that_was_away_at_the_end_listens_first() {
+	let world = World::new();
+	let long = Terms { window: 25 * HOUR, cadence: 6 * HOUR, ..terms() };
+	let new = NewDebt { terms: long, ..world.bond() };
+	world.owe(&new);
+	world.settle();
+	world.pass(24 * HOUR + 30 * MINUTE);
+	world.arrived(&new.id);
+	assert_eq!(world.debt(&new.id).nudges, 5);
+	world.clock.advance(2 * HOUR);
+	// The next reminder would have been at 30 hours, when the window is over.
+	world.pass(4 * HOUR + 30 * MINUTE);
+	assert_eq!(world.state(&new.id), State::Owed);
+	world.pass(2 * HOUR);
+	assert_eq!(world.state(&new.id), State::Forfeited);
+}
+
 /// H-A10, H-A12: without a reminder that arrived, nothing is forfeited, however long it takes.
 #[test]
 fn who_was_never_told_forfeits_nothing() {
@@ -314,6 +333,24 @@ fn what_was_never_sent_and_has_expired_is_dead() {
 	world.submit(&id, &world.good(2)).unwrap();
 	world.pass(MINUTE);
 	assert_eq!((world.state(&id), world.node.paid(&id)), (State::Paid, 1));
+	// The node was told, nothing has reached it, and when it is back the invoice has expired.
+	let world = World::new();
+	world.owe(&world.bond());
+	world.settle();
+	let short = Like { lives: 2 * HOUR, ..Like::good(1, 500, world.now()) };
+	world.node.then([How::Lost]);
+	world.submit(&id, &short.text()).unwrap();
+	world.settle();
+	assert_eq!((world.node.told(), world.debt(&id).live), (1, Some(1)));
+	world.node.set_down(true);
+	world.pass(3 * HOUR);
+	world.node.set_down(false);
+	world.pass(10 * MINUTE);
+	let debt = world.debt(&id);
+	assert_eq!((debt.state, debt.has_invoice, debt.live), (State::Owed, false, None));
+	assert_eq!(world.node.told(), 1, "nobody pays an invoice that has expired");
+	let proof = world.payouts.proof(&id).unwrap().to_json();
+	assert!(proof.contains("\"counts\": false") && proof.contains("never made"), "{proof}");
 	// The same past the window: for somebody to look at.
 	let world = World::new();
 	world.owe(&world.bond());
