@@ -103,6 +103,22 @@ fn a_budget_is_dispatches() {
 	}
 }
 
+/// What is no fault of the invoice uses none of its budget, however often it happens.
+#[test]
+fn a_node_without_funds_uses_no_budget() {
+	for why in [NotSent::NoFunds, NotSent::Refused] {
+		let world = World::new();
+		let id = world.bond().id;
+		world.owe(&world.bond());
+		world.settle();
+		world.node.then([How::Not(why); 7]);
+		world.submit(&id, &world.good(1)).unwrap();
+		world.pass(20 * MINUTE);
+		let debt = world.debt(&id);
+		assert_eq!((debt.state, debt.spent, debt.attempts), (State::Paid, 0, 8), "{why:?}");
+	}
+}
+
 /// A fresh invoice opens a debt that has failed, with a full budget, strictly inside the window.
 #[test]
 fn a_fresh_invoice_opens_a_failed_debt() {
