@@ -794,6 +794,59 @@ fn what_the_node_says_is_learned() {
 	assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
 }
 
+/// What was decided on something that is not so any more is refused, and changes nothing (H-A13).
+#[test]
+fn what_was_decided_on_something_old_is_refused() {
+	use bitcoin::hashes::{sha256, Hash};
+	let world = World::new();
+	let id = world.bond().id;
+	world.owe(&world.bond());
+	world.settle();
+	let stale_reminder = world.payouts.nudge_sent(&id).unwrap();
+	world.node.then([How::Hold]);
+	world.submit(&id, &world.good(1)).unwrap();
+	world.settle();
+	let hash = sha256::Hash::hash(&preimage(1)).to_byte_array();
+	let attempt = id.attempt(1);
+	let settled = Lookup::Settled { preimage: preimage(1), fee_msat: 0 };
+	let learn = |outcome: &Lookup| world.payouts.learn(&hash, Some(&attempt), outcome).unwrap();
+	let (failed, again) = (learn(&Lookup::Failed).unwrap(), learn(&settled).unwrap());
+	learn(&settled).unwrap().run(&*world.store).unwrap();
+	for stale in [failed, again, stale_reminder] {
+		let refused = stale.run(&*world.store);
+		assert!(matches!(refused, Err(leyden_store::StoreError::Conflict { .. })), "{refused:?}");
+	}
+	assert_eq!(world.state(&id), State::Paid);
+	assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
+	assert!(world.payouts.doctor().unwrap().is_empty());
+}
+
+/// Two workers in two threads, at the same debts at the same time.
+#[test]
+fn two_threads_are_one() {
+	let world = World::new();
+	for n in 1..=30 {
+		world.owe(&bond(n));
+	}
+	world.settle();
+	for n in 1..=30 {
+		world.submit(&bond(n).id, &world.good(n.into())).unwrap();
+	}
+	let others = [open(&world.store, &world.clock), open(&world.store, &world.clock)];
+	for _ in 0..30 {
+		std::thread::scope(|scope| {
+			for other in &others {
+				scope.spawn(|| drop(other.tick(&world.node, 100)));
+			}
+		});
+		world.clock.advance(Duration::from_secs(15));
+	}
+	for n in 1..=30 {
+		assert_eq!((world.state(&bond(n).id), world.node.paid(&bond(n).id)), (State::Paid, 1));
+	}
+	assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 30);
+}
+
 /// A node that does not answer, and more debts than it may be asked about at once: nobody is kept from
 /// being reminded, and everybody has their turn when it is back.
 #[test]
