@@ -1,0 +1,168 @@
+//! What is owed on which terms, and which invoices are taken. `S` names the
+//! scenarios of Mostro's bond payout, `H-A` the holes that were found in it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod rig;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leyden_payout::*;
+use leyden_store::{ManualClock, Timestamp};
+use rig::*;
+
+/// H-A6: one invoice, two debts.
+#[test]
+fn an_invoice_pays_one_debt() {
+	let world = World::new();
+	world.owe(&bond(1));
+	world.owe(&bond(2));
+	world.settle();
+	world.submit(&bond(1).id, &world.good(1)).unwrap();
+	let again = world.submit(&bond(2).id, &world.good(1));
+	assert!(matches!(again, Err(PayoutError::InvoiceUsed)), "{again:?}");
+	// Another text of the same payment hash.
+	let same = Like { lives: 29 * DAY, ..Like::good(1, 500, world.now()) };
+	let again = world.submit(&bond(2).id, &same.text());
+	assert!(matches!(again, Err(PayoutError::InvoiceUsed)), "{again:?}");
+	world.pass(MINUTE);
+	assert_eq!(world.state(&bond(2).id), State::Owed);
+	world.submit(&bond(2).id, &world.good(2)).unwrap();
+	world.pass(MINUTE);
+	assert_eq!(world.state(&bond(2).id), State::Paid);
+}
+
+/// H-A7: only the creditor who was written down is paid, and nobody else.
+#[test]
+fn only_the_creditor_may_ask() {
+	let world = World::new();
+	let id = world.bond().id;
+	world.owe(&world.bond());
+	world.settle();
+	let error = world.payouts.submit(&id, b"buyer", &world.good(1)).unwrap_err();
+	assert!(matches!(error, PayoutError::NotTheCreditor) && !error.to_string().contains("seller"));
+	let unknown = world.submit(&bond(9).id, &world.good(1));
+	assert!(matches!(unknown, Err(PayoutError::NoSuchDebt)));
+	assert!(!world.debt(&id).has_invoice);
+}
+
+/// S7, H-A8: terms are the debt's own. Written down again it is the same, or refused.
+#[test]
+fn terms_do_not_change() {
+	let mut world = World::new();
+	let id = world.bond().id;
+	world.owe(&world.bond());
+	world.restart();
+	assert_eq!(world.owe(&world.bond()), Written::Known);
+	for other in [
+		NewDebt { node_share_sat: 900, ..world.bond() },
+		NewDebt { creditor: b"buyer".to_vec(), ..world.bond() },
+		NewDebt { terms: Terms { window: DAY, ..terms() }, ..world.bond() },
+		NewDebt { terms: Terms { cadence: DAY, ..terms() }, ..world.bond() },
+		NewDebt { terms: Terms { budget: 9, ..terms() }, ..world.bond() },
+		NewDebt { terms: Terms { fee_cap_msat: 0, ..terms() }, ..world.bond() },
+	] {
+		assert!(matches!(world.payouts.owe(&other), Err(PayoutError::OtherTerms)));
+	}
+	world.settle();
+	world.submit(&id, &world.good(1)).unwrap();
+	world.pass(MINUTE);
+	assert_eq!((world.debt(&id).share_sat, world.state(&id)), (500, State::Paid));
+	// Written down again after it was paid: it is the same debt.
+	assert_eq!(world.owe(&world.bond()), Written::Known);
+	world.pass(MINUTE);
+	assert_eq!(world.node.paid(&id), 1);
+}
+
+/// H-A17: numbers that cannot be.
+#[test]
+fn numbers_are_checked() {
+	let world = World::new();
+	let bad = |new: NewDebt| {
+		let error = world.payouts.owe(&new).map(|_| ()).unwrap_err();
+		assert!(matches!(error, PayoutError::OutOfRange { .. }), "{error}");
+	};
+	let bond = world.bond();
+	bad(NewDebt { amount_sat: 0, node_share_sat: 0, ..bond.clone() });
+	bad(NewDebt { amount_sat: u64::MAX, ..bond.clone() });
+	bad(NewDebt { node_share_sat: 1001, ..bond.clone() });
+	bad(NewDebt { creditor: vec![], ..bond.clone() });
+	bad(NewDebt { creditor: vec![1; 256], ..bond.clone() });
+	bad(NewDebt { cause: "x".repeat(301), ..bond.clone() });
+	bad(NewDebt { terms: Terms { budget: 0, ..terms() }, ..bond.clone() });
+	bad(NewDebt { terms: Terms { window: Duration::ZERO, ..terms() }, ..bond.clone() });
+	bad(NewDebt { terms: Terms { cadence: Duration::MAX, ..terms() }, ..bond.clone() });
+	// Fees that would make more go out than came in.
+	bad(NewDebt { terms: Terms { fee_cap_msat: 500_001, ..terms() }, ..bond.clone() });
+	assert!(world
+		.payouts
+		.owe(&NewDebt { terms: Terms { fee_cap_msat: 500_000, ..terms() }, ..bond })
+		.is_ok());
+	// The node's share is rounded down: the rest is the creditor's.
+	for (amount, millionths, share) in [
+		(1000, 500_000, 500),
+		(1001, 500_000, 500),
+		(1, 999_999, 0),
+		(999, 1_000_000, 999),
+		(7, 0, 0),
+	] {
+		assert_eq!(NewDebt::node_share_sat(amount, millionths).unwrap(), share);
+	}
+	assert!(NewDebt::node_share_sat(1, 1_000_001).is_err());
+	assert!(NewDebt::node_share_sat(MAX_AMOUNT_SAT, 1_000_000).is_ok());
+	assert!(NewDebt::node_share_sat(u64::MAX, 1).is_err());
+}
+
+/// Invoices that are not good: typed, and nothing is changed.
+#[test]
+fn bad_invoices_are_refused() {
+	let world = World::new();
+	let id = world.bond().id;
+	world.owe(&world.bond());
+	world.settle();
+	let before = world.payouts.debt(&id).unwrap();
+	let good = Like::good(1, 500, world.now());
+	let is = |invoice: &str, expected: InvoiceError| {
+		match world.submit(&id, invoice) {
+			Err(PayoutError::Invoice(found)) => assert_eq!(found, expected),
+			other => panic!("{other:?}"),
+		}
+		assert!(world.payouts.debt(&id).unwrap() == before);
+	};
+	for text in ["", "x", "lnbcrt1", "\0", &"l".repeat(5_000), &good.text()[1..]] {
+		is(text, InvoiceError::Malformed);
+	}
+	let mut broken = good.text();
+	broken.replace_range(20..21, if &broken[20..21] == "q" { "p" } else { "q" });
+	is(&broken, InvoiceError::Malformed);
+	is(&Like { network: Currency::Bitcoin, ..good.clone() }.text(), InvoiceError::Network);
+	let amount = InvoiceError::Amount { expected_msat: 500_000 };
+	for amount_msat in [None, Some(499_000), Some(501_000), Some(500_001), Some(1)] {
+		is(&Like { amount_msat, ..good.clone() }.text(), amount.clone());
+	}
+	is(&Like { lives: 59 * MINUTE, ..good.clone() }.text(), InvoiceError::Expires);
+	let old = Like { made_at: Timestamp(START.0 - 31 * 24 * 3_600_000), ..good.clone() };
+	is(&old.text(), InvoiceError::Expires);
+	is(&Like { final_cltv: 721, ..good.clone() }.text(), InvoiceError::FinalCltv { most: 720 });
+	// What is good is good in capitals and with spaces around it.
+	world.submit(&id, &format!("  {} ", good.text().to_uppercase())).unwrap();
+	let twice = world.submit(&id, &world.good(2));
+	assert!(matches!(twice, Err(PayoutError::NotNow { .. })));
+}
+
+/// Paying oneself is no payment.
+#[test]
+fn our_own_invoice_is_refused() {
+	let world = World::new();
+	let key = bitcoin::secp256k1::SecretKey::from_slice(&[5; 32]).unwrap();
+	let own = key.public_key(&bitcoin::secp256k1::Secp256k1::new()).serialize();
+	let mut options = options();
+	options.invoices.own = vec![own];
+	let clock = Arc::<ManualClock>::clone(&world.clock);
+	let payouts = Payouts::open(Arc::clone(&world.store), clock, options).unwrap();
+	world.owe(&world.bond());
+	world.settle();
+	let refused = payouts.submit(&world.bond().id, SELLER, &world.good(1));
+	assert!(matches!(refused, Err(PayoutError::Invoice(InvoiceError::Own))));
+}

@@ -1,0 +1,304 @@
+//! Two workers, old copies, nodes that change their mind: what must be true of the money. `S` names the
+//! scenarios of Mostro's bond payout, `H-A` the holes that were found in it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod rig;
+
+use std::time::Duration;
+
+use leyden_payout::*;
+use rig::*;
+
+/// Two workers on one store: one wins each transition, and nothing is sent twice (H-A13).
+#[test]
+fn two_workers_are_one() {
+	let world = World::new();
+	let other = open(&world.store, &world.clock);
+	for n in 1..=10 {
+		world.owe(&bond(n));
+	}
+	let both = |n: usize| {
+		for _ in 0..n {
+			world.payouts.tick(&world.node, 1_000).unwrap();
+			other.tick(&world.node, 1_000).unwrap();
+		}
+	};
+	both(3);
+	assert_eq!(world.told().len(), 10);
+	for n in 1..=10 {
+		let who = if n % 2 == 0 { &world.payouts } else { &other };
+		who.submit(&bond(n).id, SELLER, &world.good(n.into())).unwrap();
+		let late = world.payouts.submit(&bond(n).id, SELLER, &world.good(u16::from(n) + 50));
+		assert!(late.is_err());
+	}
+	world.node.then([How::Hold; 10]);
+	both(5);
+	assert_eq!(world.node.told(), 10);
+	world.node.release(true);
+	for _ in 0..20 {
+		world.clock.advance(Duration::from_secs(15));
+		both(3);
+	}
+	for n in 1..=10 {
+		assert_eq!((world.state(&bond(n).id), world.node.paid(&bond(n).id)), (State::Paid, 1));
+	}
+	assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 10);
+}
+
+/// Two workers in two threads, at the same debts at the same time.
+#[test]
+fn two_threads_are_one() {
+	let world = World::new();
+	for n in 1..=30 {
+		world.owe(&bond(n));
+	}
+	world.settle();
+	for n in 1..=30 {
+		world.submit(&bond(n).id, &world.good(n.into())).unwrap();
+	}
+	let others = [open(&world.store, &world.clock), open(&world.store, &world.clock)];
+	for _ in 0..30 {
+		std::thread::scope(|scope| {
+			for other in &others {
+				scope.spawn(|| drop(other.tick(&world.node, 100)));
+			}
+		});
+		world.clock.advance(Duration::from_secs(15));
+	}
+	for n in 1..=30 {
+		assert_eq!((world.state(&bond(n).id), world.node.paid(&bond(n).id)), (State::Paid, 1));
+	}
+	assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 30);
+}
+
+/// What was decided on something that is not so any more is refused, and changes nothing (H-A13).
+#[test]
+fn what_was_decided_on_something_old_is_refused() {
+	use bitcoin::hashes::{sha256, Hash};
+	let world = World::new();
+	let id = world.bond().id;
+	world.owe(&world.bond());
+	world.settle();
+	let stale_reminder = world.payouts.nudge_sent(&id).unwrap();
+	world.node.then([How::Hold]);
+	world.submit(&id, &world.good(1)).unwrap();
+	world.settle();
+	let hash = sha256::Hash::hash(&preimage(1)).to_byte_array();
+	let attempt = id.attempt(1);
+	let settled = Lookup::Settled { preimage: preimage(1), fee_msat: 0 };
+	let learn = |outcome: &Lookup| world.payouts.learn(&hash, Some(&attempt), outcome).unwrap();
+	let (failed, again) = (learn(&Lookup::Failed).unwrap(), learn(&settled).unwrap());
+	learn(&settled).unwrap().run(&*world.store).unwrap();
+	for stale in [failed, again, stale_reminder] {
+		let refused = stale.run(&*world.store);
+		assert!(matches!(refused, Err(leyden_store::StoreError::Conflict { .. })), "{refused:?}");
+	}
+	assert_eq!(world.state(&id), State::Paid);
+	assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
+	assert!(world.payouts.doctor().unwrap().is_empty());
+}
+
+/// What does not add up freezes payouts, over restarts, until somebody has looked.
+#[test]
+fn what_does_not_add_up_freezes_payouts() {
+	// A preimage of something else.
+	let mut world = World::new();
+	let id = world.bond().id;
+	world.owe(&world.bond());
+	world.settle();
+	world.node.set_lies(true);
+	world.submit(&id, &world.good(1)).unwrap();
+	world.pass(MINUTE);
+	assert_eq!(world.debt(&id).live, Some(1), "nothing is known");
+	world.restart();
+	let (_, reason) = world.payouts.breaker().unwrap().unwrap();
+	assert!(reason.contains("preimage") && !reason.contains("0909"), "{reason}");
+	world.owe(&bond(2));
+	world.settle();
+	world.submit(&bond(2).id, &world.good(2)).unwrap();
+	world.pass(HOUR);
+	assert_eq!(world.node.told(), 1, "nothing more is sent");
+	world.node.set_lies(false);
+	world.payouts.reset_breaker().unwrap();
+	world.pass(2 * MINUTE);
+	assert_eq!((world.state(&id), world.state(&bond(2).id)), (State::Paid, State::Paid));
+
+	// More went out than may.
+	let world = World::new();
+	world.owe(&world.bond());
+	world.settle();
+	world.node.set_fee(10_001);
+	world.submit(&id, &world.good(1)).unwrap();
+	world.pass(MINUTE);
+	assert_eq!(world.state(&id), State::Paid, "it was paid");
+	assert!(world.payouts.breaker().unwrap().unwrap().1.contains("cost more"));
+}
+
+/// A record that somebody has changed by hand is found, and stops nobody else.
+#[test]
+fn the_doctor_finds_what_does_not_add_up() {
+	use leyden_store::{Batch, Key, KeyRange, Table};
+	let world = World::new();
+	world.owe(&bond(1));
+	world.owe(&bond(2));
+	world.settle();
+	for n in 1..=2 {
+		world.submit(&bond(n).id, &world.good(n.into())).unwrap();
+	}
+	world.pass(MINUTE);
+	assert!(world.payouts.doctor().unwrap().is_empty());
+	// The attempt of one, under the other.
+	let attempts = world.store.scan(KeyRange::all(Table::new("pay_attempts")), 9).wait().unwrap();
+	let [(first, _), (_, second)] = &attempts.records[..] else { panic!() };
+	let mut batch = Batch::new();
+	batch.put(first.clone(), second.value.clone());
+	world.store.commit(batch).wait().unwrap();
+	let findings = world.payouts.doctor().unwrap();
+	assert_eq!(findings.len(), 1, "{findings:?}");
+	assert!(findings[0].what.contains("another debt"), "{findings:?}");
+	assert!(world.payouts.breaker().unwrap().is_some());
+	// Bytes that are none.
+	world.payouts.reset_breaker().unwrap();
+	let key = Key::new(Table::new("pay_debts"), *bond(1).id.as_bytes());
+	world.medium.damage(&leyden_store::Namespace::default(), &key, |frame| frame.truncate(30));
+	assert_eq!(world.payouts.doctor().unwrap().len(), 1);
+	world.payouts.reset_breaker().unwrap();
+	world.owe(&bond(3));
+	world.settle();
+	assert_eq!(world.debt(&bond(3).id).nudges, 1);
+}
+
+/// Somebody paid it by other means, and says how (H-A18).
+#[test]
+fn an_operator_may_resolve_with_proof() {
+	let world = World::new();
+	let id = world.bond().id;
+	world.owe(&world.bond());
+	world.settle();
+	world.node.then([How::Fail; 3]);
+	world.submit(&id, &world.good(1)).unwrap();
+	world.pass(10 * MINUTE);
+	assert_eq!(world.state(&id), State::Failed);
+	let resolve = |proof: OutsideProof| world.payouts.resolve_with_proof(&id, &proof);
+	assert!(matches!(resolve(OutsideProof::Preimage([1; 32])), Err(PayoutError::NoProof)));
+	assert!(matches!(resolve(OutsideProof::Preimage(preimage(2))), Err(PayoutError::NoProof)));
+	assert!(matches!(resolve(OutsideProof::Reference(" ".to_owned())), Err(PayoutError::NoProof)));
+	assert!(!format!("{:?}", OutsideProof::Preimage(preimage(1))).contains('7'));
+	resolve(OutsideProof::Preimage(preimage(1))).unwrap();
+	assert_eq!(world.state(&id), State::Paid);
+	assert!(matches!(
+		resolve(OutsideProof::Reference("again".to_owned())),
+		Err(PayoutError::NotNow { .. })
+	));
+	assert!(world.payouts.doctor().unwrap().is_empty());
+	assert!(world.payouts.proof(&id).unwrap().to_json().contains("paid_by_other_means"));
+}
+
+/// H-A19: a database that was restored from an old copy asks the node what it has paid.
+#[test]
+fn an_old_copy_pays_nothing_twice() {
+	for by_hash in [false, true] {
+		let mut world = World::new();
+		world.node.set_by_hash(by_hash);
+		let id = world.bond().id;
+		world.owe(&world.bond());
+		world.settle();
+		world.submit(&id, &world.good(1)).unwrap();
+		let yesterday = world.medium.snapshot();
+		world.pass(MINUTE);
+		assert_eq!((world.state(&id), world.node.paid(&id)), (State::Paid, 1));
+		world.medium = yesterday;
+		world.restart();
+		assert_eq!(world.state(&id), State::Owed);
+		world.pass(2 * MINUTE);
+		assert_eq!((world.state(&id), world.node.told()), (State::Paid, 1), "by hash: {by_hash}");
+		assert!(world.payouts.doctor().unwrap().is_empty());
+	}
+	// From before there was an invoice: the creditor is asked again, and gives another.
+	let mut world = World::new();
+	let id = world.bond().id;
+	world.owe(&world.bond());
+	world.settle();
+	let yesterday = world.medium.snapshot();
+	world.submit(&id, &world.good(1)).unwrap();
+	world.pass(MINUTE);
+	world.medium = yesterday;
+	world.restart();
+	world.pass(MINUTE);
+	world.submit(&id, &world.good(2)).unwrap();
+	world.pass(2 * MINUTE);
+	assert_eq!((world.state(&id), world.node.paid(&id), world.node.told()), (State::Paid, 1, 1));
+	// While the node does not answer, nothing is sent.
+	let mut world = World::new();
+	world.owe(&world.bond());
+	world.settle();
+	world.submit(&id, &world.good(1)).unwrap();
+	world.node.set_down(true);
+	world.restart();
+	world.pass(HOUR);
+	assert_eq!((world.node.told(), world.debt(&id).attempts), (0, 0));
+}
+
+/// A node that changes its mind: what was known to be dead was paid. The debt is not paid again, and
+/// nothing else is until somebody has looked.
+#[test]
+fn what_was_dead_and_is_paid_is_loud() {
+	use bitcoin::hashes::{sha256, Hash};
+	let hash = |n: u16| sha256::Hash::hash(&preimage(n)).to_byte_array();
+	let settled = |n: u16| Lookup::Settled { preimage: preimage(n), fee_msat: 0 };
+	for paid_again in [false, true] {
+		let world = World::new();
+		let id = world.bond().id;
+		world.owe(&world.bond());
+		world.settle();
+		world.node.then([How::Fail; 3]);
+		world.submit(&id, &world.good(1)).unwrap();
+		world.pass(10 * MINUTE);
+		assert_eq!(world.state(&id), State::Failed);
+		if paid_again {
+			world.submit(&id, &world.good(2)).unwrap();
+			world.pass(MINUTE);
+			assert_eq!(world.state(&id), State::Paid);
+		}
+		let late = world.payouts.learn(&hash(1), None, &settled(1)).unwrap().unwrap();
+		late.run(&*world.store).unwrap();
+		assert_eq!(world.state(&id), State::Paid);
+		assert!(world.payouts.breaker().unwrap().unwrap().1.contains("after all"));
+		assert!(world.payouts.learn(&hash(1), None, &settled(1)).unwrap().is_none(), "known");
+		assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
+		let findings = world.payouts.doctor().unwrap();
+		assert_eq!(findings.iter().any(|f| f.what.contains("more than once")), paid_again);
+		let refused = world.submit(&id, &world.good(3));
+		assert!(matches!(refused, Err(PayoutError::NotNow { .. })));
+	}
+}
+
+/// The same while another attempt is under way: it ends with that one, and nothing more is sent.
+#[test]
+fn what_was_dead_and_is_paid_while_another_is_under_way() {
+	use bitcoin::hashes::{sha256, Hash};
+	for settles in [false, true] {
+		let world = World::new();
+		let id = world.bond().id;
+		world.owe(&world.bond());
+		world.settle();
+		world.node.then([How::Fail, How::Fail, How::Fail, How::Hold]);
+		world.submit(&id, &world.good(1)).unwrap();
+		world.pass(10 * MINUTE);
+		world.submit(&id, &world.good(2)).unwrap();
+		world.pass(MINUTE);
+		assert_eq!(world.debt(&id).live, Some(4));
+		let hash = sha256::Hash::hash(&preimage(1)).to_byte_array();
+		let settled = Lookup::Settled { preimage: preimage(1), fee_msat: 0 };
+		let late = world.payouts.learn(&hash, None, &settled).unwrap().unwrap();
+		late.run(&*world.store).unwrap();
+		assert!(world.payouts.breaker().unwrap().is_some());
+		assert_eq!((world.state(&id), world.debt(&id).live), (State::Owed, Some(4)));
+		world.payouts.reset_breaker().unwrap();
+		world.node.release(settles);
+		world.pass(10 * MINUTE);
+		assert_eq!((world.state(&id), world.node.told()), (State::Paid, 4));
+		assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
+	}
+}
