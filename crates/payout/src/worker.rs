@@ -27,6 +27,8 @@ const MAX_PASSES: usize = 8;
 const LEAST_WAIT: Duration = Duration::from_secs(60);
 /// Most debts that one look takes.
 pub const MAX_TICK: usize = 1_024;
+/// Most debts that are passed over in one look.
+const MAX_SCANNED: usize = 16 * MAX_TICK;
 
 /// What a look at the debts did.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -126,22 +128,29 @@ impl Payouts {
 				Err(error) => ticked.failed(error)?,
 			}
 		}
-		// Those that the payer was asked about do not count.
-		let asked = self.0.state.lock().calls.len();
-		let range = records::due(now.now);
-		let page = self.0.store.scan(range, limit.saturating_add(asked)).wait()?;
-		ticked.more = page.rest.is_some();
-		for (key, _) in &page.records {
-			let id = records::due_of(key)?;
-			if self.0.state.lock().calls.contains_key(&id) {
-				continue;
+		// Those that the payer was asked about, or cannot be asked about now, do not count: what is behind
+		// them may need nobody.
+		let (mut worked, mut scanned) = (0, 0);
+		let mut rest = Some(records::due(now.now));
+		while let Some(range) = rest.take() {
+			let page = self.0.store.scan(range, limit.max(1)).wait()?;
+			scanned += page.records.len();
+			for (key, _) in &page.records {
+				let id = records::due_of(key)?;
+				if worked >= limit || self.0.state.lock().calls.contains_key(&id) {
+					continue;
+				}
+				match self.step(payer, &id, now, frozen) {
+					Ok(Done::NoRoom) => continue,
+					Ok(done) => ticked.count(done),
+					Err(error) => ticked.failed(error)?,
+				}
+				worked += 1;
 			}
-			ticked.looked_at += 1;
-			match self.step(payer, &id, now, frozen) {
-				Ok(done) => ticked.count(done),
-				Err(error) => ticked.failed(error)?,
-			}
+			ticked.more = page.rest.is_some();
+			rest = page.rest.filter(|_| worked < limit && scanned < MAX_SCANNED);
 		}
+		ticked.looked_at += worked;
 		Ok(())
 	}
 
@@ -186,7 +195,7 @@ impl Payouts {
 			Decision::SettleHeld | Decision::Ask(_) | Decision::Compare | Decision::Pay
 				if !has_room =>
 			{
-				Ok(Done::Nothing)
+				Ok(Done::NoRoom)
 			},
 			Decision::SettleHeld if frozen => self.wait(&loaded, now.now.after(LEAST_WAIT), now),
 			Decision::SettleHeld => {
@@ -381,12 +390,14 @@ pub(crate) enum Done {
 	Nothing,
 	Changed,
 	Called,
+	/// The payer is asked as much as it may be.
+	NoRoom,
 }
 
 impl Ticked {
 	fn count(&mut self, done: Done) {
 		match done {
-			Done::Nothing => {},
+			Done::Nothing | Done::NoRoom => {},
 			Done::Changed => self.changes += 1,
 			Done::Called => self.calls += 1,
 		}
