@@ -11,8 +11,13 @@
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum EventClass {
-	/// Persisted by LDK and replayed until handled. Written down, then handled in one's own time.
+	/// A fact that LDK persists and replays until it was handled. Written down, then handled in
+	/// one's own time; a replay is the same event.
 	Durable,
+	/// A request that LDK persists or makes anew until LDK's *own durable state* has the answer
+	/// (claim, forward, fail, pay). Written down, then answered in one's own time; delivered again,
+	/// as a repeat, whenever LDK brings it again after it was acked.
+	Request,
 	/// Replayed until handled, but not across restarts. Handled at once; never the same as an event
 	/// of an earlier run.
 	ReplayedInProcess,
@@ -27,6 +32,6 @@ pub enum EventClass {
 impl EventClass {
 	/// Whether an event of this class is written down and handled from the log.
 	pub fn is_journaled(self) -> bool {
-		self == Self::Durable
+		matches!(self, Self::Durable | Self::Request)
 	}
 }

@@ -6,25 +6,26 @@
 
 //! Leyden for LDK: everything of the workspace that names an LDK type.
 //!
+//! # A node's wiring
+//! [`NodeWiring`] hands out everything that a node needs, in the order in which it needs it, and
+//! [`LdkNode`] is the wiring at work.
+//!
 //! # Monitor events
 //! [`MonitorBus`] goes between the `ChainMonitor` and the `ChannelManager`. What the monitors saw
 //! on chain is written down before the manager sees it, and brought again until a manager that has
 //! seen it is durable.
 //!
 //! # User events
-//! [`Journal`] is the event handler. It writes durable events down and answers LDK at once;
-//! consumers of the log handle them in their own time.
+//! [`Journal`] takes LDK's events. It writes durable events down and answers LDK at once; consumers
+//! of the log handle them in their own time, and answer requests through [`HtlcResolutions`].
 //!
 //! # Splices
 //! [`SpliceKeeper`] carries what the user asked for through restarts, until it funds the channel or
 //! the user is told why not.
 //!
-//! # Claims
-//! [`Claims`] claims a payment again after a crash, until LDK says that it was claimed.
-//!
 //! # The manager on disk
-//! [`ManagerSnapshots`] is where both learn what is settled. Tell it yourself, give the background
-//! processor a [`ManagerStore`], or let the journal's [barrier](Journal::with_barrier) do it.
+//! [`ManagerPersister`] is where the manager is written, by the background processor and wherever
+//! it must be durable first; its [`ManagerPersistTracker`] settles what a durable manager holds.
 //!
 //! # One database
 //! [`LeydenKvStore`] is a Leyden store as LDK's `KVStore`. The other way round, [`KvBackedStore`] is
@@ -34,32 +35,37 @@
 //! LDK's own persistence stays what it is: persist monitors and the manager as LDK says. What this
 //! crate found out about LDK on the way is in `docs/ldk-findings.md`.
 
-mod claims;
+mod blocking;
 mod error;
+mod htlc_resolutions;
 mod journal;
 mod kv_backend;
 mod kv_store;
-mod manager_store;
+mod manager_persister;
+mod manager_record;
 mod monitor;
+mod node;
 mod payer;
-mod snapshot;
+mod pending_appends;
+mod persist_tracker;
 mod splice;
 mod tlv;
 
-pub use claims::{Claiming, Claims};
+pub use htlc_resolutions::{HtlcResolution, HtlcResolutions, HtlcResolver};
 pub use journal::{
-	class_of, decode_event, kind_of, Identity, Journal, JournalNote, UnreadableEvent, EVENT_STREAM,
-	LEDGER_CONSUMER, MAX_UNSETTLED_EVENTS,
+	decode_event, kind_of, replay_class, EventIdentity, Journal, JournalEvent, JournalHandler,
+	UnreadableEvent, EVENT_STREAM, MAX_TRACKED_EVENTS, REPLAY_CONSUMER,
 };
 pub use kv_backend::{KvBackedStore, KV_FORMAT};
 pub use kv_store::{LeydenKvStore, KEYS_PER_PAGE};
-pub use manager_store::ManagerStore;
+pub use manager_persister::ManagerPersister;
 pub use monitor::{
 	BusNote, MonitorBus, MonitorEventKind, MonitorSet, Quarantine, UnackedMonitorEvent,
 	MANAGER_CONSUMER, MONITOR_STREAM,
 };
+pub use node::{LdkNode, NodeWiring, SharedLogger, StartError};
 pub use payer::{HeldPayment, LdkPayer};
-pub use snapshot::{ManagerSnapshots, SettledBySnapshot, Snapshot};
+pub use persist_tracker::{ManagerPersistListener, ManagerPersistTracker, PendingPersist};
 pub use splice::{
 	channel_ref, decode_user_event, inputs_of, splice_candidates, FundingMonitors, Handling,
 	LdkDriver, SpliceKeeper, SpliceWallet, UserEvent, SPLICE_FAILED,

@@ -32,7 +32,7 @@ use lightning::types::payment::PaymentPreimage;
 
 use parking_lot::Mutex;
 
-use crate::Claims;
+use crate::{HtlcResolution, HtlcResolutions};
 
 /// Most attempts of a debt that LDK is searched for.
 const MAX_SEARCHED: u32 = 1_000;
@@ -54,7 +54,7 @@ pub enum HeldPayment {
 /// it has missed, and one that is new each time never knows that there was none.
 pub struct LdkPayer<M, F, P> {
 	manager: M,
-	claims: Option<(Claims, P)>,
+	claims: Option<(HtlcResolutions, P)>,
 	rounds: F,
 	retry: Retry,
 	/// Attempts that LDK does not list, and in which round that was seen first.
@@ -74,7 +74,7 @@ impl<M, F> LdkPayer<M, F, fn(&[u8; 32]) -> HeldPayment> {
 impl<M, F, P> LdkPayer<M, F, P> {
 	/// Takes money that is held, with what `held` knows of a payment hash, and through these claims, so
 	/// that a claim that was begun is finished.
-	pub fn taking<Q>(self, claims: Claims, held: Q) -> LdkPayer<M, F, Q>
+	pub fn taking<Q>(self, claims: HtlcResolutions, held: Q) -> LdkPayer<M, F, Q>
 	where
 		Q: Fn(&[u8; 32]) -> HeldPayment + Send + Sync,
 	{
@@ -154,7 +154,8 @@ where
 			HeldPayment::Claimed => Held::AlreadySettled,
 			HeldPayment::Holding(preimage) => {
 				// If it is not written down, it is at the next try.
-				let _ = claims.claim(&*self.manager, preimage, None);
+				let claim = HtlcResolution::Claim { preimage, claim_deadline: None };
+				let _ = claims.resolve(&&*self.manager, claim);
 				Held::NotYet
 			},
 			HeldPayment::Unknown => Held::NotYet,

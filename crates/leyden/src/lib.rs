@@ -12,7 +12,6 @@ mod opening;
 mod url;
 
 use std::fmt;
-use std::ops::Deref;
 use std::sync::Arc;
 
 pub use builder::LeydenBuilder;
@@ -31,8 +30,7 @@ pub use url::{StoreUrl, UrlError};
 pub use {bitcoin, lightning};
 
 use leyden_ldk::{
-	Journal, LeydenKvStore, ManagerSnapshots, MonitorBus, SettledBySnapshot, SpliceKeeper,
-	EVENT_STREAM, MONITOR_STREAM,
+	LeydenKvStore, NodeWiring, SharedLogger, SpliceKeeper, EVENT_STREAM, MONITOR_STREAM,
 };
 use leyden_log::{Consumer, ConsumerOptions, EventLog, LogError, LogOptions, Start};
 use leyden_splice::funding::Fundings;
@@ -92,25 +90,12 @@ impl Leyden {
 		&self.monitor_log
 	}
 
-	/// A bus around `chain_monitor`, to be given to the `ChannelManager` in its place.
+	/// The wiring of an LDK node: the bus around its chain monitor, the store for its background
+	/// processor, its event handler. Everything worth telling goes to `logger`.
 	///
-	/// # Errors
-	/// The log's.
-	pub fn monitor_bus<W: Deref>(&self, chain_monitor: W) -> Result<MonitorBus<W>, LogError> {
-		MonitorBus::new(chain_monitor, self.monitor_log.clone())
-	}
-
-	/// An event handler that writes events down, with `inline` for those that LDK wants answered at
-	/// once.
-	///
-	/// It keeps account of what LDK may bring again, so it must hear of durable managers: give it
-	/// to [`snapshots`](Leyden::snapshots). One that never hears of any lets its stream grow for
-	/// ever.
-	///
-	/// # Errors
-	/// The log's.
-	pub fn journal<H>(&self, inline: H) -> Result<Journal<H>, LogError> {
-		Journal::new(self.event_log.clone(), inline).settled_by_snapshots()
+	/// See [`NodeWiring`] for the order in which a node takes these.
+	pub fn node(&self, logger: SharedLogger) -> NodeWiring {
+		NodeWiring::new(self.monitor_log.clone(), self.event_log.clone(), logger)
 	}
 
 	/// The keeper of splices: what the user asked for, carried through restarts. See
@@ -127,20 +112,6 @@ impl Leyden {
 	/// The payment records of funding transactions.
 	pub fn fundings(&self) -> Fundings {
 		Fundings::new(Arc::clone(&self.store))
-	}
-
-	/// What must be told of every durable manager, for this bus and this journal.
-	pub fn snapshots<W, H>(
-		&self, bus: &Arc<MonitorBus<W>>, journal: &Journal<H>,
-	) -> ManagerSnapshots
-	where
-		W: Send + Sync + 'static,
-	{
-		let bus: Arc<dyn SettledBySnapshot> = Arc::<MonitorBus<W>>::clone(bus);
-		ManagerSnapshots::new(
-			Arc::clone(&self.store),
-			[bus].into_iter().chain(journal.settled_by()),
-		)
 	}
 
 	/// A consumer of user events, by name. The same name after a restart goes on where it was.

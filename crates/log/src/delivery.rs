@@ -69,6 +69,21 @@ impl Delivery {
 		self.entry.id()
 	}
 
+	/// How often the source of the event had brought it before: 0 the first time.
+	///
+	/// A repeat has the id of the first delivery, and comes although that was acked: the source
+	/// (LDK) asks again, since its own durable state has no answer. Answer again, and do not repeat
+	/// the effects of the first time.
+	pub fn repeat(&self) -> u32 {
+		self.entry.repeat()
+	}
+
+	/// Returns `true` if an earlier delivery of the same event was acked; see
+	/// [`repeat`](Delivery::repeat).
+	pub fn is_repeat(&self) -> bool {
+		self.repeat() > 0
+	}
+
 	/// Its place.
 	pub fn index(&self) -> LogIndex {
 		self.entry.index()

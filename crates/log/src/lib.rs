@@ -52,7 +52,7 @@ pub use consumer::{Consumer, ConsumerStats};
 pub use delivery::Delivery;
 pub use error::LogError;
 pub use lanes::{MAX_HELD_LANES, MAX_REMEMBERED_PER_LANE};
-pub use log::EventLog;
+pub use log::{EventLog, Occurrence};
 pub use reader::{ConsumerInfo, LogReader, StreamInfo};
 pub use tidy::ACKS_BETWEEN_COMPACTIONS;
 pub use types::{

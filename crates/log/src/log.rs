@@ -13,19 +13,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use leyden_id::EventId;
+use leyden_store::sequence::NumberRecord;
 use leyden_store::{
 	Appended as StoreAppended, Batch, Clock, Committed, Expectation, Plan, Slot, Store,
 };
 
 use crate::consumer::Consumer;
-use crate::records::{self, EntryV1, StreamKeys, StreamV1, ENTRIES};
+use crate::records::{self, ConsumerV1, EntryV1, StreamKeys, StreamV1, ENTRIES};
 use crate::signal::Signal;
 use crate::tail::Tail;
 use crate::types::{
 	Appended, ConsumerOptions, Cursor, Entry, LogEpoch, LogIndex, LogOptions, NewEvent,
 	MAX_PAYLOAD_BYTES, MAX_STREAM_CHARS,
 };
-use crate::{lookup, LogError};
+use crate::{lookup, pending, LogError};
+
+/// Records of consumers that are read in one go.
+const CONSUMERS_AT_A_TIME: usize = 64;
+
+/// The newest entry of an event.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Occurrence {
+	/// The place of the entry.
+	pub index: LogIndex,
+	/// How often the source had brought the event before.
+	pub repeat: u32,
+}
 
 /// A stream of entries that stay until every consumer has acked them. Cheap to clone.
 ///
@@ -81,6 +94,11 @@ impl EventLog {
 		&self.shared.store
 	}
 
+	/// The newest entry; `None` in an empty stream.
+	pub fn head(&self) -> Option<LogIndex> {
+		LogIndex::new(self.shared.head.load(Ordering::SeqCst))
+	}
+
 	/// The stream's name.
 	pub fn name(&self) -> &str {
 		self.shared.keys.name()
@@ -91,9 +109,68 @@ impl EventLog {
 	/// A payload over [`MAX_PAYLOAD_BYTES`] is refused when the plan is committed.
 	pub fn append_plan(&self, event: NewEvent) -> Plan<Appended> {
 		let mut batch = Batch::new();
-		let (slot, entry) = self.push(&mut batch, event);
+		let (slot, entry) = self.push(&mut batch, event, 0);
 		self.wake_after(&mut batch, vec![entry]);
 		Plan::new(batch, move |committed| appended(committed, slot))
+	}
+
+	/// Plans to append `event` once more, as its repeat number `repeat`, unless that repeat is
+	/// known. For an event that is a *request*: its source brings it again as long as the source's
+	/// own durable state has no answer, although every consumer may have acked it.
+	///
+	/// The entry has the id of the first one, so that consumers know it, and its
+	/// [`repeat`](Entry::repeat) tells the two apart. [`occurrence`](EventLog::occurrence) says
+	/// which number comes next. Repeat 0 is the event itself.
+	///
+	/// A payload over [`MAX_PAYLOAD_BYTES`] is refused when the plan is committed.
+	pub fn append_repeat_plan(&self, event: NewEvent, repeat: u32) -> Plan<Appended> {
+		let mut batch = Batch::new();
+		let (slot, entry) = self.push(&mut batch, event, repeat);
+		self.wake_after(&mut batch, vec![entry]);
+		Plan::new(batch, move |committed| appended(committed, slot))
+	}
+
+	/// The newest entry of an event, which is or was in the log.
+	///
+	/// # Errors
+	/// The store's, and [`Corrupt`](leyden_store::StoreError::Corrupt) for a damaged record.
+	pub async fn occurrence(&self, id: &EventId) -> Result<Option<Occurrence>, LogError> {
+		let mut newest = None;
+		for repeat in 0..=u32::MAX {
+			let key = self.shared.keys.id(&records::occurrence(id, repeat));
+			let Some(record) = self.store().get(&key).await? else { break };
+			let index = LogIndex(NumberRecord::read(&key, &record)?.0);
+			newest = Some(Occurrence { index, repeat });
+		}
+		Ok(newest)
+	}
+
+	/// Whether a consumer other than `except` has acked the entry at `index`. Without any other
+	/// consumer the answer is `false`.
+	///
+	/// # Errors
+	/// The store's, and [`Corrupt`](leyden_store::StoreError::Corrupt) for a damaged record.
+	pub async fn is_acked_by_any(&self, index: LogIndex, except: &str) -> Result<bool, LogError> {
+		let Shared { keys, store, .. } = &*self.shared;
+		let mut rest = Some(keys.consumers());
+		while let Some(range) = rest.take() {
+			let page = store.scan(range, CONSUMERS_AT_A_TIME).await?;
+			for (key, record) in &page.records {
+				let Some(name) = keys.consumer_name(key).filter(|name| name != except) else {
+					continue;
+				};
+				let consumer: ConsumerV1 = records::read(key, record)?;
+				let acks = keys.consumer(&name).acks_before(index.get().saturating_add(1));
+				let acks = store.scan(acks, pending::COVERING_ACKS);
+				if consumer.watermark >= index.get()
+					|| pending::covers(&keys.consumer(&name), &acks.await?, index)?
+				{
+					return Ok(true);
+				}
+			}
+			rest = page.rest;
+		}
+		Ok(false)
 	}
 
 	/// Appends `event`, unless it is known.
@@ -121,7 +198,7 @@ impl EventLog {
 		events.iter().try_for_each(check_payload)?;
 		let mut batch = Batch::new();
 		let (slots, entries): (Vec<Slot>, _) =
-			events.into_iter().map(|event| self.push(&mut batch, event)).unzip();
+			events.into_iter().map(|event| self.push(&mut batch, event, 0)).unzip();
 		self.wake_after(&mut batch, entries);
 		let plan = Plan::new(batch, move |committed| {
 			slots.into_iter().map(|slot| appended(committed, slot)).collect()
@@ -187,11 +264,11 @@ impl EventLog {
 		Ok((entries, Cursor { after, ..cursor }))
 	}
 
-	fn push(&self, batch: &mut Batch, event: NewEvent) -> (Slot, EntryV1) {
+	fn push(&self, batch: &mut Batch, event: NewEvent, repeat: u32) -> (Slot, EntryV1) {
 		let Shared { keys, clock, .. } = &*self.shared;
 		let NewEvent { id, kind, lane, payload } = event;
-		let once = keys.id(&id);
-		let entry = EntryV1 { id, kind, lane, appended_at: clock.now(), payload };
+		let entry = EntryV1 { id, repeat, kind, lane, appended_at: clock.now(), payload };
+		let once = keys.id(&entry.occurrence());
 		(batch.append_once(ENTRIES, keys.prefix(), records::value(&entry), once), entry)
 	}
 

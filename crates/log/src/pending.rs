@@ -20,7 +20,7 @@ use crate::{lookup, LogError};
 const ACK_PAGE: usize = 1024;
 /// How many acks that begin earlier are looked at for one that covers an index. Acks overlap only
 /// if an entry was acked twice, so the first one decides.
-const COVERING_ACKS: usize = 16;
+pub(crate) const COVERING_ACKS: usize = 16;
 
 /// Un-acked entries, in order.
 pub(crate) struct Pending {
@@ -136,6 +136,18 @@ fn covering(
 	let before = keys.acks_before(index.saturating_add(1));
 	let found = acks(store, keys, before, COVERING_ACKS)?;
 	Ok(found.into_iter().map(|(_, last)| last).filter(|last| *last >= index).max())
+}
+
+/// Whether one of these acks, which begin at `index` or before, covers `index`.
+pub(crate) fn covers(
+	keys: &ConsumerKeys, acks: &leyden_store::Page, index: LogIndex,
+) -> Result<bool, LogError> {
+	for (key, _) in &acks.records {
+		if interval(keys, key)?.1 >= index.get() {
+			return Ok(true);
+		}
+	}
+	Ok(false)
 }
 
 fn acks(

@@ -18,7 +18,7 @@
 //! log_tombs      stream 0 index                   0x0107 TombV1
 //! ```
 
-use leyden_id::{EventId, EventKind, Lane};
+use leyden_id::{Domain, EventId, EventKind, IdBuilder, Lane};
 use leyden_store::codec::{self, Stored};
 use leyden_store::{Key, KeyRange, Record, StoreError, Table, Timestamp, Value};
 use serde::{Deserialize, Serialize};
@@ -52,10 +52,30 @@ pub(crate) struct ConsumerV1 {
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct EntryV1 {
 	pub(crate) id: EventId,
+	/// How often the source of the event had brought it before; see
+	/// [`append_repeat_plan`](crate::EventLog::append_repeat_plan).
+	pub(crate) repeat: u32,
 	pub(crate) kind: EventKind,
 	pub(crate) lane: Lane,
 	pub(crate) appended_at: Timestamp,
 	pub(crate) payload: Vec<u8>,
+}
+
+impl EntryV1 {
+	/// The id under which `log_ids` knows the entry.
+	pub(crate) fn occurrence(&self) -> EventId {
+		occurrence(&self.id, self.repeat)
+	}
+}
+
+/// The id under which `log_ids` knows repeat number `repeat` of an event: the event's own id for
+/// the first time that it comes, so that only what repeats pays for repeats.
+pub(crate) fn occurrence(id: &EventId, repeat: u32) -> EventId {
+	const DOMAIN: Domain = Domain::new("leyden/repeat", 1);
+	match repeat {
+		0 => *id,
+		n => IdBuilder::new(DOMAIN, "repeat").bytes(id.as_bytes()).number(n.into()).finish(),
+	}
 }
 
 /// Some acked entries; the key says which.
@@ -254,9 +274,18 @@ mod tests {
 		assert_eq!(stream, [number(5), number(6)].concat());
 		assert_eq!(body(&ConsumerV1 { watermark: 9 }, 0x0102), number(9));
 		let kind = EventKind::from_static("Kind");
-		let entry = EntryV1 { id, kind, lane, appended_at: at, payload: vec![1, 2] };
-		let expected =
-			[&[7; 32][..], &number(4), b"Kind", &lane_bytes, &number(1_000), &number(2), &[1, 2]];
+		let payload = vec![1, 2];
+		let entry = EntryV1 { id, repeat: 5, kind, lane, appended_at: at, payload };
+		let expected = [
+			&[7; 32][..],
+			&[0, 0, 0, 5],
+			&number(4),
+			b"Kind",
+			&lane_bytes,
+			&number(1_000),
+			&number(2),
+			&[1, 2],
+		];
 		assert_eq!(body(&entry, 0x0103), expected.concat());
 		assert_eq!(body(&AckV1, 0x0104), [] as [u8; 0]);
 		let retry = RetryV1 { attempts: 3, not_before: at };

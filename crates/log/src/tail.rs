@@ -75,6 +75,7 @@ mod tests {
 			id: EventId::from_bytes([1; 32]),
 			kind: EventKind::from_static("Kind"),
 			lane: Lane::payment([2; 32]),
+			repeat: 0,
 			appended_at: Timestamp(0),
 			payload: vec![0; bytes],
 		};

@@ -159,7 +159,7 @@ impl Shared {
 				if keep || !past(&self.options.history, head, index) {
 					break;
 				}
-				let tomb = TombV1 { id: entry.id, appended_at: entry.appended_at };
+				let tomb = TombV1 { id: entry.occurrence(), appended_at: entry.appended_at };
 				batch.delete(key.clone());
 				batch.put(self.keys.tomb(index), records::value(&tomb));
 				trimmed = index;

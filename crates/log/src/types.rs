@@ -152,6 +152,11 @@ impl Entry {
 		self.record.id
 	}
 
+	/// How often the source of the event had brought it before: 0 the first time.
+	pub fn repeat(&self) -> u32 {
+		self.record.repeat
+	}
+
 	/// What sort of event it is.
 	pub fn kind(&self) -> &EventKind {
 		&self.record.kind

@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Durability};
 use crate::committed::Committed;
 use crate::error::StoreError;
 use crate::store::Store;
@@ -58,6 +58,13 @@ impl<T: 'static> Plan<T> {
 	pub fn map<U: 'static>(self, f: impl FnOnce(T) -> U + Send + 'static) -> Plan<U> {
 		let finish = self.finish;
 		Plan::new(self.batch, move |committed| f(finish(committed)))
+	}
+
+	/// Plans the same change with [`Durability::Lazy`]: a crash soon after the commit may lose it,
+	/// together with everything that was committed after it.
+	pub fn lazily(mut self) -> Self {
+		self.batch.durability(Durability::Lazy);
+		self
 	}
 
 	/// Its batch, to look at.

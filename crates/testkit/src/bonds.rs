@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bitcoin::hashes::{sha256, Hash};
-use leyden_ldk::{Claims, HeldPayment, LdkPayer};
+use leyden_ldk::{HeldPayment, HtlcResolutions, LdkPayer};
 use leyden_payout::{
 	Currency, Debt, DebtId, Held, InvoiceRules, Lookup, NewDebt, News, Notice, PayOrder, Payer,
 	PayoutError, PayoutOptions, Payouts, Reply, Sent, State, Submitted, Terms, Ticked,
@@ -48,7 +48,6 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 pub struct Exchange {
 	store: Arc<dyn Store>,
 	payouts: Payouts,
-	claims: Claims,
 	node: OnceLock<NodeHandle>,
 	payer: OnceLock<BondPayer>,
 	/// How often everything was handled.
@@ -96,10 +95,10 @@ impl Exchange {
 			..PayoutOptions::new(InvoiceRules::on(Currency::Regtest))
 		};
 		let payouts = Payouts::open(Arc::clone(&store), clock, options)?;
-		let (claims, rounds) = (Claims::new(Arc::clone(&store)), Arc::new(AtomicU64::new(0)));
+		let rounds = Arc::new(AtomicU64::new(0));
 		let (node, payer) = (OnceLock::new(), OnceLock::new());
 		let down = AtomicBool::new(false);
-		Ok(Self { store, payouts, claims, node, payer, rounds, down })
+		Ok(Self { store, payouts, node, payer, rounds, down })
 	}
 
 	/// Its debts.
@@ -161,21 +160,14 @@ fn held(store: &dyn Store, hash: &[u8; 32]) -> HeldPayment {
 }
 
 impl User for Exchange {
-	fn started(&self, node: &NodeHandle) {
+	fn started(&self, node: &NodeHandle, resolutions: &HtlcResolutions) {
 		let _ = self.node.set(node.clone());
 		let Some(manager) = node.manager() else { return };
-		let _ = self.claims.resume(&*manager);
 		let (rounds, store) = (Arc::clone(&self.rounds), Arc::clone(&self.store));
 		let rounds: Rounds = Box::new(move || rounds.load(Ordering::SeqCst));
 		let held: Knows = Box::new(move |hash| held(&*store, hash));
-		let payer = LdkPayer::new(manager, rounds).taking(self.claims.clone(), held);
+		let payer = LdkPayer::new(manager, rounds).taking(resolutions.clone(), held);
 		let _ = self.payer.set(payer);
-	}
-
-	fn at_once(&self, event: &Event) -> Result<(), ReplayEvent> {
-		let manager = self.node.get().and_then(NodeHandle::manager).ok_or(ReplayEvent())?;
-		self.claims.on_event(&*manager, event).map_err(|_| ReplayEvent())?;
-		Ok(())
 	}
 
 	fn handle(&self, event: &Event) -> Result<Plan<()>, ReplayEvent> {
@@ -189,8 +181,7 @@ impl User for Exchange {
 				}
 			},
 			Event::PaymentClaimed { payment_hash, .. } => {
-				let settled = self.claims.settled(event).unwrap_or_else(nothing);
-				Ok(settled.and(bond_plan(payment_hash, "claimed")).map(|((), ())| ()))
+				Ok(bond_plan(payment_hash, "claimed"))
 			},
 			event => match AnyPayer::outcome(event) {
 				Some((hash, attempt, outcome)) => {

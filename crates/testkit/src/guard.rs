@@ -56,16 +56,11 @@ pub trait Guard: Send + Sync {
 		None
 	}
 
-	/// Taken before the manager is encoded. Whatever it returns comes back in
-	/// [`manager_persisted`](Self::manager_persisted).
-	fn before_manager_encode(&self) -> u64 {
-		0
-	}
-
-	/// The manager that was encoded after `mark` was taken is durable. In deferred mode the monitor
-	/// operations that waited for it are flushed after this returns.
-	fn manager_persisted(&self, mark: u64) {
-		let _ = mark;
+	/// Writes the manager's bytes, as the background processor does. Answers whether they are
+	/// durable and the node lives to know it. In deferred mode the monitor operations that waited
+	/// for it are flushed after this returns.
+	fn write_manager(&self, disk: &Arc<NodeDisk>, bytes: Vec<u8>) -> bool {
+		disk.write_manager(bytes)
 	}
 }
 
@@ -146,20 +141,20 @@ impl NodeHandle {
 		}
 	}
 
-	/// The manager's bytes as of now. Takes no mark and writes nothing.
+	/// The manager's bytes as of now. Writes nothing.
 	pub fn encode_manager(&self) -> Option<Vec<u8>> {
 		self.0.upgrade().map(|core| core.manager.encode())
 	}
 
-	/// Takes a mark, encodes the manager, writes it, tells the guard, and in deferred mode flushes
-	/// the monitor operations that waited. May be called from within an event handler, but not from
+	/// Encodes the manager, has the guard write it, and in deferred mode flushes the monitor
+	/// operations that waited. May be called from within an event handler, but not from
 	/// what [`Guard::watch`] returned: the manager calls that with a lock held which encoding
 	/// needs.
 	///
 	/// # Failure Behavior and Persistence
 	///
-	/// Returns whether the write is durable and the node lives to know it; if not, the guard was
-	/// not told and nothing was flushed.
+	/// Returns whether the write is durable and the node lives to know it; if not, nothing was
+	/// flushed.
 	pub fn persist_manager(&self) -> bool {
 		self.0.upgrade().is_some_and(|core| core.persist_manager())
 	}

@@ -1,19 +1,17 @@
 //! Leyden between LDK and the node: the guard with which the cases end well.
 //!
-//! This is also the wiring that an LDK node does, in one place: a bus around the chain monitor, a
-//! journal for the events, snapshots told of every durable manager, the barrier, and a consumer
-//! that hands user events to the node once they are in the log.
+//! The wiring is that of every node, [`NodeWiring`]. What is here is what only a simulation needs: a
+//! store and a bus that die with the node, a user with a plan for each event, and the background
+//! processor in small steps.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bitcoin::block::Header;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, Block, TxOut};
 use leyden_ldk::{
-	channel_ref, decode_user_event, Handling, Journal, LdkDriver, ManagerSnapshots, MonitorBus,
-	SettledBySnapshot, Snapshot, SpliceKeeper, UserEvent, EVENT_STREAM, MONITOR_STREAM,
+	channel_ref, decode_user_event, Handling, HtlcResolutions, LdkDriver, LdkNode, MonitorBus, NodeWiring,
+	SharedLogger, SpliceKeeper, UserEvent, EVENT_STREAM, MONITOR_STREAM,
 };
 use leyden_log::{Consumer, ConsumerOptions, EventLog, LogOptions, Start};
 use leyden_splice::{FeeBand, SpliceFailed, SpliceOptions};
@@ -24,14 +22,18 @@ use leyden_store::{
 use lightning::chain::channelmonitor::{ChannelMonitor, ChannelMonitorUpdate, MonitorEvent};
 use lightning::chain::transaction::{OutPoint, TransactionData};
 use lightning::chain::{BlockLocator, ChannelMonitorUpdateStatus, Listen, Watch};
-use lightning::events::{Event, EventHandler, ReplayEvent};
-use lightning::io;
+use lightning::events::{Event, ReplayEvent};
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::types::ChannelId;
 use lightning::sign::InMemorySigner;
+use lightning::util::persist::{
+	KVStoreSync, CHANNEL_MANAGER_PERSISTENCE_KEY, CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+	CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+};
 
+use crate::disk::{ManagerDisk, NodeDisk};
 use crate::guard::{Asked, Guard, GuardFactory, NodeHandle};
-use crate::parts::{NetChainMonitor, NetWatch, FEE_SAT_PER_KW};
+use crate::parts::{NetChainMonitor, NetLogger, NetManager, NetWatch, FEE_SAT_PER_KW};
 
 /// The most that the user pays for a splice.
 const MAX_SPLICE_SAT_PER_KW: u64 = 5_000;
@@ -66,9 +68,9 @@ impl Default for Wiring {
 
 /// What the node's user does with events: a plan for each, which is one commit with the ack.
 pub trait User: Send + Sync {
-	/// The node runs; no event was handed out yet.
-	fn started(&self, node: &NodeHandle) {
-		let _ = node;
+	/// The node runs; no event was handed out yet. `resolutions` are those of its wiring.
+	fn started(&self, node: &NodeHandle, resolutions: &HtlcResolutions) {
+		let _ = (node, resolutions);
 	}
 
 	/// LDK has this event now; it is not written down yet.
@@ -97,8 +99,10 @@ pub struct LeydenGuard {
 	store: Arc<dyn Store>,
 	monitor_log: EventLog,
 	wiring: Wiring,
+	leyden: NodeWiring,
 	node: Arc<OnceLock<NodeHandle>>,
-	parts: OnceLock<Parts>,
+	bus: OnceLock<Arc<NetBus>>,
+	started: OnceLock<LdkNode<Arc<NetManager>, Arc<ManagerDisk>>>,
 	user: Consumer,
 	event_log: EventLog,
 	clock: Arc<ManualClock>,
@@ -106,19 +110,6 @@ pub struct LeydenGuard {
 	acts: OnceLock<Arc<dyn User>>,
 	/// What the user was told of splices that failed, in this life.
 	failed: Mutex<Vec<SpliceFailed>>,
-	/// Events that the journal leaves to the node, until the guard hands them on.
-	inline: Arc<Mutex<Vec<Event>>>,
-	begun: Mutex<HashMap<u64, Snapshot>>,
-	next_mark: AtomicU64,
-}
-
-type Inline = Box<dyn Fn(Event) -> Result<(), ReplayEvent> + Send + Sync>;
-
-/// What needs the chain monitor.
-struct Parts {
-	bus: Arc<NetBus>,
-	journal: Journal<Inline>,
-	snapshots: ManagerSnapshots,
 }
 
 impl LeydenGuard {
@@ -150,21 +141,30 @@ impl LeydenGuard {
 		let (monitor_log, event_log) = (open(MONITOR_STREAM), open(EVENT_STREAM));
 		let options = ConsumerOptions { start: Start::Beginning, ..ConsumerOptions::default() };
 		let user = event_log.consumer(USER_CONSUMER, options).expect("the consumer");
+		let logger: SharedLogger = Arc::new(NetLogger::silent());
+		let mut leyden = NodeWiring::new(monitor_log.clone(), event_log.clone(), logger);
+		// What cases count, and what a node's own routing needs.
+		leyden = leyden.keep_htlc_failures();
+		if wiring.hold_barrier {
+			leyden = leyden.holding(|_| true);
+		}
+		if !wiring.barrier {
+			leyden = leyden.without_persist_before_outcome();
+		}
 		Self {
 			store,
 			monitor_log,
 			wiring,
+			leyden,
 			node,
-			parts: OnceLock::new(),
+			bus: OnceLock::new(),
+			started: OnceLock::new(),
 			user,
 			event_log,
 			clock,
 			keeper: OnceLock::new(),
 			acts: OnceLock::new(),
 			failed: Mutex::default(),
-			inline: Arc::default(),
-			begun: Mutex::default(),
-			next_mark: AtomicU64::new(0),
 		}
 	}
 
@@ -177,8 +177,24 @@ impl LeydenGuard {
 	}
 
 	/// The bus.
+	///
+	/// # Panics
+	/// If the node was not wired.
 	pub fn bus(&self) -> &Arc<NetBus> {
-		&self.parts().bus
+		self.bus.get().expect("the node was wired")
+	}
+
+	/// Whether the wiring has started. It has not if its records are damaged, or the node died.
+	pub fn has_started(&self) -> bool {
+		self.started.get().is_some()
+	}
+
+	/// The wiring at work.
+	///
+	/// # Panics
+	/// If the node has not started.
+	pub fn ldk_node(&self) -> &LdkNode<Arc<NetManager>, Arc<ManagerDisk>> {
+		self.started.get().expect("the node has started")
 	}
 
 	/// The keeper of splices.
@@ -208,47 +224,19 @@ impl LeydenGuard {
 		&self.monitor_log
 	}
 
-	fn parts(&self) -> &Parts {
-		self.parts.get().expect("the node was wired")
+	/// Makes the bus, the first time that the chain monitor is seen.
+	fn wire(&self, inner: Arc<NetChainMonitor>) -> NetMortalBus {
+		let bus = self.bus.get_or_init(|| self.leyden.monitor_bus(inner).expect("the bus"));
+		Arc::new(MortalBus { bus: Arc::clone(bus), node: Arc::clone(&self.node) })
 	}
 
-	/// Makes the parts that need the chain monitor, the first time it is seen.
-	fn wire(&self, inner: Arc<NetChainMonitor>) -> &Parts {
-		self.parts.get_or_init(|| {
-			let bus = MonitorBus::new(inner, self.monitor_log.clone()).expect("the bus");
-			let bus = Arc::new(bus);
-			let stash = Arc::clone(&self.inline);
-			let inline: Inline = Box::new(move |event| {
-				stash.lock().unwrap().push(event);
-				Ok(())
-			});
-			let journal = Journal::new(self.event_log.clone(), inline);
-			let mut journal = journal.settled_by_snapshots().expect("the ledger");
-			if self.wiring.hold_barrier {
-				let node = Arc::clone(&self.node);
-				journal = journal.with_hold_barrier(
-					move || match node.get() {
-						Some(node) if node.persist_manager() => Ok(()),
-						_ => Err(io::ErrorKind::Other.into()),
-					},
-					|_| true,
-				);
-			}
-			if self.wiring.barrier {
-				let (node, unsettled) = (Arc::clone(&self.node), Arc::clone(&bus));
-				journal = journal.with_barrier(
-					move || match node.get() {
-						Some(node) if node.persist_manager() => Ok(()),
-						_ => Err(io::ErrorKind::Other.into()),
-					},
-					move |hash| unsettled.is_unsettled(hash),
-				);
-			}
-			let waiting: Arc<dyn SettledBySnapshot> = Arc::<NetBus>::clone(&bus);
-			let waiting = [waiting].into_iter().chain(journal.settled_by());
-			let snapshots = ManagerSnapshots::new(Arc::clone(&self.store), waiting);
-			Parts { bus, journal, snapshots }
-		})
+	fn start(&self, node: &NodeHandle) {
+		let (Some(manager), Some(disk)) = (node.manager(), node.disk()) else { return };
+		let disk = Arc::new(ManagerDisk(disk));
+		// A store that dies while it is read: the node dies with it.
+		if let Ok(started) = self.leyden.start(self.bus(), manager, disk) {
+			let _ = self.started.set(started);
+		}
 	}
 
 	fn keep_splices(&self, node: &NodeHandle) {
@@ -267,11 +255,9 @@ impl LeydenGuard {
 			if !self.wiring.splice_barrier {
 				return keeper;
 			}
-			let node = node.clone();
-			keeper.with_barrier(move || match node.persist_manager() {
-				true => Ok(()),
-				false => Err(io::ErrorKind::Other.into()),
-			})
+			let Some(started) = self.started.get() else { return keeper };
+			let persister = Arc::clone(started.persister());
+			keeper.with_barrier(move || persister.persist())
 		});
 		let _ = keeper.start(|| node.process_events());
 	}
@@ -311,17 +297,18 @@ impl LeydenGuard {
 
 impl Guard for LeydenGuard {
 	fn watch(&self, inner: Arc<NetChainMonitor>) -> NetWatch {
-		Arc::new(MortalBus { bus: Arc::clone(&self.wire(inner).bus), node: Arc::clone(&self.node) })
+		self.wire(inner)
 	}
 
 	fn listen(&self, inner: Arc<NetChainMonitor>) -> Arc<dyn Listen + Send + Sync> {
-		Arc::new(MortalBus { bus: Arc::clone(&self.wire(inner).bus), node: Arc::clone(&self.node) })
+		self.wire(inner)
 	}
 
 	fn started(&self, node: &NodeHandle) {
 		let _ = self.node.set(node.clone());
-		if let Some(user) = self.acts.get() {
-			user.started(node);
+		self.start(node);
+		if let (Some(user), Some(started)) = (self.acts.get(), self.started.get()) {
+			user.started(node, started.resolutions());
 		}
 		if self.wiring.splices {
 			self.keep_splices(node);
@@ -340,9 +327,9 @@ impl Guard for LeydenGuard {
 		if let Some(user) = self.acts.get() {
 			user.at_once(&event)?;
 		}
-		self.parts().journal.handle_event(event)?;
-		let inline = std::mem::take(&mut *self.inline.lock().unwrap());
-		inline.into_iter().try_for_each(&mut *handle)?;
+		// A node that died while it started.
+		let Some(started) = self.started.get() else { return Err(ReplayEvent()) };
+		started.journal().handle(event, &mut *handle)?;
 		self.deliver(handle);
 		Ok(())
 	}
@@ -369,25 +356,23 @@ impl Guard for LeydenGuard {
 		Some(done.map_err(|error| error.to_string()))
 	}
 
-	fn before_manager_encode(&self) -> u64 {
-		let mark = self.next_mark.fetch_add(1, Ordering::SeqCst);
-		let snapshot = self.parts().snapshots.begin();
-		self.begun.lock().unwrap().insert(mark, snapshot);
-		mark
-	}
-
-	fn manager_persisted(&self, mark: u64) {
-		let begun = self.begun.lock().unwrap().remove(&mark);
-		if let Some(snapshot) = begun {
-			// If the acks fail, a later snapshot acks.
-			let _ = snapshot.persisted().wait();
-		}
+	fn write_manager(&self, disk: &Arc<NodeDisk>, bytes: Vec<u8>) -> bool {
+		let Some(started) = self.started.get() else { return false };
+		let (primary, secondary, key) = (
+			CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+			CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+			CHANNEL_MANAGER_PERSISTENCE_KEY,
+		);
+		let written = started.persister().write(primary, secondary, key, bytes);
+		written.is_ok() && !disk.is_dead()
 	}
 }
 
 fn is_dead(node: &OnceLock<NodeHandle>) -> bool {
 	node.get().is_some_and(|node| !node.is_alive())
 }
+
+type NetMortalBus = Arc<MortalBus>;
 
 /// The bus of a node that may be dead while its code still runs to the end of a step. A living bus
 /// that cannot log stops the node; a dead one must do nothing at all.

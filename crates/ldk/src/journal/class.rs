@@ -9,22 +9,29 @@
 use leyden_id::{EventClass, EventKind};
 use lightning::events::Event;
 
-/// What LDK's documentation of the variant says about bringing the event again.
+/// Classifies an event by what LDK does after the event handler answered `Ok`.
+///
+/// `PaymentClaimable`, `HTLCIntercepted` and `InvoiceReceived` are requests: the answer
+/// (`claim_funds`, `forward_intercepted_htlc`, `send_payment_for_bolt12_invoice` and their likes)
+/// lives in LDK's memory until the `ChannelManager` and its monitors are durable, and LDK brings
+/// the event again after a restart for as long as its durable state has no answer (`read` of
+/// `ChannelManager` in `channelmanager.rs` adds `HTLCIntercepted` for every pending intercepted
+/// HTLC; claimable HTLCs are found again in the monitors). All other durable events are facts.
 ///
 /// The match has no wildcard on purpose: an event that a newer LDK adds must be looked at before it
 /// is written down or answered at once.
-pub fn class_of(event: &Event) -> EventClass {
+pub fn replay_class(event: &Event) -> EventClass {
 	match event {
 		Event::PaymentClaimable { .. }
-		| Event::PaymentClaimed { .. }
+		| Event::HTLCIntercepted { .. }
+		| Event::InvoiceReceived { .. } => EventClass::Request,
+		Event::PaymentClaimed { .. }
 		| Event::PaymentSent { .. }
 		| Event::PaymentFailed { .. }
 		| Event::PaymentPathSuccessful { .. }
 		| Event::PaymentPathFailed { .. }
 		| Event::ProbeSuccessful { .. }
 		| Event::ProbeFailed { .. }
-		| Event::InvoiceReceived { .. }
-		| Event::HTLCIntercepted { .. }
 		| Event::SpendableOutputs { .. }
 		| Event::PaymentForwarded { .. }
 		| Event::ChannelPending { .. }
@@ -48,7 +55,7 @@ pub fn class_of(event: &Event) -> EventClass {
 	}
 }
 
-/// The variant's name.
+/// Returns the name of the event's variant.
 pub fn kind_of(event: &Event) -> EventKind {
 	// Checked when this is compiled.
 	macro_rules! kind {
@@ -91,9 +98,9 @@ pub fn kind_of(event: &Event) -> EventKind {
 	}
 }
 
-/// Whether only routing learns from it: paths and probes. Not journaled unless asked for; they go
-/// to the inline handler.
-pub(crate) fn is_scorer_food(event: &Event) -> bool {
+/// Returns `true` for events from which only a scorer learns: paths and probes. The journal leaves
+/// them to the inline handler unless told otherwise.
+pub(crate) fn is_for_the_scorer(event: &Event) -> bool {
 	matches!(
 		event,
 		Event::PaymentPathSuccessful { .. }
@@ -101,4 +108,12 @@ pub(crate) fn is_scorer_food(event: &Event) -> bool {
 			| Event::ProbeSuccessful { .. }
 			| Event::ProbeFailed { .. }
 	)
+}
+
+/// Returns `true` for events whose rate is set by peers and that ask for nothing:
+/// `HTLCHandlingFailed` comes for every HTLC that a routing node fails. The journal leaves them to
+/// the inline handler unless told otherwise, since each is a flush and a record that peers would
+/// cause at will.
+pub(crate) fn is_paced_by_peers(event: &Event) -> bool {
+	matches!(event, Event::HTLCHandlingFailed { .. })
 }

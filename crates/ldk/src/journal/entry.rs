@@ -20,7 +20,7 @@ use leyden_id::{EventId, IdStrength};
 use lightning::events::Event;
 use lightning::util::ser::{MaybeReadable, Writeable};
 
-use super::identity::Identity;
+use super::identity::EventIdentity;
 
 const LAYOUT: u8 = 1;
 const HEADER_BYTES: usize = 34;
@@ -61,7 +61,7 @@ impl fmt::Display for UnreadableEvent {
 
 impl std::error::Error for UnreadableEvent {}
 
-pub(crate) fn encode(identity: &Identity, event: &[u8]) -> Vec<u8> {
+pub(crate) fn encode(identity: &EventIdentity, event: &[u8]) -> Vec<u8> {
 	let mut out = Vec::with_capacity(HEADER_BYTES + event.len());
 	out.push(LAYOUT);
 	out.push(u8::from(identity.strength == IdStrength::Strong));
@@ -98,6 +98,11 @@ pub(crate) fn weak_identity(payload: &[u8]) -> Option<EventId> {
 		Ok(((IdStrength::Weak, id), _)) => Some(id),
 		_ => None,
 	}
+}
+
+/// LDK's encoding of the event in a payload of the journal.
+pub(crate) fn event_bytes(payload: &[u8]) -> Option<&[u8]> {
+	split(payload).ok().map(|(_, event)| event)
 }
 
 type Header = (IdStrength, EventId);

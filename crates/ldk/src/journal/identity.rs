@@ -4,13 +4,24 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! What makes an event *that* event.
+//! The identity of an event: what its id is made of, and what proves that LDK brings the event
+//! again.
 //!
 //! Ids are made of the few fields that LDK repeats when it brings an event again, never of the
-//! whole encoding: optional fields come and go. Where those fields do not set one event apart from
-//! another that may legitimately follow it (a payment that is tried again under its id fails again;
-//! two HTLCs fail on the same channel), the identity is [`IdStrength::Weak`], and the journal tells
-//! repeats from new events by other means (see [`Journal`](super::Journal)).
+//! whole encoding, since optional fields come and go.
+//!
+//! # Who chooses the fields
+//! An id is [`IdStrength::Strong`] only if its fields are unique for ever and chosen by LDK or by
+//! the chain. Fields that a counterparty chooses (a temporary channel id, the funding outpoint that
+//! an opener names), and fields that a user may use again (a payment id, a payment hash), make the
+//! id [`IdStrength::Weak`]: two different events may have the same fields, and taking the second
+//! for a repeat of the first would lose it. `docs/event-ids.md` has the table: each kind, what its
+//! id is made of, who chooses that, and since when it is unique.
+//!
+//! # Weak ids
+//! For a weak id the journal asks LDK's durable `ChannelManager` whether LDK can bring the earlier
+//! event again (see [`ReplayEvidence`]). If it can, the same fields are the same event; otherwise
+//! they are another one. In doubt there are two entries, never none.
 
 use bitcoin::hashes::{sha256, Hash};
 use leyden_id::{Domain, EventId, IdBuilder, IdStrength, Lane};
@@ -20,55 +31,69 @@ use lightning::util::ser::Writeable;
 
 use super::class::kind_of;
 
-const DOMAIN: Domain = Domain::new("leyden/event", 1);
+const DOMAIN: Domain = Domain::new("leyden/event", 2);
 
-/// What is known of an event before it is written down.
+/// The identity of an event before it is written down.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Identity {
+pub struct EventIdentity {
 	/// The id of the logical event.
 	pub id: EventId,
-	/// What the id is worth.
+	/// Whether the id alone sets the event apart from all others.
 	pub strength: IdStrength,
-	/// What it must stay in order with.
+	/// The lane of the event, in which deliveries stay in order.
 	pub lane: Lane,
+	/// What in the bytes of a manager proves that LDK can bring the event again.
+	pub(crate) evidence: ReplayEvidence,
 }
 
-impl Identity {
-	/// The identity of `event`.
+/// What in the bytes of the durable `ChannelManager` proves that LDK can bring a weak event again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ReplayEvidence {
+	/// The event itself, which LDK writes into the manager's queue verbatim until it was handled.
+	Queued,
+	/// The event itself; or, for an event that was handed out after the manager was encoded, the 32
+	/// bytes that name its subject. A manager that still has the payment pending, or the channel
+	/// open, tells of the same end once more.
+	QueuedOrSubject([u8; 32]),
+	/// Nothing: LDK also writes events into the manager that were never handed out
+	/// (`on_restart_splice_failures`), so that the bytes do not prove that it was this one.
+	None,
+}
+
+impl EventIdentity {
+	/// Returns the identity of `event`.
 	pub fn of(event: &Event) -> Self {
 		let id = IdBuilder::new(DOMAIN, kind_of(event).name());
 		match event {
 			Event::PaymentClaimable { payment_id, payment_hash, receiving_channel_ids, .. } => {
+				let lane = Lane::payment(payment_hash.0);
 				match payment_id {
-					Some(payment) => strong(id.bytes(&payment.0), Lane::payment(payment_hash.0)),
+					Some(payment) => strong(id.bytes(&payment.0), lane),
 					None => {
 						let channels = receiving_channel_ids.iter().map(|(channel, _)| channel.0);
-						let id = id.bytes(&payment_hash.0).unordered(channels);
-						weak(id, Lane::payment(payment_hash.0))
+						weak(id.bytes(&payment_hash.0).unordered(channels), lane)
 					},
 				}
 			},
-			Event::PaymentClaimed { payment_id, payment_hash, htlcs, .. } => match payment_id {
-				Some(payment) => strong(id.bytes(&payment.0), Lane::payment(payment_hash.0)),
-				None => {
-					let htlcs = htlcs.iter().map(|htlc| htlc.channel_id.0);
-					let id = id.bytes(&payment_hash.0).unordered(htlcs);
-					weak(id, Lane::payment(payment_hash.0))
-				},
-			},
-			Event::PaymentSent { payment_id, payment_hash, .. } => {
-				let lane = Lane::payment(payment_id.map_or(payment_hash.0, |payment| payment.0));
-				let hash = payment_hash.0;
-				let id = id.optional(payment_id.as_ref().map(|p| p.0.as_slice())).bytes(&hash);
-				if payment_id.is_some() {
-					strong(id, lane)
-				} else {
-					weak(id, lane)
+			Event::PaymentClaimed { payment_id, payment_hash, htlcs, .. } => {
+				let lane = Lane::payment(payment_hash.0);
+				match payment_id {
+					Some(payment) => strong(id.bytes(&payment.0), lane),
+					None => {
+						let htlcs = htlcs.iter().map(|htlc| htlc.channel_id.0);
+						weak(id.bytes(&payment_hash.0).unordered(htlcs), lane)
+					},
 				}
+			},
+			// LDK forgets a payment some ticks after its end, and takes id and hash again.
+			Event::PaymentSent { payment_id, payment_hash, .. } => {
+				let subject = payment_id.map_or(payment_hash.0, |payment| payment.0);
+				let id = id.optional(payment_id.as_ref().map(|p| p.0.as_slice()));
+				ends(id.bytes(&payment_hash.0), Lane::payment(subject), subject)
 			},
 			// A payment that failed may be tried again under the same id, and fail again.
 			Event::PaymentFailed { payment_id, .. } => {
-				weak(id.bytes(&payment_id.0), Lane::payment(payment_id.0))
+				ends(id.bytes(&payment_id.0), Lane::payment(payment_id.0), payment_id.0)
 			},
 			Event::PaymentPathSuccessful { payment_id, path, .. } => {
 				weak(id.bytes(&payment_id.0).bytes(&digest(path)), Lane::payment(payment_id.0))
@@ -77,16 +102,20 @@ impl Identity {
 				let payment = payment_id.map_or(payment_hash.0, |payment| payment.0);
 				weak(id.bytes(&payment).bytes(&digest(path)), Lane::payment(payment))
 			},
+			// LDK draws the id of a probe at random.
 			Event::ProbeSuccessful { payment_id, .. } | Event::ProbeFailed { payment_id, .. } => {
 				strong(id.bytes(&payment_id.0), Lane::payment(payment_id.0))
 			},
+			// A request: whatever is taken for a repeat is delivered again.
 			Event::InvoiceReceived { payment_id, invoice, .. } => {
 				let hash = invoice.payment_hash();
 				strong(id.bytes(&payment_id.0).bytes(&hash.0), Lane::payment(payment_id.0))
 			},
+			// Derived by LDK from channel, counterparty and HTLC id. A request, too.
 			Event::HTLCIntercepted { intercept_id, payment_hash, .. } => {
 				strong(id.bytes(&intercept_id.0), Lane::payment(payment_hash.0))
 			},
+			// Outpoints of confirmed transactions.
 			Event::SpendableOutputs { outputs, channel_id, .. } => {
 				let outpoints = outputs.iter().map(|output| output.spendable_outpoint().encode());
 				strong(id.unordered(outpoints), channel_id.map_or(Lane::GLOBAL, |c| lane(&c)))
@@ -96,7 +125,9 @@ impl Identity {
 				let known = prev_htlcs.iter().all(|htlc| htlc.htlc_id.is_some());
 				let id = id.unordered(prev_htlcs.iter().map(|htlc| {
 					let number = htlc.htlc_id.unwrap_or(u64::MAX).to_be_bytes();
-					[htlc.channel_id.0.as_slice(), number.as_slice()].concat()
+					let node = htlc.node_id.map(|node| node.serialize());
+					let node = node.as_ref().map_or(&[][..], |node| node.as_slice());
+					[htlc.channel_id.0.as_slice(), number.as_slice(), node].concat()
 				}));
 				if known && !prev_htlcs.is_empty() {
 					strong(id, on)
@@ -104,33 +135,63 @@ impl Identity {
 					weak(id, on)
 				}
 			},
-			Event::ChannelPending { channel_id, funding_txo, .. } => {
-				strong(id.bytes(&channel_id.0).bytes(&funding_txo.encode()), lane(channel_id))
+			// The opener names the funding outpoint, and may name one twice.
+			Event::ChannelPending {
+				channel_id,
+				funding_txo,
+				user_channel_id,
+				counterparty_node_id,
+				..
+			} => {
+				let id = id.bytes(&channel_id.0).bytes(&funding_txo.encode());
+				let id = id.bytes(&counterparty_node_id.encode());
+				ends(id.bytes(&user_channel_id.encode()), lane(channel_id), channel_id.0)
 			},
-			Event::ChannelReady { channel_id, funding_txo, .. } => {
+			Event::ChannelReady {
+				channel_id,
+				funding_txo,
+				user_channel_id,
+				counterparty_node_id,
+				..
+			} => {
 				let funding = funding_txo.map(|outpoint| outpoint.encode());
-				strong(id.bytes(&channel_id.0).optional(funding.as_deref()), lane(channel_id))
+				let id = id.bytes(&channel_id.0).optional(funding.as_deref());
+				let id = id.bytes(&counterparty_node_id.encode());
+				ends(id.bytes(&user_channel_id.encode()), lane(channel_id), channel_id.0)
 			},
-			Event::ChannelClosed { channel_id, .. } => {
-				strong(id.bytes(&channel_id.0), lane(channel_id))
+			// A channel that was never funded has the temporary id that its opener chose, which may
+			// be the id of another channel.
+			Event::ChannelClosed {
+				channel_id,
+				user_channel_id,
+				counterparty_node_id,
+				channel_funding_txo,
+				..
+			} => {
+				let counterparty = counterparty_node_id.map(|node| node.encode());
+				let funding = channel_funding_txo.map(|outpoint| outpoint.encode());
+				let id = id.bytes(&channel_id.0).bytes(&user_channel_id.encode());
+				let id = id.optional(counterparty.as_deref()).optional(funding.as_deref());
+				ends(id, lane(channel_id), channel_id.0)
 			},
 			Event::SpliceNegotiated { channel_id, new_funding_txo, .. } => {
-				strong(id.bytes(&channel_id.0).bytes(&new_funding_txo.encode()), lane(channel_id))
+				weak(id.bytes(&channel_id.0).bytes(&new_funding_txo.encode()), lane(channel_id))
 			},
 			// The same contribution may be tried again and fail again for the same reason.
 			Event::SpliceNegotiationFailed { channel_id, reason, contribution, .. } => {
 				let contribution = contribution.as_ref().map(|c| digest(c.contribution()));
 				let id = id.bytes(&channel_id.0).bytes(&reason.encode());
-				weak(id.optional(contribution.as_ref().map(|d| d.as_slice())), lane(channel_id))
+				let id = id.optional(contribution.as_ref().map(|d| d.as_slice()));
+				unprovable(id, lane(channel_id))
 			},
 			Event::DiscardFunding { channel_id, funding_info } => {
 				let id = id.bytes(&channel_id.0).bytes(&funding_info.encode());
 				match funding_info {
 					FundingInfo::Tx { .. } | FundingInfo::OutPoint { .. } => {
-						strong(id, lane(channel_id))
+						weak(id, lane(channel_id))
 					},
 					// The same inputs may be contributed, and given back, more than once.
-					FundingInfo::Contribution { .. } => weak(id, lane(channel_id)),
+					FundingInfo::Contribution { .. } => unprovable(id, lane(channel_id)),
 				}
 			},
 			Event::HTLCHandlingFailed { prev_channel_ids, failure_type, .. } => {
@@ -155,12 +216,23 @@ impl Identity {
 	}
 }
 
-fn strong(id: IdBuilder, lane: Lane) -> Identity {
-	Identity { id: id.finish(), strength: IdStrength::Strong, lane }
+fn strong(id: IdBuilder, lane: Lane) -> EventIdentity {
+	let evidence = ReplayEvidence::Queued;
+	EventIdentity { id: id.finish(), strength: IdStrength::Strong, lane, evidence }
 }
 
-fn weak(id: IdBuilder, lane: Lane) -> Identity {
-	Identity { id: id.finish(), strength: IdStrength::Weak, lane }
+fn weak(id: IdBuilder, lane: Lane) -> EventIdentity {
+	let evidence = ReplayEvidence::Queued;
+	EventIdentity { id: id.finish(), strength: IdStrength::Weak, lane, evidence }
+}
+
+/// The identity of an event that comes again as long as the manager has `subject`.
+fn ends(id: IdBuilder, lane: Lane, subject: [u8; 32]) -> EventIdentity {
+	EventIdentity { evidence: ReplayEvidence::QueuedOrSubject(subject), ..weak(id, lane) }
+}
+
+fn unprovable(id: IdBuilder, lane: Lane) -> EventIdentity {
+	EventIdentity { evidence: ReplayEvidence::None, ..weak(id, lane) }
 }
 
 fn lane(channel_id: &ChannelId) -> Lane {

@@ -8,66 +8,98 @@
 
 mod class;
 mod entry;
+mod event;
+mod handler;
 mod identity;
-mod ledger;
+mod replay_tracker;
+#[cfg(test)]
+mod tests;
 
 use std::collections::hash_map::RandomState;
+use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use leyden_id::{EventId, IdBuilder, IdStrength};
+use leyden_id::{EventClass, EventId, IdBuilder, IdStrength};
 use leyden_log::{Appended, EventLog, LogError, NewEvent};
-use lightning::events::{Event, EventHandler, ReplayEvent};
+use leyden_store::{StoreError, Ticket};
+use lightning::events::{Event, ReplayEvent};
 use lightning::io;
 use lightning::types::payment::PaymentHash;
+use parking_lot::Mutex;
 
-pub use class::{class_of, kind_of};
+pub use class::{kind_of, replay_class};
 pub use entry::{decode_event, UnreadableEvent};
-pub use identity::Identity;
-pub use ledger::{LEDGER_CONSUMER, MAX_UNSETTLED_EVENTS};
+pub use event::JournalEvent;
+pub use handler::JournalHandler;
+pub use identity::EventIdentity;
+pub(crate) use replay_tracker::LoadedManager;
+pub use replay_tracker::{MAX_TRACKED_EVENTS, REPLAY_CONSUMER};
 
-use crate::snapshot::SettledBySnapshot;
-use ledger::Ledger;
+use crate::blocking::block_on;
+use crate::pending_appends::PendingAppends;
+use crate::persist_tracker::ManagerPersistListener;
+use replay_tracker::ReplayTracker;
 
 /// The log's stream of user events.
 pub const EVENT_STREAM: &str = "events";
 
-/// An `EventHandler` that writes events down and is done.
+/// Writes LDK's events down, so that consumers of the log can handle them in their own time.
 ///
-/// Events of class [`Durable`](leyden_id::EventClass::Durable) become entries of the log, and
-/// consumers handle them from there, each in its own time, until they say so. LDK's own queue never
-/// waits for a consumer. All other events go to the inline handler, since LDK wants an answer now
-/// or makes them anew; so do paths and probes, from which only a scorer learns.
+/// Events that LDK keeps until they were handled ([`EventClass::is_journaled`]) become entries of
+/// the log. LDK's own queue never waits for a consumer. All other events go to the inline handler
+/// that comes with each call, since LDK wants an answer now or makes them anew; so do paths and
+/// probes, from which only a scorer learns, and `HTLCHandlingFailed`, whose rate peers set, unless
+/// the journal is told to [keep](Journal::keep_paths) [them](Journal::keep_htlc_failures).
+///
+/// # Facts and requests
+/// A *fact* (`PaymentSent`, `ChannelClosed`) that LDK brings again is one delivery. A *request*
+/// (`PaymentClaimable`, `HTLCIntercepted`, `InvoiceReceived`) is answered by a call to LDK that
+/// lives in LDK's memory until LDK's own state is durable. LDK brings a request again for as long
+/// as its durable state has no answer, and so does the journal: under the same id, and marked as a
+/// [repeat](leyden_log::Delivery::repeat), however often it was acked. Answer a repeat again, and
+/// leave out the effects of the first time; or keep the answer with
+/// [`HtlcResolutions`](crate::HtlcResolutions), which answers repeats by itself.
 ///
 /// # What is promised
-/// `Ok` means that the event is durable in the log. The same event, brought again by LDK after a
-/// restart, is still one entry: strong ids say so by themselves, and for weak ones the journal
-/// keeps account of what LDK may still bring (if
-/// [`settled_by_snapshots`](Journal::settled_by_snapshots)). No event is skipped: one that cannot
-/// be written so that it can be read back goes to the inline handler.
+/// `Ok` means that LDK lets go of the event for good only once it is durable in the log. The same
+/// event, brought again by LDK after a restart, has the same id and is no second entry, except for
+/// a request. No event is skipped: one that cannot be written so that it can be read back goes to
+/// the inline handler.
 ///
 /// # What is not
 /// A weak event may become two entries if the node dies, such as a second `HTLCHandlingFailed` for
-/// the same channels; see [`IdStrength::Weak`].
-pub struct Journal<H> {
+/// the same channels; see [`IdStrength::Weak`] and `docs/event-ids.md`.
+pub struct Journal {
 	log: EventLog,
-	inline: H,
-	ledger: Option<Arc<Ledger>>,
-	barrier: Option<Barrier>,
-	hold_barrier: Option<Barrier>,
+	tracker: Option<Arc<ReplayTracker>>,
+	before_outcome: Option<Barrier>,
+	before_claimable: Option<Barrier>,
+	answers: Option<Answers>,
 	observer: Option<Observer>,
-	/// With `weak_seen`, what makes the ids of weak events differ from those of other lives and
-	/// from each other.
-	life: u64,
+	/// With `weak_seen`, sets the ids of weak events apart from those of other runs and from each
+	/// other.
+	run: u64,
 	weak_seen: AtomicU64,
+	/// The identities of events that this run has written down and told LDK to bring again.
+	unanswered: Mutex<HashSet<EventId>>,
+	/// The appends that manager and monitors wait for; without it, each call waits by itself.
+	appends: Option<PendingAppends>,
 	keep_paths: bool,
+	keep_htlc_failures: bool,
 }
 
-type Observer = Box<dyn Fn(&JournalNote) + Send + Sync>;
-type Persist = Box<dyn Fn() -> Result<(), io::Error> + Send + Sync>;
+/// Persists the manager.
+pub(crate) type Persist = Box<dyn Fn() -> Persisting + Send + Sync>;
+/// The end of persisting the manager.
+pub(crate) type Persisting = Pin<Box<dyn Future<Output = Result<(), io::Error>> + Send>>;
+/// Hears of every event that is written down, and answers a request if an answer is kept for it.
+pub(crate) type Answers = Box<dyn Fn(&Event) -> bool + Send + Sync>;
+type Observer = Arc<dyn Fn(&JournalEvent) + Send + Sync>;
 type Applies = Box<dyn Fn(&PaymentHash) -> bool + Send + Sync>;
 
 struct Barrier {
@@ -75,121 +107,119 @@ struct Barrier {
 	applies: Applies,
 }
 
-/// Something that the journal could not do. Its `Display` is a line for a log; it holds no secrets.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum JournalNote {
-	/// An event could not be written down; LDK was told to bring it again.
-	LogFailed {
-		/// What the log said.
-		error: String,
-	},
-	/// The manager could not be persisted before a payment's end, or a payment that is held, counted
-	/// as handled; LDK was told to bring the event again.
-	BarrierFailed {
-		/// What the persister said.
-		error: String,
-	},
-	/// An event cannot be written so that it can be read back, and went to the inline handler.
-	NotWritable {
-		/// Which kind.
-		kind: leyden_id::EventKind,
-	},
-}
-
-impl<H> Journal<H> {
-	/// A journal that writes to `log`, usually the stream [`EVENT_STREAM`], and leaves to `inline`
-	/// what must be answered at once.
-	pub fn new(log: EventLog, inline: H) -> Self {
+impl Journal {
+	/// A journal that writes to `log`, usually the stream [`EVENT_STREAM`].
+	pub fn new(log: EventLog) -> Self {
 		// Seeded by the operating system for every process, and different for every call.
-		let life = RandomState::new().build_hasher().finish();
-		let weak_seen = AtomicU64::new(0);
+		let run = RandomState::new().build_hasher().finish();
 		Self {
 			log,
-			inline,
-			ledger: None,
-			barrier: None,
-			hold_barrier: None,
+			tracker: None,
+			before_outcome: None,
+			before_claimable: None,
+			answers: None,
 			observer: None,
-			life,
-			weak_seen,
+			run,
+			weak_seen: AtomicU64::new(0),
+			unanswered: Mutex::default(),
+			appends: None,
 			keep_paths: false,
+			keep_htlc_failures: false,
 		}
 	}
 
-	/// Keeps account of what LDK may still bring again. Hand what
-	/// [`settled_by`](Journal::settled_by) answers to
-	/// [`ManagerSnapshots`](crate::ManagerSnapshots).
+	/// Tracks what LDK may still bring again.
 	///
 	/// # Errors
 	/// The log's.
 	///
 	/// # Failure Behavior and Persistence
-	/// The first time, the ledger's consumer is created, durably.
-	pub fn settled_by_snapshots(mut self) -> Result<Self, LogError> {
-		self.ledger = Some(Arc::new(Ledger::open(&self.log)?));
+	/// The first time, the consumer [`REPLAY_CONSUMER`] is created, durably.
+	pub(crate) fn track_replays(mut self) -> Result<Self, LogError> {
+		self.tracker = Some(Arc::new(ReplayTracker::open(&self.log)?));
 		Ok(self)
 	}
 
-	/// The ledger, to be told of manager snapshots; `None` without
-	/// [`settled_by_snapshots`](Journal::settled_by_snapshots).
-	pub fn settled_by(&self) -> Option<Arc<dyn SettledBySnapshot>> {
-		let ledger = self.ledger.as_ref()?;
-		Some(Arc::<Ledger>::clone(ledger))
+	/// The tracker, to be told of durable managers.
+	pub(crate) fn replay_tracker(&self) -> Option<Arc<dyn ManagerPersistListener>> {
+		let tracker = self.tracker.as_ref()?;
+		Some(Arc::<ReplayTracker>::clone(tracker))
 	}
 
-	/// Persists the manager before a payment's end counts as handled.
+	/// Tells the tracker what the node starts from; to be called before LDK hands out events.
+	pub(crate) fn manager_loaded(&self, loaded: &LoadedManager<'_>) {
+		if let Some(tracker) = &self.tracker {
+			tracker.manager_loaded(loaded);
+		}
+	}
+
+	/// Persists the manager before the end of a payment counts as handled.
 	///
 	/// Without this, a node that dies after `PaymentSent` was handled and before the manager was
 	/// persisted can be told `PaymentFailed` for the same payment at the next start (case K), or
-	/// nothing ever again (case P). `persist` must encode and write the manager; the event is still
-	/// in what it writes, so a crash right after brings it again, under the same id.
+	/// nothing ever again (case P). The event is still in the queue of the manager that is written
+	/// here, so a crash right after brings it again, under the same id.
 	///
 	/// `applies` says for which payments that is needed: those of which a monitor event is un-acked
 	/// ([`MonitorBus::is_unsettled`](crate::MonitorBus::is_unsettled)); for others LDK's own order
-	/// of writes sees to it. Without a bus, answer `true`.
-	#[must_use]
-	pub fn with_barrier(
-		mut self, persist: impl Fn() -> Result<(), io::Error> + Send + Sync + 'static,
-		applies: impl Fn(&PaymentHash) -> bool + Send + Sync + 'static,
+	/// of writes sees to it.
+	pub(crate) fn persist_before_outcome(
+		mut self, persist: Persist, applies: impl Fn(&PaymentHash) -> bool + Send + Sync + 'static,
 	) -> Self {
-		self.barrier = Some(Barrier { persist: Box::new(persist), applies: Box::new(applies) });
+		self.before_outcome = Some(Barrier { persist, applies: Box::new(applies) });
 		self
 	}
 
-	/// Persists the manager before anybody hears that a payment can be claimed, for payments that are
-	/// held (hold invoices, swaps, async orders).
+	/// Persists the manager before a consumer hears that a payment can be claimed, for payments
+	/// that are held (hold invoices, swaps, async orders).
 	///
-	/// Without this, a node that dies after `PaymentClaimable` was handled, and before its manager was
-	/// persisted, accepts the HTLC anew at its next start. If a few blocks have come since, and the
-	/// invoice wanted more blocks than LDK does, LDK finds the expiry too soon and fails it back, without asking, although somebody was told that it is
-	/// held: an LSP that has paid it on has lost it (finding 16). A manager that was persisted with the
-	/// payment in it holds it up to its claim deadline.
-	///
-	/// `holds` says which payments are held for somebody. One that is claimed at once needs no barrier:
-	/// the claim is in the monitors.
-	#[must_use]
-	pub fn with_hold_barrier(
-		mut self, persist: impl Fn() -> Result<(), io::Error> + Send + Sync + 'static,
-		holds: impl Fn(&PaymentHash) -> bool + Send + Sync + 'static,
+	/// Without this, a node that dies after `PaymentClaimable` was handled, and before its manager
+	/// was persisted, accepts the HTLC anew at its next start. If a few blocks have come since, and
+	/// the invoice wanted more blocks than LDK does, LDK finds the expiry too soon and fails the
+	/// HTLC back, without asking, although a consumer was told that it is held (finding 16 of
+	/// `docs/ldk-findings.md`). A manager that was persisted with the payment in it holds it up to
+	/// its claim deadline.
+	pub(crate) fn persist_before_claimable(
+		mut self, persist: Persist, holds: impl Fn(&PaymentHash) -> bool + Send + Sync + 'static,
 	) -> Self {
-		self.hold_barrier = Some(Barrier { persist: Box::new(persist), applies: Box::new(holds) });
+		self.before_claimable = Some(Barrier { persist, applies: Box::new(holds) });
 		self
 	}
 
-	/// Calls `observer` with what could not be done.
+	/// Asks `answers` first, when LDK brings a request.
+	pub(crate) fn answered_by(mut self, answers: Answers) -> Self {
+		self.answers = Some(answers);
+		self
+	}
+
+	/// Leaves the waiting for the disk to what writes the manager and what updates monitors: both
+	/// must wait for these appends.
+	pub(crate) fn awaited_by(mut self, appends: &PendingAppends) -> Self {
+		self.appends = Some(appends.clone());
+		self
+	}
+
+	/// Calls `observer` with everything worth a line in a log.
 	#[must_use]
 	pub fn with_observer(
-		mut self, observer: impl Fn(&JournalNote) + Send + Sync + 'static,
+		mut self, observer: impl Fn(&JournalEvent) + Send + Sync + 'static,
 	) -> Self {
-		self.observer = Some(Box::new(observer));
+		self.observer = Some(Arc::new(observer));
 		self
 	}
 
 	/// Writes paths and probes down as well.
 	#[must_use]
-	pub fn keeping_paths(mut self) -> Self {
+	pub fn keep_paths(mut self) -> Self {
 		self.keep_paths = true;
+		self
+	}
+
+	/// Writes `HTLCHandlingFailed` down as well: one record for every HTLC that the node fails,
+	/// at a rate that its peers set.
+	#[must_use]
+	pub fn keep_htlc_failures(mut self) -> Self {
+		self.keep_htlc_failures = true;
 		self
 	}
 
@@ -198,179 +228,282 @@ impl<H> Journal<H> {
 		&self.log
 	}
 
-	fn step(&self, event: &Event) -> Step {
-		let journaled = class_of(event).is_journaled();
-		if !journaled || (class::is_scorer_food(event) && !self.keep_paths) {
-			return Step::Inline;
+	/// Handles an event of LDK's: writes it down, or gives it to `inline`.
+	///
+	/// # Errors
+	/// `ReplayEvent` if the event could not be written down, or `inline` says so: LDK brings it
+	/// again.
+	///
+	/// # Failure Behavior and Persistence
+	/// `Ok` means that the event is in the log, or on its way there with everything held up that
+	/// would make LDK forget it, or was handled inline. If the process dies before LDK's own state
+	/// says that the event was handled, LDK brings the event again and it is recognized.
+	pub fn handle(
+		&self, event: Event, inline: impl FnOnce(Event) -> Result<(), ReplayEvent>,
+	) -> Result<(), ReplayEvent> {
+		let _handling = self.tracker.as_ref().map(|tracker| tracker.handling());
+		let Some(written) = self.encode(&event) else { return inline(event) };
+		let (identity, outcome) = (written.identity.id, outcome(&event));
+		if claimable(&event).is_some_and(|hash| self.needs(&self.before_claimable, Some(hash))) {
+			self.persisted(block_on(self.persist(&self.before_claimable)))?;
+		}
+		if self.is_answered(&event, &written) {
+			return Ok(());
+		}
+		match written.class {
+			EventClass::Request => block_on(self.write_request(written))?,
+			_ => self.write_fact(written).map_or(Ok(()), |ticket| self.appended(ticket.wait()))?,
+		}
+		if outcome.is_some_and(|hash| self.needs(&self.before_outcome, hash)) {
+			let persisted = block_on(self.persist(&self.before_outcome));
+			self.persisted(persisted).inspect_err(|_| self.comes_again(identity))?;
+		}
+		Ok(())
+	}
+
+	/// As [`handle`](Journal::handle), in the shape that `process_events_async` wants.
+	///
+	/// # Errors
+	/// As [`handle`](Journal::handle).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`handle`](Journal::handle).
+	pub async fn handle_async<F>(
+		&self, event: Event, inline: impl FnOnce(Event) -> F,
+	) -> Result<(), ReplayEvent>
+	where
+		F: Future<Output = Result<(), ReplayEvent>>,
+	{
+		let _handling = self.tracker.as_ref().map(|tracker| tracker.handling());
+		let Some(written) = self.encode(&event) else { return inline(event).await };
+		let (identity, outcome) = (written.identity.id, outcome(&event));
+		if claimable(&event).is_some_and(|hash| self.needs(&self.before_claimable, Some(hash))) {
+			self.persisted(self.persist(&self.before_claimable).await)?;
+		}
+		if self.is_answered(&event, &written) {
+			return Ok(());
+		}
+		match written.class {
+			EventClass::Request => self.write_request(written).await?,
+			_ => match self.write_fact(written) {
+				Some(ticket) => self.appended(ticket.await)?,
+				None => {},
+			},
+		}
+		if outcome.is_some_and(|hash| self.needs(&self.before_outcome, hash)) {
+			let persisted = self.persist(&self.before_outcome).await;
+			self.persisted(persisted).inspect_err(|_| self.comes_again(identity))?;
+		}
+		Ok(())
+	}
+
+	/// The event as it is written down; `None` for one that is not.
+	fn encode(&self, event: &Event) -> Option<Written> {
+		let class = replay_class(event);
+		let is_left_out = !class.is_journaled()
+			|| (class::is_for_the_scorer(event) && !self.keep_paths)
+			|| (class::is_paced_by_peers(event) && !self.keep_htlc_failures);
+		if is_left_out {
+			return None;
 		}
 		let Some(bytes) = entry::encode_ldk(event) else {
-			self.note(JournalNote::NotWritable { kind: kind_of(event) });
-			return Step::Inline;
+			self.note(&JournalEvent::NotWritable { kind: kind_of(event) });
+			return None;
 		};
-		let identity = Identity::of(event);
-		let weak = identity.strength == IdStrength::Weak;
-		if weak && self.ledger.as_ref().is_some_and(|ledger| ledger.recognize(&identity.id)) {
-			return Step::Known;
+		let identity = EventIdentity::of(event);
+		let payload = entry::encode(&identity, &bytes);
+		let from = Source::of(event);
+		Some(Written { class, from, identity, kind: kind_of(event), payload })
+	}
+
+	/// Whether the event is a request that got the answer which is kept for it.
+	fn is_answered(&self, event: &Event, written: &Written) -> bool {
+		let is_answered = self.answers.as_ref().is_some_and(|answers| answers(event));
+		if is_answered {
+			let (kind, id) = (written.kind.clone(), written.identity.id);
+			self.note(&JournalEvent::Answered { kind, id });
 		}
-		Step::Append(NewEvent {
-			id: if weak { self.occurrence(&identity.id) } else { identity.id },
-			kind: kind_of(event),
-			lane: identity.lane,
-			payload: entry::encode(&identity, &bytes),
+		is_answered
+	}
+
+	/// Submits a fact, unless it is one that is in the log. Answers what to wait for.
+	fn write_fact(&self, written: Written) -> Option<Ticket<Appended>> {
+		let Written { identity, kind, payload, from, .. } = written;
+		if self.unanswered.lock().remove(&identity.id) {
+			return None;
+		}
+		let is_weak = identity.strength == IdStrength::Weak;
+		if is_weak && self.tracker.as_ref().is_some_and(|tracker| tracker.recognize(&identity)) {
+			return None;
+		}
+		let id = if is_weak { self.occurrence_of(&identity.id) } else { identity.id };
+		let event = NewEvent { id, kind, lane: identity.lane, payload };
+		match from {
+			Source::Manager => self.append(event, 0, identity),
+			Source::Monitor => Some(self.append_at_once(event, 0, identity)),
+		}
+	}
+
+	/// Writes a request down: the first time, and again if LDK brings it again after it was acked.
+	async fn write_request(&self, written: Written) -> Result<(), ReplayEvent> {
+		let Written { identity, kind, payload, .. } = written;
+		let is_weak = identity.strength == IdStrength::Weak;
+		let id = if is_weak { self.occurrence_of(&identity.id) } else { identity.id };
+		let number = self.repeat_number(&id).await.map_err(|error| self.log_failed(&error))?;
+		let Some(repeat) = number else { return Ok(()) };
+		if repeat > 0 {
+			self.note(&JournalEvent::Repeated { kind: kind.clone(), id, repeat });
+		}
+		let new = NewEvent { id, kind, lane: identity.lane, payload };
+		match self.append(new, repeat, identity) {
+			Some(ticket) => self.appended(ticket.await),
+			None => Ok(()),
+		}
+	}
+
+	/// The number under which a request is to be written down: 0 for one that is not in the log,
+	/// `None` for one that a consumer has before it anyway.
+	async fn repeat_number(&self, id: &EventId) -> Result<Option<u32>, LogError> {
+		let Some(newest) = self.log.occurrence(id).await? else { return Ok(Some(0)) };
+		let was_acked = self.log.is_acked_by_any(newest.index, REPLAY_CONSUMER).await?;
+		Ok(was_acked.then(|| newest.repeat.saturating_add(1)))
+	}
+
+	/// Submits an append. Answers what to wait for, unless others wait.
+	fn append(
+		&self, event: NewEvent, repeat: u32, identity: EventIdentity,
+	) -> Option<Ticket<Appended>> {
+		let Some(appends) = &self.appends else {
+			return Some(self.append_at_once(event, repeat, identity));
+		};
+		appends.push(event, repeat, self.journaled(identity));
+		None
+	}
+
+	fn append_at_once(
+		&self, event: NewEvent, repeat: u32, identity: EventIdentity,
+	) -> Ticket<Appended> {
+		let journaled = self.journaled(identity);
+		let plan = self.log.append_repeat_plan(event, repeat);
+		plan.commit(self.log.store()).then(move |appended| {
+			let appended = appended?;
+			journaled(appended);
+			Ok(appended)
 		})
 	}
 
-	/// The id of a new event with a weak identity. In one life LDK does not bring an event again
+	/// Tells the tracker of an append, now and when it is durable.
+	fn journaled(&self, identity: EventIdentity) -> impl FnOnce(Appended) + Send + 'static {
+		let tracker = self.tracker.clone();
+		if let Some(tracker) = &tracker {
+			tracker.supersede(&identity);
+		}
+		move |appended| {
+			if let (Some(tracker), Appended::New(index)) = (tracker, appended) {
+				tracker.journaled(index);
+			}
+		}
+	}
+
+	/// This run has written the event down, and tells LDK to bring it again.
+	fn comes_again(&self, identity: EventId) {
+		self.unanswered.lock().insert(identity);
+	}
+
+	/// The id of a new event whose identity is weak. In one run LDK does not bring an event again
 	/// that was answered with `Ok`, so every one that comes and is not
-	/// [recognized](Ledger::recognize) is new.
-	fn occurrence(&self, identity: &EventId) -> EventId {
+	/// [recognized](ReplayTracker::recognize) is new.
+	fn occurrence_of(&self, identity: &EventId) -> EventId {
 		const DOMAIN: leyden_id::Domain = leyden_id::Domain::new("leyden/occurrence", 1);
 		IdBuilder::new(DOMAIN, "weak")
 			.bytes(identity.as_bytes())
-			.number(self.life)
+			.number(self.run)
 			.number(self.weak_seen.fetch_add(1, Ordering::Relaxed))
 			.finish()
 	}
 
-	fn appended(&self, appended: Appended) {
-		if let (Some(ledger), Appended::New(index)) = (&self.ledger, appended) {
-			ledger.journaled(index);
+	fn needs(&self, barrier: &Option<Barrier>, hash: Option<PaymentHash>) -> bool {
+		// An end of which LDK does not tell the payment hash may be that of any payment.
+		barrier.as_ref().is_some_and(|b| hash.is_none_or(|hash| (b.applies)(&hash)))
+	}
+
+	async fn persist(&self, barrier: &Option<Barrier>) -> Result<(), io::Error> {
+		match barrier {
+			Some(barrier) => (barrier.persist)().await,
+			None => Ok(()),
 		}
 	}
 
-	/// Before a payment's end counts as handled.
-	fn barrier(&self, event: Option<PaymentEnd>) -> Result<(), ReplayEvent> {
-		let (Some(barrier), Some(end)) = (&self.barrier, event) else { return Ok(()) };
-		self.pass(barrier, end.0.as_ref())
-	}
-
-	/// Before anybody can read in the log that a payment is held.
-	fn hold_barrier(&self, event: &Event) -> Result<(), ReplayEvent> {
-		match (&self.hold_barrier, event) {
-			(Some(barrier), Event::PaymentClaimable { payment_hash, .. }) => {
-				self.pass(barrier, Some(payment_hash))
-			},
-			_ => Ok(()),
-		}
-	}
-
-	fn pass(&self, barrier: &Barrier, hash: Option<&PaymentHash>) -> Result<(), ReplayEvent> {
-		if !hash.is_none_or(|hash| (barrier.applies)(hash)) {
-			return Ok(());
-		}
-		(barrier.persist)().map_err(|error| {
-			self.note(JournalNote::BarrierFailed { error: error.to_string() });
+	fn persisted(&self, persisted: Result<(), io::Error>) -> Result<(), ReplayEvent> {
+		persisted.map_err(|error| {
+			self.note(&JournalEvent::PersistFailed { error: error.to_string() });
 			ReplayEvent()
 		})
 	}
 
+	fn appended(&self, appended: Result<Appended, StoreError>) -> Result<(), ReplayEvent> {
+		appended.map(|_| ()).map_err(|error| self.log_failed(&error))
+	}
+
 	fn log_failed(&self, error: &dyn fmt::Display) -> ReplayEvent {
-		self.note(JournalNote::LogFailed { error: error.to_string() });
+		self.note(&JournalEvent::LogFailed { error: error.to_string() });
 		ReplayEvent()
 	}
 
-	fn note(&self, note: JournalNote) {
+	fn note(&self, event: &JournalEvent) {
 		if let Some(observer) = &self.observer {
-			observer(&note);
+			observer(event);
 		}
 	}
 }
 
-impl<H: EventHandler> EventHandler for Journal<H> {
-	/// # Failure Behavior and Persistence
-	/// `Ok` means that the event is in the log, or was handled inline. If the process dies before
-	/// LDK has persisted that, LDK brings the event again and it is recognized. If the log cannot
-	/// be written, the answer is `ReplayEvent`, and LDK brings it again in this life.
-	fn handle_event(&self, event: Event) -> Result<(), ReplayEvent> {
-		let end = PaymentEnd::of(&event);
-		self.hold_barrier(&event)?;
-		match self.step(&event) {
-			Step::Inline => return self.inline.handle_event(event),
-			Step::Known => {},
-			Step::Append(new) => {
-				self.appended(self.log.append(new).map_err(|error| self.log_failed(&error))?);
-			},
-		}
-		self.barrier(end)
-	}
+/// An event as it is written down.
+struct Written {
+	class: EventClass,
+	from: Source,
+	identity: EventIdentity,
+	kind: leyden_id::EventKind,
+	payload: Vec<u8>,
 }
 
-impl<H> Journal<H> {
-	/// As `handle_event`, in the shape that `process_events_async` wants; `H` is the asynchronous
-	/// inline handler.
-	///
-	/// # Errors
-	/// `ReplayEvent` if the event could not be written down.
-	///
-	/// # Failure Behavior and Persistence
-	/// As `handle_event`. The event is submitted to the log in this call, not when the future is
-	/// polled.
-	pub fn handle_event_async<F>(
-		&self, event: Event,
-	) -> impl Future<Output = Result<(), ReplayEvent>> + use<'_, H, F>
-	where
-		H: Fn(Event) -> F,
-		F: Future<Output = Result<(), ReplayEvent>>,
-	{
-		let end = PaymentEnd::of(&event);
-		let work = self.hold_barrier(&event).map(|()| match self.step(&event) {
-			Step::Inline => Work::Inline((self.inline)(event)),
-			Step::Known => Work::Known,
-			Step::Append(new) => Work::Append(self.log.append_plan(new).commit(self.log.store())),
-		});
-		async move {
-			match work? {
-				Work::Inline(handled) => return handled.await,
-				Work::Known => {},
-				Work::Append(ticket) => {
-					self.appended(ticket.await.map_err(|error| self.log_failed(&error))?);
-				},
-			}
-			self.barrier(end)
-		}
-	}
+/// Which part of LDK forgets the event once it was handled, and so what must not be written before
+/// the event is.
+#[derive(Clone, Copy)]
+enum Source {
+	/// The `ChannelManager`, which the persister writes.
+	Manager,
+	/// A `ChannelMonitor`, which any block may make LDK write: its events must be durable before
+	/// they count as handled.
+	Monitor,
 }
 
-enum Step {
-	Inline,
-	/// LDK brings an event again that is in the log.
-	Known,
-	Append(NewEvent),
-}
-
-enum Work<F> {
-	Inline(F),
-	Known,
-	Append(leyden_store::Ticket<Appended>),
-}
-
-/// The event tells how a payment ended; with the payment's hash, if LDK says it.
-struct PaymentEnd(Option<PaymentHash>);
-
-impl PaymentEnd {
-	fn of(event: &Event) -> Option<Self> {
+impl Source {
+	fn of(event: &Event) -> Self {
 		match event {
-			Event::PaymentSent { payment_hash, .. } => Some(Self(Some(*payment_hash))),
-			Event::PaymentFailed { payment_hash, .. } => Some(Self(*payment_hash)),
-			_ => None,
+			Event::SpendableOutputs { .. } => Self::Monitor,
+			_ => Self::Manager,
 		}
 	}
 }
 
-impl<H> fmt::Debug for Journal<H> {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.write_str("Journal")
+/// The payment hash, if the event tells how a payment ended and LDK says which.
+fn outcome(event: &Event) -> Option<Option<PaymentHash>> {
+	match event {
+		Event::PaymentSent { payment_hash, .. } => Some(Some(*payment_hash)),
+		Event::PaymentFailed { payment_hash, .. } => Some(*payment_hash),
+		_ => None,
 	}
 }
 
-impl fmt::Display for JournalNote {
+fn claimable(event: &Event) -> Option<PaymentHash> {
+	match event {
+		Event::PaymentClaimable { payment_hash, .. } => Some(*payment_hash),
+		_ => None,
+	}
+}
+
+impl fmt::Debug for Journal {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		match self {
-			Self::LogFailed { error } => write!(f, "an event was not written down: {error}"),
-			Self::BarrierFailed { error } => {
-				write!(f, "the manager was not persisted before an event of a payment: {error}")
-			},
-			Self::NotWritable { kind } => write!(f, "{kind} cannot be written down"),
-		}
+		write!(f, "Journal on {:?}", self.log)
 	}
 }

@@ -26,7 +26,8 @@ use super::entry::MonitorEntry;
 use super::note::{BusNote, Quarantine};
 use super::state::{Released, Replay, State, Why};
 use super::MANAGER_CONSUMER;
-use crate::snapshot::SettledBySnapshot;
+use crate::pending_appends::PendingAppends;
+use crate::persist_tracker::ManagerPersistListener;
 
 /// A [`Watch`] around LDK's `ChainMonitor` that writes monitor events down before the
 /// `ChannelManager` sees them, and brings them again after a restart until a manager that has seen
@@ -34,7 +35,7 @@ use crate::snapshot::SettledBySnapshot;
 ///
 /// Give the bus to the `ChannelManager` (and to `ChannelManagerReadArgs`) where the chain monitor
 /// would go, feed blocks to the bus, and tell it when a manager was persisted (see
-/// [`ManagerSnapshots`](crate::ManagerSnapshots)). The chain monitor itself still goes to
+/// [`ManagerPersister`](crate::ManagerPersister)). The chain monitor itself still goes to
 /// `load_existing_monitor`, to the background processor and to whoever handles its own events.
 ///
 /// # What is promised
@@ -65,6 +66,8 @@ pub struct MonitorBus<W> {
 	/// of LDK's. It is not taken inside `Persist`: `ChainMonitor` holds a lock there that taking
 	/// events needs.
 	gate: RwLock<()>,
+	/// The journal's appends, which an update that LDK held back for an event must not precede.
+	appends: Option<PendingAppends>,
 }
 
 /// The part of the bus that does not depend on what is below it.
@@ -102,7 +105,7 @@ impl<W> MonitorBus<W> {
 		let consumer = log.consumer(MANAGER_CONSUMER, options)?;
 		let state = Mutex::new(State::new());
 		let bus = Bus { log, consumer, state, observer: None };
-		Ok(Self { inner, bus, gate: RwLock::new(()) })
+		Ok(Self { inner, bus, gate: RwLock::new(()), appends: None })
 	}
 
 	/// Calls `observer` with everything worth a line in a log. It must not call the bus.
@@ -110,6 +113,21 @@ impl<W> MonitorBus<W> {
 	pub fn with_observer(mut self, observer: impl Fn(&BusNote) + Send + Sync + 'static) -> Self {
 		self.bus.observer = Some(Box::new(observer));
 		self
+	}
+
+	/// Makes updates that LDK sends after its events were handled wait for the journal's appends.
+	pub(crate) fn awaiting(mut self, appends: PendingAppends) -> Self {
+		self.appends = Some(appends);
+		self
+	}
+
+	/// Waits until the events that LDK may be letting go of are in the journal. Answers whether
+	/// they are.
+	fn journal_is_durable(&self) -> bool {
+		let Some(appends) = &self.appends else { return true };
+		appends.wait_on_event_thread().map_err(|error| {
+			self.bus.note(BusNote::Stopped { error: error.to_string() });
+		}).is_ok()
 	}
 
 	/// What the bus is around.
@@ -217,6 +235,9 @@ where
 		&self, channel_id: ChannelId, monitor: ChannelMonitor<S>,
 	) -> Result<ChannelMonitorUpdateStatus, ()> {
 		let refused = Ok(ChannelMonitorUpdateStatus::UnrecoverableError);
+		if !self.journal_is_durable() {
+			return refused;
+		}
 		self.pass_on(refused, |inner| inner.watch_channel(channel_id, monitor))
 	}
 
@@ -224,6 +245,9 @@ where
 		&self, channel_id: ChannelId, update: &ChannelMonitorUpdate,
 	) -> ChannelMonitorUpdateStatus {
 		let refused = ChannelMonitorUpdateStatus::UnrecoverableError;
+		if !self.journal_is_durable() {
+			return refused;
+		}
 		self.pass_on(refused, |inner| inner.update_channel(channel_id, update))
 	}
 
@@ -282,7 +306,7 @@ impl<W: Deref> MonitorBus<W> {
 	}
 }
 
-impl<W: Send + Sync> SettledBySnapshot for MonitorBus<W> {
+impl<W: Send + Sync> ManagerPersistListener for MonitorBus<W> {
 	fn mark(&self) -> u64 {
 		self.bus.state.lock().mark()
 	}

@@ -9,6 +9,7 @@
 use std::fmt;
 
 use leyden_id::{ChannelId, MonitorEventSource};
+use lightning::util::logger::Level;
 
 use super::view::MonitorEventKind;
 
@@ -80,6 +81,20 @@ pub enum BusNote {
 		/// What the log said.
 		error: String,
 	},
+}
+
+impl BusNote {
+	/// The level at which a node's log should show it.
+	pub fn level(&self) -> Level {
+		match self {
+			Self::Replayed { .. } | Self::Regenerated { .. } | Self::CloseFirst { .. } => {
+				Level::Info
+			},
+			Self::HeldBack { .. } => Level::Debug,
+			Self::Quarantined { .. } => Level::Warn,
+			Self::LogFailed { .. } | Self::Stopped { .. } => Level::Error,
+		}
+	}
 }
 
 impl fmt::Display for BusNote {

@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 
 use super::view::tests::forward;
 use super::*;
-use crate::snapshot::{ManagerSnapshots, SettledBySnapshot};
+use crate::persist_tracker::{ManagerPersistListener, ManagerPersistTracker};
 
 const CLOSE: MonitorEvent = MonitorEvent::CommitmentTxConfirmed(());
 
@@ -124,7 +124,7 @@ struct Life {
 	tap: Arc<Tap>,
 	log: EventLog,
 	bus: Arc<MonitorBus<Arc<Script>>>,
-	snapshots: ManagerSnapshots,
+	snapshots: ManagerPersistTracker,
 	notes: Arc<Mutex<Vec<BusNote>>>,
 }
 
@@ -142,8 +142,8 @@ impl Life {
 		let script = Arc::new(Script::default());
 		let bus = MonitorBus::new(Arc::clone(&script), log.clone()).unwrap();
 		let bus = Arc::new(bus.with_observer(move |note| seen.lock().push(note.clone())));
-		let waiting: Arc<dyn SettledBySnapshot> = Arc::<MonitorBus<_>>::clone(&bus);
-		let snapshots = ManagerSnapshots::new(store, [waiting]);
+		let waiting: Arc<dyn ManagerPersistListener> = Arc::<MonitorBus<_>>::clone(&bus);
+		let snapshots = ManagerPersistTracker::new(store, [waiting]);
 		Self { script, tap, log, bus, snapshots, notes }
 	}
 
@@ -162,7 +162,7 @@ impl Life {
 	}
 
 	fn persist(&self) {
-		self.snapshots.persist(Vec::new, |_| Ok(())).unwrap();
+		self.snapshots.begin().persisted().wait().unwrap();
 	}
 
 	fn fail(&self, failing: bool) {
@@ -309,8 +309,8 @@ fn only_a_snapshot_encoded_after_the_hand_out_acks() {
 	before.persisted().wait().unwrap();
 	assert_eq!(life.unacked(), 1);
 
-	let failed = life.snapshots.persist(Vec::new, |_| Err(lightning::io::ErrorKind::Other.into()));
-	assert!(failed.is_err());
+	// A manager whose write failed.
+	drop(life.snapshots.begin());
 	assert_eq!(life.unacked(), 1);
 
 	life.persist();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
 use leyden_http::{Address, Courier, CourierOptions, SigningSecret, Token};
-use leyden_ldk::Claims;
+use leyden_ldk::{HtlcResolution, HtlcResolutions};
 use leyden_outbox::{
 	Callback, CallbackId, Deadline, EndpointOptions, NewCallback, Outbox, OutboxError,
 	OutboxOptions,
@@ -113,7 +113,7 @@ pub struct Host {
 	store: Arc<dyn Store>,
 	outbox: Outbox,
 	courier: Courier,
-	claims: Claims,
+	resolutions: OnceLock<HtlcResolutions>,
 	node: OnceLock<NodeHandle>,
 	notify: Notify,
 	peers: Peers,
@@ -165,7 +165,7 @@ impl Host {
 		let courier = Courier::new(outbox.clone(), Arc::clone(&parts.clock), options, endpoints)
 			.expect("TLS");
 		Ok(Self {
-			claims: Claims::new(Arc::clone(&store)),
+			resolutions: OnceLock::new(),
 			store,
 			outbox,
 			courier,
@@ -280,10 +280,12 @@ impl Host {
 		let state = self.inbound(&hash)?.ok_or(Unreachable)?;
 		if state == Inbound::Claimable {
 			// One commit: "claiming" without the intent would be for ever.
-			let intent = self.claims.intend(preimage, None).map_err(|_| Unreachable)?;
+			let resolutions = self.resolutions.get().ok_or(Unreachable)?;
+			let claim = HtlcResolution::Claim { preimage, claim_deadline: None };
+			let claim = resolutions.plan(claim).map_err(|_| Unreachable)?;
 			let row = inbound_plan(&hash, Inbound::Claiming).map_err(|_| Unreachable)?;
-			intent.and(row).commit(&*self.store).wait().map_err(|_| Unreachable)?;
-			self.manager()?.claim_funds(preimage);
+			claim.and(row).commit(&*self.store).wait().map_err(|_| Unreachable)?;
+			resolutions.apply(&self.manager()?);
 			return Ok(Inbound::Claiming);
 		}
 		Ok(state)
@@ -417,10 +419,9 @@ impl Host {
 				}
 			},
 			Event::PaymentClaimed { payment_hash, .. } => {
-				let settled = self.claims.settled(event).unwrap_or_else(nothing);
 				match self.inbound(payment_hash) {
-					Ok(Some(_)) => Ok(both(settled, inbound_plan(payment_hash, Inbound::Claimed)?)),
-					_ => Ok(settled),
+					Ok(Some(_)) => Ok(inbound_plan(payment_hash, Inbound::Claimed)?),
+					_ => Ok(nothing()),
 				}
 			},
 			_ => Ok(nothing()),
@@ -429,18 +430,10 @@ impl Host {
 }
 
 impl User for Host {
-	fn started(&self, node: &NodeHandle) {
-		if let Some(manager) = node.manager() {
-			let _ = self.claims.resume(&*manager);
-		}
+	fn started(&self, node: &NodeHandle, resolutions: &HtlcResolutions) {
+		let _ = self.resolutions.set(resolutions.clone());
 		let _ = self.node.set(node.clone());
 		let _ = self.give_back();
-	}
-
-	fn at_once(&self, event: &Event) -> Result<(), ReplayEvent> {
-		let manager = self.manager().map_err(|_| ReplayEvent())?;
-		self.claims.on_event(&*manager, event).map_err(|_| ReplayEvent())?;
-		Ok(())
 	}
 
 	fn handle(&self, event: &Event) -> Result<Plan<()>, ReplayEvent> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bitcoin::hashes::{sha256, Hash};
 use bitcoin::secp256k1::PublicKey;
-use leyden_ldk::Claims;
+use leyden_ldk::{HtlcResolution, HtlcResolutions};
 use leyden_request::{
 	Answer, AnswerKind, Effect, Outcome, Params, Request, RequestError, RequestKey, RequestOptions,
 	Requests, Unknown,
@@ -62,7 +62,7 @@ pub struct Recipient {
 	store: Arc<dyn Store>,
 	clock: Arc<dyn Clock>,
 	requests: Requests,
-	claims: Claims,
+	resolutions: OnceLock<HtlcResolutions>,
 	node: OnceLock<NodeHandle>,
 	/// Whom it answers.
 	host: PublicKey,
@@ -97,9 +97,9 @@ impl Recipient {
 		let RecipientParts { host, seed, made, replay, clock } = parts;
 		let requests =
 			Requests::open(Arc::clone(&store), Arc::clone(&clock), RequestOptions::default())?;
-		let (claims, node) = (Claims::new(Arc::clone(&store)), OnceLock::new());
+		let (resolutions, node) = (OnceLock::new(), OnceLock::new());
 		let cache = Mutex::default();
-		Ok(Self { store, clock, requests, claims, node, host, seed, made, replay, cache })
+		Ok(Self { store, clock, requests, resolutions, node, host, seed, made, replay, cache })
 	}
 
 	/// Its store.
@@ -297,19 +297,9 @@ impl Effect for Making<'_> {
 }
 
 impl User for Recipient {
-	fn started(&self, node: &NodeHandle) {
-		if let Some(manager) = node.manager() {
-			let _ = self.claims.resume(&*manager);
-		}
+	fn started(&self, node: &NodeHandle, resolutions: &HtlcResolutions) {
+		let _ = self.resolutions.set(resolutions.clone());
 		let _ = self.node.set(node.clone());
-	}
-
-	fn at_once(&self, event: &Event) -> Result<(), ReplayEvent> {
-		let Some(manager) = self.node.get().and_then(NodeHandle::manager) else {
-			return Err(ReplayEvent());
-		};
-		self.claims.on_event(&*manager, event).map_err(|_| ReplayEvent())?;
-		Ok(())
 	}
 
 	fn handle(&self, event: &Event) -> Result<Plan<()>, ReplayEvent> {
@@ -317,7 +307,12 @@ impl User for Recipient {
 		match event {
 			Event::PaymentClaimable { payment_hash, claim_deadline, .. } => {
 				let Some(preimage) = self.known(payment_hash) else { return Ok(nothing()) };
-				self.claims.intend(preimage, *claim_deadline).map_err(|_| ReplayEvent())
+				{
+					let claim_deadline = *claim_deadline;
+					let claim = HtlcResolution::Claim { preimage, claim_deadline };
+					let resolutions = self.resolutions.get().ok_or(ReplayEvent())?;
+					resolutions.plan(claim).map_err(|_| ReplayEvent())
+				}
 			},
 			Event::PaymentClaimed { payment_hash, .. } => {
 				let mut batch = Batch::new();
@@ -326,8 +321,7 @@ impl User for Recipient {
 					let value = codec::encode(&paid).map_err(|_| ReplayEvent())?;
 					batch.put(Key::new(INVOICES, payment_hash.0), value);
 				}
-				let settled = self.claims.settled(event).unwrap_or_else(nothing);
-				Ok(settled.and(Plan::of(batch)).map(|((), ())| ()))
+				Ok(Plan::of(batch))
 			},
 			_ => Ok(nothing()),
 		}
@@ -336,8 +330,11 @@ impl User for Recipient {
 	fn acked(&self, event: &Event) {
 		if let Event::PaymentClaimable { payment_hash, .. } = event {
 			let manager = self.node.get().and_then(NodeHandle::manager);
-			if let (Some(preimage), Some(manager)) = (self.known(payment_hash), manager) {
-				manager.claim_funds(preimage);
+			let known = self.known(payment_hash).is_some();
+			if let (true, Some(resolutions), Some(manager)) =
+				(known, self.resolutions.get(), manager)
+			{
+				resolutions.apply(&manager);
 			}
 		}
 	}

@@ -33,13 +33,11 @@ pub(crate) struct NodeCore {
 
 impl NodeCore {
 	pub(crate) fn persist_manager(&self) -> bool {
-		let mark = self.guard.before_manager_encode();
 		// What is queued later is not in the bytes, so it must not be flushed after them.
 		let waiting = self.chain_monitor.pending_operation_count();
-		if !self.disk.write_manager(self.manager.encode()) {
+		if !self.guard.write_manager(&self.disk, self.manager.encode()) {
 			return false;
 		}
-		self.guard.manager_persisted(mark);
 		if self.config.deferred {
 			self.chain_monitor.flush(waiting, &self.logger);
 		}

@@ -1,0 +1,236 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! The tracker of replays: which journaled events LDK may still bring again.
+//!
+//! LDK takes an event out of its queue once the whole batch that it handed over was handled, and
+//! only in memory: until a manager that was encoded after that is durable, a restart brings the
+//! event again. The tracker is a consumer of the journal's stream that acks an event when it is
+//! past that point. An event whose id is strong needs no tracker; of a weak one, the tracker
+//! decides whether the same fields again are the same event or another one.
+//!
+//! # What acks
+//! A manager that was encoded while no event was being handled. One that a handler persists (a
+//! barrier) still has the batch of that handler in its queue, and acks nothing.
+//!
+//! # What proves a replay
+//! An ack may lag behind the manager, so an un-acked entry proves nothing. At start, the bytes of
+//! the durable manager do: an event that is in them is brought again; one that is not, and had been
+//! handed out before they were encoded, is not. One that was handed out later is brought again if
+//! LDK still knows its payment or its channel. [`ReplayEvidence`] says which of these holds for
+//! which event.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use leyden_id::EventId;
+use leyden_log::{Consumer, ConsumerOptions, Entry, EventLog, LogError, LogIndex, Start};
+use leyden_store::Plan;
+use parking_lot::Mutex;
+
+use super::entry;
+use super::identity::{EventIdentity, ReplayEvidence};
+use crate::persist_tracker::ManagerPersistListener;
+
+/// The consumer that stands for LDK's own memory of its events.
+pub const REPLAY_CONSUMER: &str = "ldk";
+
+/// Most events that are tracked. Without a durable manager for longer than that, the oldest are
+/// given up; a weak one of them that comes again after a crash is then a second entry.
+pub const MAX_TRACKED_EVENTS: usize = 65_536;
+
+const PAGE: usize = 1024;
+
+/// What a node starts from.
+pub(crate) struct LoadedManager<'a> {
+	/// The bytes of the durable manager.
+	pub(crate) bytes: &'a [u8],
+	/// The newest entry of the journal when those bytes were written, if that is known.
+	pub(crate) journaled: Option<u64>,
+	/// The payments that LDK knows after it read the bytes and the monitors.
+	pub(crate) payments: &'a HashSet<[u8; 32]>,
+}
+
+pub(crate) struct ReplayTracker {
+	consumer: Consumer,
+	state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+	/// Entries that are not acked, by the number of the moment at which LDK handed them out. One
+	/// that LDK brings again gets a new number.
+	waiting: BTreeMap<u64, LogIndex>,
+	next: u64,
+	/// Calls of the event handler that have not returned.
+	in_flight: usize,
+	/// Everything below was out of LDK's queue at a moment when no handler was running.
+	quiescent: u64,
+	/// Weak events of earlier runs that LDK brings again, by identity, oldest first.
+	expected: HashMap<EventId, VecDeque<Expected>>,
+	/// The weak entries of earlier runs that are not acked; looked through once, at start.
+	candidates: Vec<Entry>,
+}
+
+struct Expected {
+	index: LogIndex,
+	evidence: ReplayEvidence,
+}
+
+impl State {
+	fn wait_for(&mut self, index: LogIndex) {
+		if self.waiting.len() >= MAX_TRACKED_EVENTS {
+			self.waiting.pop_first();
+		}
+		self.waiting.insert(self.next, index);
+		self.next += 1;
+	}
+
+	fn expects(&self) -> HashSet<LogIndex> {
+		self.expected.values().flatten().map(|expected| expected.index).collect()
+	}
+}
+
+/// A running call of the event handler.
+pub(crate) struct Handling<'a>(&'a ReplayTracker);
+
+impl Drop for Handling<'_> {
+	fn drop(&mut self) {
+		self.0.state.lock().in_flight -= 1;
+	}
+}
+
+impl ReplayTracker {
+	pub(crate) fn open(log: &EventLog) -> Result<Self, LogError> {
+		let options = ConsumerOptions { start: Start::Beginning, ..ConsumerOptions::default() };
+		let consumer = log.consumer(REPLAY_CONSUMER, options)?;
+		let mut state = State::default();
+		let mut after = None;
+		loop {
+			let page = consumer.unacked(after, PAGE)?;
+			after = page.last().map(|entry| entry.index());
+			let is_last = page.len() < PAGE;
+			for entry in page {
+				state.wait_for(entry.index());
+				if entry::weak_identity(entry.payload()).is_some() {
+					state.candidates.push(entry);
+				}
+			}
+			if is_last || state.waiting.len() >= MAX_TRACKED_EVENTS {
+				break;
+			}
+		}
+		Ok(Self { consumer, state: Arc::new(Mutex::new(state)) })
+	}
+
+	/// Finds out which events of earlier runs LDK brings again in this one. Called once, after the
+	/// manager was read and before it hands out events.
+	pub(crate) fn manager_loaded(&self, loaded: &LoadedManager<'_>) {
+		let mut state = self.state.lock();
+		// The same bytes may be in the queue more than once, for as many entries.
+		let mut queued: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+		for entry in std::mem::take(&mut state.candidates) {
+			let Some(event) = entry::event_bytes(entry.payload()) else { continue };
+			let Some(identity) = entry::decode_ldk(event).as_ref().map(EventIdentity::of) else {
+				continue;
+			};
+			let left = queued
+				.entry(event.to_vec())
+				.or_insert_with(|| memchr::memmem::find_iter(loaded.bytes, event).count());
+			let is_queued = *left > 0;
+			*left = left.saturating_sub(1);
+			let came_later = loaded.journaled.is_some_and(|last| entry.index().get() > last);
+			let comes_again = match identity.evidence {
+				ReplayEvidence::None => false,
+				ReplayEvidence::Queued => is_queued,
+				ReplayEvidence::QueuedOrSubject(subject) => {
+					is_queued || (came_later && knows(loaded, &subject))
+				},
+			};
+			if comes_again {
+				let (index, evidence) = (entry.index(), identity.evidence);
+				state.expected.entry(identity.id).or_default().push_back(Expected {
+					index,
+					evidence,
+				});
+			}
+		}
+	}
+
+	/// A call of the event handler begins.
+	pub(crate) fn handling(&self) -> Handling<'_> {
+		self.state.lock().in_flight += 1;
+		Handling(self)
+	}
+
+	/// Whether a weak event is one that an earlier run journaled and LDK brings again. Each is
+	/// recognized once.
+	pub(crate) fn recognize(&self, identity: &EventIdentity) -> bool {
+		let mut state = self.state.lock();
+		let Some(expected) = state.expected.get_mut(&identity.id) else { return false };
+		let found = expected.pop_front();
+		if expected.is_empty() {
+			state.expected.remove(&identity.id);
+		}
+		let Some(Expected { index, .. }) = found else { return false };
+		// It is in LDK's queue now, until the batch of this call was handled.
+		state.waiting.retain(|_, waiting| *waiting != index);
+		state.wait_for(index);
+		true
+	}
+
+	/// A new event is written down. The end of a payment or a channel ends the waiting for an
+	/// earlier end of the same one: the next like that is another event.
+	pub(crate) fn supersede(&self, identity: &EventIdentity) {
+		let ReplayEvidence::QueuedOrSubject(_) = identity.evidence else { return };
+		self.state.lock().expected.retain(|_, expected| {
+			expected.retain(|expected| expected.evidence != identity.evidence);
+			!expected.is_empty()
+		});
+	}
+
+	/// An event of this run is in the log.
+	pub(crate) fn journaled(&self, index: LogIndex) {
+		self.state.lock().wait_for(index);
+	}
+}
+
+/// Whether LDK still has the payment or the channel that `subject` names.
+fn knows(loaded: &LoadedManager<'_>, subject: &[u8; 32]) -> bool {
+	loaded.payments.contains(subject)
+		|| memchr::memmem::find(loaded.bytes, subject).is_some()
+}
+
+impl ManagerPersistListener for ReplayTracker {
+	fn mark(&self) -> u64 {
+		let mut state = self.state.lock();
+		if state.in_flight == 0 {
+			state.quiescent = state.next;
+		}
+		state.quiescent
+	}
+
+	fn settle_plan(&self, mark: u64) -> Option<Plan<()>> {
+		let state = self.state.lock();
+		let below = state.waiting.range(..mark);
+		let expected = state.expects();
+		let gone = below.filter(|(_, index)| !expected.contains(index));
+		let (numbers, indices): (Vec<u64>, Vec<LogIndex>) = gone.unzip();
+		drop(state);
+		if indices.is_empty() {
+			return None;
+		}
+		let state = Arc::clone(&self.state);
+		Some(self.consumer.ack_plan_many(&indices).map(move |()| {
+			let mut state = state.lock();
+			numbers.iter().for_each(|number| {
+				state.waiting.remove(number);
+			});
+		}))
+	}
+
+	fn settled(&self, _: u64) {}
+}

@@ -1,0 +1,108 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! What the journal held when a manager was written.
+//!
+//! LDK's key-value stores write one key at a time, so an ack cannot be one commit with the manager.
+//! Instead the newest entry of the journal is recorded under the hash of the manager's bytes
+//! *before* they are written. Whichever manager turns out to be durable after a crash, its record
+//! tells which events had been handed out before it was encoded.
+//!
+//! The record is committed lazily: if a loss of power undoes it, the manager that was written has
+//! no record, and an event that LDK brings again may become a second entry, never none.
+
+use bitcoin::hashes::{sha256, Hash};
+use leyden_store::codec::{self, Stored};
+use leyden_store::{Batch, Key, Plan, RecordType, Store, StoreError, Table};
+use serde::{Deserialize, Serialize};
+
+const MANAGERS: Table = Table::new("ldk_managers");
+/// Managers that are remembered: the one that is durable, and those whose writes may have failed or
+/// may still land.
+const MAX_MANAGERS: usize = 8;
+
+/// The managers that may be durable, oldest first.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct ManagersV1 {
+	managers: Vec<ManagerV1>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct ManagerV1 {
+	digest: [u8; 32],
+	/// The newest entry of the journal when the manager was written.
+	journaled: u64,
+}
+
+impl Stored for ManagersV1 {
+	const TYPE: RecordType = RecordType(0x0204);
+	const SCHEMA: u16 = 1;
+}
+
+impl ManagersV1 {
+	pub(crate) fn read(store: &dyn Store) -> Result<Self, StoreError> {
+		let key = key();
+		match store.get(&key).wait()? {
+			Some(record) => codec::decode(&key, &record),
+			None => Ok(Self::default()),
+		}
+	}
+
+	/// Remembers a manager that is about to be written.
+	pub(crate) fn writing(&mut self, bytes: &[u8], journaled: u64) -> Result<Plan<()>, StoreError> {
+		let digest = digest(bytes);
+		self.managers.retain(|manager| manager.digest != digest);
+		if self.managers.len() >= MAX_MANAGERS {
+			self.managers.remove(0);
+		}
+		self.managers.push(ManagerV1 { digest, journaled });
+		let mut batch = Batch::new();
+		batch.put(key(), codec::encode(self)?);
+		Ok(Plan::of(batch).lazily())
+	}
+
+	/// The newest entry of the journal when the manager of these bytes was written.
+	pub(crate) fn journaled(&self, bytes: &[u8]) -> Option<u64> {
+		let digest = digest(bytes);
+		self.managers.iter().find(|manager| manager.digest == digest).map(|m| m.journaled)
+	}
+}
+
+fn key() -> Key {
+	Key::new(MANAGERS, *b"written")
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+	sha256::Hash::hash(bytes).to_byte_array()
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use leyden_store::MemoryStore;
+
+	#[test]
+	fn a_manager_is_found_by_its_bytes_until_others_push_it_out() {
+		let store = MemoryStore::new().unwrap();
+		let mut managers = ManagersV1::read(&store).unwrap();
+		for n in 0..=MAX_MANAGERS as u64 {
+			managers.writing(&n.to_be_bytes(), 10 + n).unwrap().run(&store).unwrap();
+		}
+		let read = ManagersV1::read(&store).unwrap();
+		assert_eq!(read, managers);
+		assert_eq!(read.journaled(&1u64.to_be_bytes()), Some(11));
+		assert_eq!(read.journaled(&0u64.to_be_bytes()), None, "pushed out");
+		assert_eq!(read.journaled(b"another"), None);
+	}
+
+	#[test]
+	fn golden_bytes() {
+		let managers = ManagersV1 { managers: vec![ManagerV1 { digest: [7; 32], journaled: 9 }] };
+		let body = codec::encode(&managers).unwrap().body;
+		let expected = [&1u64.to_be_bytes()[..], &[7; 32], &9u64.to_be_bytes()].concat();
+		assert_eq!(body, expected);
+	}
+}

@@ -1,0 +1,392 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! The wiring of a node: one call that hands out everything that an LDK node needs of Leyden.
+//!
+//! # The order, and why
+//! 1. [`NodeWiring::monitor_bus`] goes around the chain monitor, before the manager is read: the
+//!    manager gets the bus as its `chain::Watch`, and so do all sources of blocks.
+//! 2. The monitors are loaded into the *chain monitor*, and the manager is read or made.
+//! 3. [`NodeWiring::start`] (or [`start_async`](NodeWiring::start_async)) with the manager and the
+//!    node's store: it looks at the manager that is durable, so that an event that LDK brings again
+//!    is told apart from a new one, and gives LDK the resolutions that it may not have.
+//! 4. The background processor gets [`LdkNode::persister`] in place of the node's store, and the
+//!    handler of [`LdkNode::handler`] or [`LdkNode::handle_async`].
+//! 5. Blocks are fed to the bus, peers connect, consumers run.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use leyden_log::{Delivery, EventLog, LogError};
+use leyden_store::{Plan, Store};
+use lightning::events::{Event, EventHandler, ReplayEvent};
+use lightning::io;
+use lightning::ln::channelmanager::{AChannelManager, RecentPaymentDetails};
+use lightning::types::payment::PaymentHash;
+use lightning::util::logger::{Level, Logger, Record};
+use lightning::util::persist::{KVStore, KVStoreSync};
+use lightning::util::ser::Writeable;
+
+use crate::htlc_resolutions::{HtlcResolution, HtlcResolutions};
+use crate::journal::{Answers, Journal, JournalHandler, LoadedManager, Persist};
+use crate::manager_persister::ManagerPersister;
+use crate::monitor::MonitorBus;
+use crate::pending_appends::PendingAppends;
+use crate::persist_tracker::{ManagerPersistListener, ManagerPersistTracker};
+
+/// The logger that a node has, of any type.
+pub type SharedLogger = Arc<dyn Logger + Send + Sync>;
+
+/// Everything of Leyden that a node is put together from, before its manager exists.
+///
+/// See the [module documentation](self) for the order.
+pub struct NodeWiring {
+	monitor_log: EventLog,
+	event_log: EventLog,
+	logger: SharedLogger,
+	appends: PendingAppends,
+	holds: Arc<dyn Fn(&PaymentHash) -> bool + Send + Sync>,
+	keep_paths: bool,
+	keep_htlc_failures: bool,
+	persists_before_outcomes: bool,
+}
+
+/// Why a node's wiring could not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+	/// The log, or its store, failed.
+	Log(LogError),
+	/// The node's own store failed to read the manager.
+	Manager(io::Error),
+}
+
+impl NodeWiring {
+	/// Wiring over the logs of monitor events and of user events, which must be in one store.
+	/// Everything worth telling goes to `logger`.
+	pub fn new(monitor_log: EventLog, event_log: EventLog, logger: SharedLogger) -> Self {
+		let appends = PendingAppends::new(event_log.clone());
+		let holds = Arc::new(|_: &PaymentHash| false);
+		Self {
+			monitor_log,
+			event_log,
+			logger,
+			appends,
+			holds,
+			keep_paths: false,
+			keep_htlc_failures: false,
+			persists_before_outcomes: true,
+		}
+	}
+
+	/// Says which payments are held for somebody else (hold invoices, swaps, async orders): the
+	/// manager is persisted before a consumer hears that such a payment can be claimed. None,
+	/// unless told otherwise.
+	#[must_use]
+	pub fn holding(mut self, holds: impl Fn(&PaymentHash) -> bool + Send + Sync + 'static) -> Self {
+		self.holds = Arc::new(holds);
+		self
+	}
+
+	/// Writes paths and probes down as well; see [`Journal::keep_paths`].
+	#[must_use]
+	pub fn keep_paths(mut self) -> Self {
+		self.keep_paths = true;
+		self
+	}
+
+	/// Writes `HTLCHandlingFailed` down as well; see [`Journal::keep_htlc_failures`].
+	#[must_use]
+	pub fn keep_htlc_failures(mut self) -> Self {
+		self.keep_htlc_failures = true;
+		self
+	}
+
+	/// Leaves out what persists the manager before the end of a payment counts as handled: for
+	/// tests of what happens then (case K).
+	#[doc(hidden)]
+	#[must_use]
+	pub fn without_persist_before_outcome(mut self) -> Self {
+		self.persists_before_outcomes = false;
+		self
+	}
+
+	/// A bus around the chain monitor, for the manager and for all sources of blocks.
+	///
+	/// # Errors
+	/// The log's.
+	pub fn monitor_bus<W: Deref>(&self, chain_monitor: W) -> Result<Arc<MonitorBus<W>>, LogError> {
+		let logger = Arc::clone(&self.logger);
+		let bus = MonitorBus::new(chain_monitor, self.monitor_log.clone())?;
+		let bus = bus.with_observer(move |event| log_to(&logger, event.level(), event));
+		Ok(Arc::new(bus.awaiting(self.appends.clone())))
+	}
+
+	/// Starts the wiring of a node with a synchronous store. `kv` is where the node keeps its
+	/// manager.
+	///
+	/// # Errors
+	/// [`StartError::Manager`] if the manager cannot be read from `kv`; [`StartError::Log`] if
+	/// Leyden's own records cannot be read.
+	///
+	/// # Failure Behavior and Persistence
+	/// The first time, the consumer that stands for LDK is created. A crash at any point leaves a
+	/// node that starts.
+	pub fn start<W, M, K>(
+		&self, bus: &Arc<MonitorBus<W>>, manager: M, kv: K,
+	) -> Result<LdkNode<M, K>, StartError>
+	where
+		W: Send + Sync + 'static,
+		M: Deref + Clone + Send + Sync + 'static,
+		M::Target: AChannelManager,
+		K: Deref + Send + Sync + 'static,
+		K::Target: KVStoreSync,
+	{
+		let store = Arc::clone(self.event_log.store());
+		let persister = ManagerPersister::open(kv, store, self.appends.clone());
+		let persister = Arc::new(persister.map_err(StartError::Manager)?);
+		let persist = || -> Persist {
+			let persister = Arc::clone(&persister);
+			Box::new(move || Box::pin(std::future::ready(persister.persist())))
+		};
+		let (outcome, claimable) = (persist(), persist());
+		self.assemble(bus, manager, persister, outcome, claimable)
+	}
+
+	/// Starts the wiring of a node whose store has futures.
+	///
+	/// # Errors
+	/// As [`start`](NodeWiring::start).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`start`](NodeWiring::start).
+	pub async fn start_async<W, M, K>(
+		&self, bus: &Arc<MonitorBus<W>>, manager: M, kv: K,
+	) -> Result<LdkNode<M, K>, StartError>
+	where
+		W: Send + Sync + 'static,
+		M: Deref + Clone + Send + Sync + 'static,
+		M::Target: AChannelManager,
+		K: Deref + Clone + Send + Sync + 'static,
+		K::Target: KVStore,
+	{
+		let store = Arc::clone(self.event_log.store());
+		let persister = ManagerPersister::open_async(kv, store, self.appends.clone()).await;
+		let persister = Arc::new(persister.map_err(StartError::Manager)?);
+		let persist = || -> Persist {
+			let persister = Arc::clone(&persister);
+			Box::new(move || Box::pin(persister.persist_async()))
+		};
+		let (outcome, claimable) = (persist(), persist());
+		self.assemble(bus, manager, persister, outcome, claimable)
+	}
+
+	fn assemble<W, M, K>(
+		&self, bus: &Arc<MonitorBus<W>>, manager: M, persister: Arc<ManagerPersister<K>>,
+		persist_outcome: Persist, persist_claimable: Persist,
+	) -> Result<LdkNode<M, K>, StartError>
+	where
+		W: Send + Sync + 'static,
+		M: Deref + Clone + Send + Sync + 'static,
+		M::Target: AChannelManager,
+	{
+		let store = self.event_log.store();
+		let resolutions = HtlcResolutions::open(Arc::clone(store)).map_err(LogError::from)?;
+		let logger = Arc::clone(&self.logger);
+		let mut journal = Journal::new(self.event_log.clone()).track_replays()?;
+		if self.keep_paths {
+			journal = journal.keep_paths();
+		}
+		if self.keep_htlc_failures {
+			journal = journal.keep_htlc_failures();
+		}
+		let (unsettled, holds) = (Arc::clone(bus), Arc::clone(&self.holds));
+		let persists = self.persists_before_outcomes;
+		let journal = journal
+			.with_observer(move |event| log_to(&logger, event.level(), event))
+			.awaited_by(&self.appends)
+			.persist_before_outcome(persist_outcome, move |hash| {
+				persists && unsettled.is_unsettled(hash)
+			})
+			.persist_before_claimable(persist_claimable, move |hash| holds(hash))
+			.answered_by(answers(resolutions.clone(), manager.clone(), Arc::clone(store)));
+
+		let listeners: [Arc<dyn ManagerPersistListener>; 2] =
+			[Arc::<MonitorBus<W>>::clone(bus), Arc::new(resolutions.clone())];
+		let listeners = listeners.into_iter().chain(journal.replay_tracker());
+		let tracker = ManagerPersistTracker::new(Arc::clone(store), listeners);
+		let encoded = manager.clone();
+		let encode = Box::new(move || encoded.get_cm().encode());
+		let (waiting, applied) = (resolutions.clone(), manager.clone());
+		let written = Box::new(move || {
+			waiting.apply(&applied);
+		});
+		persister.shared().attach(tracker, encode, written);
+		if let Some((bytes, journaled)) = persister.shared().take_loaded() {
+			let payments = payments(&manager);
+			let loaded = LoadedManager { bytes: &bytes, journaled, payments: &payments };
+			journal.manager_loaded(&loaded);
+		}
+		resolutions.apply(&manager);
+		Ok(LdkNode { manager, persister, journal: Arc::new(journal), resolutions })
+	}
+}
+
+/// A node's wiring at work: the store for the background processor, the event handler, and the
+/// answers to requests.
+pub struct LdkNode<M, K> {
+	manager: M,
+	persister: Arc<ManagerPersister<K>>,
+	journal: Arc<Journal>,
+	resolutions: HtlcResolutions,
+}
+
+impl<M, K> LdkNode<M, K> {
+	/// The store for the background processor, in place of the node's own.
+	pub fn persister(&self) -> &Arc<ManagerPersister<K>> {
+		&self.persister
+	}
+
+	/// The journal.
+	pub fn journal(&self) -> &Arc<Journal> {
+		&self.journal
+	}
+
+	/// The resolutions of HTLCs that LDK's durable state may not have.
+	pub fn resolutions(&self) -> &HtlcResolutions {
+		&self.resolutions
+	}
+
+	/// The event handler for a synchronous background processor. `inline` gets what LDK wants
+	/// answered at once (fund, accept, sign, bump).
+	pub fn handler<H: EventHandler>(&self, inline: H) -> JournalHandler<H> {
+		JournalHandler::new(Arc::clone(&self.journal), inline)
+	}
+
+	/// Handles an event in the shape that `process_events_async` wants. `inline` gets what LDK wants
+	/// answered at once.
+	///
+	/// # Errors
+	/// As [`Journal::handle_async`].
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`Journal::handle_async`].
+	pub async fn handle_async<F>(
+		&self, event: Event, inline: impl FnOnce(Event) -> F,
+	) -> Result<(), ReplayEvent>
+	where
+		F: Future<Output = Result<(), ReplayEvent>>,
+	{
+		self.journal.handle_async(event, inline).await
+	}
+}
+
+impl<M, K> LdkNode<M, K>
+where
+	M: Deref,
+	M::Target: AChannelManager,
+{
+	/// Answers a request: acks the delivery, writes `plan` and the resolution down, in one commit,
+	/// and gives the resolution to LDK.
+	///
+	/// # Errors
+	/// The store's, [`Conflict`](leyden_store::StoreError::Conflict) if an expectation of `plan`
+	/// does not hold. LDK was given nothing then, and the delivery comes again.
+	///
+	/// # Failure Behavior and Persistence
+	/// When it returns, the HTLC is resolved so through any number of crashes, and `plan` was
+	/// written once: if LDK brings the request again, it gets the resolution again, and no delivery
+	/// comes. If the process dies before that, either all of it is durable or the delivery comes
+	/// again.
+	pub fn resolve(
+		&self, delivery: Delivery, resolution: HtlcResolution, plan: Plan<()>,
+	) -> Result<(), LogError> {
+		let resolve = self.resolutions.plan(resolution)?;
+		delivery.ack_with(plan.and(resolve))?;
+		self.resolutions.apply(&&*self.manager);
+		Ok(())
+	}
+}
+
+/// Answers what is kept, ends claims, and tries again what waits for a channel.
+fn answers<M>(
+	resolutions: HtlcResolutions, manager: M, store: Arc<dyn Store>,
+) -> Answers
+where
+	M: Deref + Send + Sync + 'static,
+	M::Target: AChannelManager,
+{
+	Box::new(move |event| {
+		if let Some(ended) = resolutions.claimed(event) {
+			// Submitted before the event is, so durable before it: nobody has to wait for it.
+			drop(ended.commit(&store));
+		}
+		if matches!(event, Event::ChannelReady { .. }) {
+			resolutions.apply(&&*manager);
+		}
+		resolutions.answer(&&*manager, event)
+	})
+}
+
+fn payments<M>(manager: &M) -> HashSet<[u8; 32]>
+where
+	M: Deref,
+	M::Target: AChannelManager,
+{
+	let payments = manager.get_cm().list_recent_payments().into_iter();
+	let id = |payment| match payment {
+		RecentPaymentDetails::AwaitingInvoice { payment_id }
+		| RecentPaymentDetails::Pending { payment_id, .. }
+		| RecentPaymentDetails::Fulfilled { payment_id, .. }
+		| RecentPaymentDetails::Abandoned { payment_id, .. } => payment_id.0,
+	};
+	payments.map(id).collect()
+}
+
+fn log_to(logger: &SharedLogger, level: Level, message: &impl fmt::Display) {
+	let (file, line) = (file!(), line!());
+	let args = format_args!("{message}");
+	logger.log(Record::new(level, args, "leyden", file, line));
+}
+
+impl From<LogError> for StartError {
+	fn from(error: LogError) -> Self {
+		Self::Log(error)
+	}
+}
+
+impl fmt::Display for StartError {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		match self {
+			Self::Log(error) => write!(f, "Leyden's records cannot be read: {error}"),
+			Self::Manager(error) => write!(f, "the manager cannot be read: {error}"),
+		}
+	}
+}
+
+impl std::error::Error for StartError {
+	fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+		match self {
+			Self::Log(error) => Some(error),
+			Self::Manager(_) => None,
+		}
+	}
+}
+
+impl fmt::Debug for NodeWiring {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		write!(f, "NodeWiring on {:?}", self.event_log)
+	}
+}
+
+impl<M, K> fmt::Debug for LdkNode<M, K> {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.write_str("LdkNode")
+	}
+}

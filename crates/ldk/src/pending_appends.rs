@@ -1,0 +1,200 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Appends of the journal that are on their way to the disk.
+//!
+//! LDK hands over its events one by one, takes them out of its queue when the last of them was
+//! handled, and lets go of them for good in two places only: when a manager is written that was
+//! encoded since, and when an update goes to a monitor that LDK had held back until the event was
+//! handled. So the journal does not have to wait for the disk at every event: it submits each
+//! append at once, and those two places wait until all of them are durable. Events that are handed
+//! over together become one or two commits instead of one for each.
+//!
+//! An append that fails is kept and submitted again, under the same id, by whichever of the two
+//! places comes next; until it succeeds both refuse, so that LDK lets go of nothing, and the node
+//! stops by LDK's own means. What comes after a failed append is submitted behind it.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::ThreadId;
+
+use leyden_log::{Appended, EventLog, LogError, LogIndex, NewEvent};
+use leyden_store::Ticket;
+use parking_lot::Mutex;
+
+type Done = Box<dyn FnOnce(Appended) + Send>;
+
+/// The appends that are under way. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct PendingAppends(Arc<Shared>);
+
+struct Shared {
+	log: EventLog,
+	state: Mutex<State>,
+	/// The highest index of an append of this run, or of the stream when it was opened.
+	newest: AtomicU64,
+	/// The tasks that wait. A lock of its own: the store's thread takes it.
+	wakers: Mutex<Vec<Waker>>,
+}
+
+#[derive(Default)]
+struct State {
+	waiting: VecDeque<Waiting>,
+	/// The first of them has failed.
+	failed: bool,
+	/// The thread that handled the last event.
+	event_thread: Option<ThreadId>,
+}
+
+struct Waiting {
+	event: NewEvent,
+	repeat: u32,
+	/// `None` until it is submitted, and again after it failed.
+	ticket: Option<Ticket<Appended>>,
+	done: Done,
+}
+
+/// A ticket remembers one waker; any number of tasks may wait for it here.
+impl Wake for Shared {
+	fn wake(self: Arc<Self>) {
+		let wakers = std::mem::take(&mut *self.wakers.lock());
+		wakers.into_iter().for_each(Waker::wake);
+	}
+}
+
+impl PendingAppends {
+	pub(crate) fn new(log: EventLog) -> Self {
+		let newest = AtomicU64::new(log.head().map_or(0, LogIndex::get));
+		let (state, wakers) = (Mutex::default(), Mutex::default());
+		Self(Arc::new(Shared { log, state, newest, wakers }))
+	}
+
+	/// Submits an append, unless one before it failed: then it is submitted behind that. `done`
+	/// hears of its index, in the order of the calls.
+	pub(crate) fn push(
+		&self, event: NewEvent, repeat: u32, done: impl FnOnce(Appended) + Send + 'static,
+	) {
+		let mut state = self.0.state.lock();
+		state.event_thread = Some(std::thread::current().id());
+		let done = Box::new(done);
+		let mut waiting = Waiting { event, repeat, ticket: None, done };
+		if !state.failed {
+			self.submit(&mut waiting);
+		}
+		state.waiting.push_back(waiting);
+	}
+
+	/// Blocks until everything that was pushed so far is durable.
+	///
+	/// # Errors
+	/// The error of the first append that failed. It is submitted again by the next call.
+	pub(crate) fn wait(&self) -> Result<(), LogError> {
+		let mut state = self.0.state.lock();
+		while let Some(first) = state.waiting.front_mut() {
+			let ticket = self.submit(first).take();
+			let answer = ticket.map_or_else(|| Err(lost()), |ticket| Ok(ticket.wait()?));
+			self.take(&mut state, answer)?;
+		}
+		Ok(())
+	}
+
+	/// As [`wait`](PendingAppends::wait), if this is the thread that LDK's events were handled on:
+	/// updates that LDK sends from other threads wait for no event.
+	///
+	/// # Errors
+	/// As [`wait`](PendingAppends::wait).
+	pub(crate) fn wait_on_event_thread(&self) -> Result<(), LogError> {
+		let is_event_thread =
+			self.0.state.lock().event_thread == Some(std::thread::current().id());
+		match is_event_thread {
+			true => self.wait(),
+			false => Ok(()),
+		}
+	}
+
+	/// As [`wait`](PendingAppends::wait), without blocking.
+	///
+	/// # Errors
+	/// As [`wait`](PendingAppends::wait).
+	pub(crate) async fn durable(&self) -> Result<(), LogError> {
+		let waker = Waker::from(Arc::clone(&self.0));
+		std::future::poll_fn(|context| {
+			self.0.wakers.lock().push(context.waker().clone());
+			let mut state = self.0.state.lock();
+			let outcome = loop {
+				let Some(first) = state.waiting.front_mut() else { break Ok(()) };
+				let mut context = Context::from_waker(&waker);
+				let polled = match self.submit(first) {
+					Some(ticket) => Pin::new(ticket).poll(&mut context),
+					None => Poll::Ready(Err(lost_in_store())),
+				};
+				let Poll::Ready(answer) = polled else { return Poll::Pending };
+				first.ticket = None;
+				if let Err(error) = self.take(&mut state, answer.map_err(LogError::from)) {
+					break Err(error);
+				}
+			};
+			drop(state);
+			// The tasks that waited for the same tickets.
+			Wake::wake(Arc::clone(&self.0));
+			Poll::Ready(outcome)
+		})
+		.await
+	}
+
+	/// The highest index in the stream, as far as this handle knows; 0 in an empty one.
+	pub(crate) fn newest(&self) -> u64 {
+		self.0.newest.load(Ordering::SeqCst)
+	}
+
+	/// Submits an append that is not under way.
+	fn submit<'a>(&self, waiting: &'a mut Waiting) -> &'a mut Option<Ticket<Appended>> {
+		if waiting.ticket.is_none() {
+			let log = &self.0.log;
+			let plan = log.append_repeat_plan(waiting.event.clone(), waiting.repeat);
+			let mut ticket = plan.commit(log.store());
+			// A store may leave a request where it is until its ticket is asked for.
+			let asked = Pin::new(&mut ticket).poll(&mut Context::from_waker(Waker::noop()));
+			waiting.ticket = Some(match asked {
+				Poll::Ready(answer) => Ticket::ready(answer),
+				Poll::Pending => ticket,
+			});
+		}
+		&mut waiting.ticket
+	}
+
+	/// The first append was answered, and its ticket is gone.
+	fn take(
+		&self, state: &mut State, answer: Result<Appended, LogError>,
+	) -> Result<(), LogError> {
+		match answer {
+			Ok(appended) => {
+				state.failed = false;
+				self.0.newest.fetch_max(appended.index().get(), Ordering::SeqCst);
+				if let Some(first) = state.waiting.pop_front() {
+					(first.done)(appended);
+				}
+				Ok(())
+			},
+			Err(error) => {
+				state.failed = true;
+				Err(error)
+			},
+		}
+	}
+}
+
+fn lost_in_store() -> leyden_store::StoreError {
+	leyden_store::StoreError::invalid("an append has no ticket")
+}
+
+fn lost() -> LogError {
+	lost_in_store().into()
+}
