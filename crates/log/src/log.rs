@@ -21,6 +21,7 @@ use crate::consumer::Consumer;
 use crate::records::{self, EntryV1, StreamKeys, StreamV1, ENTRIES};
 use crate::signal::Signal;
 use crate::tail::Tail;
+use crate::tidy::Housekeeping;
 use crate::types::{
 	Appended, ConsumerOptions, Cursor, Entry, LogEpoch, LogIndex, LogOptions, NewEvent,
 	MAX_PAYLOAD_BYTES, MAX_STREAM_CHARS,
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
 	pub(crate) head: AtomicU64,
 	pub(crate) signal: Signal,
 	pub(crate) tail: Tail,
+	pub(crate) housekeeping: Housekeeping,
 }
 
 impl EventLog {
@@ -67,7 +69,9 @@ impl EventLog {
 		let head = AtomicU64::new(lookup::head(&store, &keys)?);
 		let epoch = LogEpoch(epoch);
 		let (signal, tail) = (Signal::default(), Tail::default());
-		let shared = Shared { store, clock, keys, options, epoch, head, signal, tail };
+		let housekeeping = Housekeeping::default();
+		let shared =
+			Shared { store, clock, keys, options, epoch, head, signal, tail, housekeeping };
 		Ok(Self { shared: Arc::new(shared) })
 	}
 
@@ -93,7 +97,11 @@ impl EventLog {
 		let mut batch = Batch::new();
 		let (slot, entry) = self.push(&mut batch, event);
 		self.wake_after(&mut batch, vec![entry]);
-		Plan::new(batch, move |committed| appended(committed, slot))
+		let shared = Arc::clone(&self.shared);
+		Plan::new(batch, move |committed| {
+			shared.move_on();
+			appended(committed, slot)
+		})
 	}
 
 	/// Appends `event`, unless it is known.
@@ -123,7 +131,9 @@ impl EventLog {
 		let (slots, entries): (Vec<Slot>, _) =
 			events.into_iter().map(|event| self.push(&mut batch, event)).unzip();
 		self.wake_after(&mut batch, entries);
+		let shared = Arc::clone(&self.shared);
 		let plan = Plan::new(batch, move |committed| {
+			shared.move_on();
 			slots.into_iter().map(|slot| appended(committed, slot)).collect()
 		});
 		Ok(plan.commit(self.store()).wait()?)
@@ -140,6 +150,12 @@ impl EventLog {
 	/// not acked.
 	pub fn consumer(&self, name: &str, options: ConsumerOptions) -> Result<Consumer, LogError> {
 		Consumer::open(self, name, options)
+	}
+
+	/// Why acks are not folded and history is not trimmed, if the latest try failed. Acks and
+	/// appends go on meanwhile, and so do further tries; the store grows until one succeeds.
+	pub fn housekeeping_failure(&self) -> Option<LogError> {
+		self.shared.housekeeping.failure()
 	}
 
 	/// The entry at `index`, un-acked or history.
