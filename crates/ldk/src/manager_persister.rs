@@ -201,9 +201,7 @@ where
 
 impl Shared {
 	/// Gives the persister what exists only once the manager was read.
-	pub(crate) fn attach(
-		&self, tracker: ManagerPersistTracker, encode: Encode, written: Written,
-	) {
+	pub(crate) fn attach(&self, tracker: ManagerPersistTracker, encode: Encode, written: Written) {
 		self.state.lock().called = tracker.marks();
 		let _ = self.tracker.set(tracker);
 		let _ = self.encode.set(encode);

@@ -315,9 +315,7 @@ where
 }
 
 /// Answers what is kept, ends claims, and tries again what waits for a channel.
-fn answers<M>(
-	resolutions: HtlcResolutions, manager: M, store: Arc<dyn Store>,
-) -> Answers
+fn answers<M>(resolutions: HtlcResolutions, manager: M, store: Arc<dyn Store>) -> Answers
 where
 	M: Deref + Send + Sync + 'static,
 	M::Target: AChannelManager,

@@ -111,8 +111,7 @@ impl PendingAppends {
 	/// # Errors
 	/// As [`wait`](PendingAppends::wait).
 	pub(crate) fn wait_on_event_thread(&self) -> Result<(), LogError> {
-		let is_event_thread =
-			self.0.state.lock().event_thread == Some(std::thread::current().id());
+		let is_event_thread = self.0.state.lock().event_thread == Some(std::thread::current().id());
 		match is_event_thread {
 			true => self.wait(),
 			false => Ok(()),
@@ -171,9 +170,7 @@ impl PendingAppends {
 	}
 
 	/// The first append was answered, and its ticket is gone.
-	fn take(
-		&self, state: &mut State, answer: Result<Appended, LogError>,
-	) -> Result<(), LogError> {
+	fn take(&self, state: &mut State, answer: Result<Appended, LogError>) -> Result<(), LogError> {
 		match answer {
 			Ok(appended) => {
 				state.failed = false;

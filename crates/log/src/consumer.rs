@@ -10,20 +10,21 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use leyden_id::Lane;
-use leyden_store::{Batch, Expectation, KeyRange, Plan, Store, StoreError, Timestamp};
+use leyden_store::{Batch, Expectation, Plan, Store, StoreError, Timestamp};
 use parking_lot::Mutex;
 
 use crate::delivery::{Delivery, Lease};
 use crate::lanes::{Head, Lanes, MAX_REMEMBERED_PER_LANE};
 use crate::log::{check_name, EventLog, Shared};
 use crate::pending::{self, Bounds};
-use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, RetryV1};
+use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, RetryV1, StreamV1};
+use crate::tidy::Folding;
 use crate::types::{ConsumerOptions, DeadLetter, Entry, LogIndex, Start, MAX_CONSUMER_CHARS};
 use crate::{lookup, LogError};
 
@@ -46,16 +47,13 @@ pub(crate) struct Inner {
 	pub(crate) name: String,
 	pub(crate) keys: ConsumerKeys,
 	pub(crate) options: ConsumerOptions,
-	pub(crate) bounds: Bounds,
+	pub(crate) folding: Arc<Folding>,
 	state: Mutex<State>,
 	/// What became of deliveries, not yet looked at. A leaf lock: hooks on the committing thread
 	/// push here.
 	settlements: Mutex<Vec<Settlement>>,
 	/// Entries were acked that may have been read ahead.
 	acked_in_bulk: AtomicBool,
-	/// Acks since the last compaction.
-	pub(crate) acks: AtomicU64,
-	pub(crate) tidying: Mutex<Option<KeyRange>>,
 }
 
 pub(crate) struct Settlement {
@@ -97,6 +95,8 @@ struct State {
 	in_flight: usize,
 	/// Failed attempts of entries that are to be tried again. One per lane that waits.
 	attempts: HashMap<u64, RetryV1>,
+	/// Entries that hold their lane up may have been acked in bulk.
+	recheck: bool,
 }
 
 impl State {
@@ -135,7 +135,9 @@ impl Consumer {
 			Some(record) => records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark,
 			None => create(log, &keys, options.start)?,
 		};
-		let bounds = Bounds::open(store, &keys, watermark)?;
+		let head = log.shared.head.load(Ordering::SeqCst);
+		let (bounds, long_tail) = Bounds::open(store, &keys, watermark, head)?;
+		let folding = Folding::new(keys.clone(), bounds);
 		let state = State {
 			passed: watermark,
 			read: watermark,
@@ -143,18 +145,18 @@ impl Consumer {
 			lanes: Lanes::default(),
 			in_flight: 0,
 			attempts: attempts(store, &keys)?,
+			recheck: false,
 		};
+		log.shared.housekeeping.take_in(&folding, long_tail);
 		let inner = Inner {
 			log: log.clone(),
 			name: name.to_owned(),
 			keys,
 			options,
-			bounds,
+			folding,
 			state: Mutex::new(state),
 			settlements: Mutex::default(),
 			acked_in_bulk: AtomicBool::new(false),
-			acks: AtomicU64::new(0),
-			tidying: Mutex::new(None),
 		};
 		Ok(Self { inner: Arc::new(inner) })
 	}
@@ -170,8 +172,10 @@ impl Consumer {
 	/// The store's, among them [`Corrupt`](StoreError::Corrupt) for a damaged entry: it is not
 	/// skipped.
 	pub fn next_event(&self) -> Result<Option<Delivery>, LogError> {
+		self.inner.log.shared.move_on();
 		let mut state = self.inner.state.lock();
 		self.inner.take_note(&mut state);
+		self.inner.recheck(&mut state)?;
 		if state.in_flight >= self.inner.options.max_in_flight {
 			return Ok(None);
 		}
@@ -259,14 +263,16 @@ impl Consumer {
 	/// # Errors
 	/// The store's.
 	pub fn is_acked(&self, index: LogIndex) -> Result<bool, LogError> {
-		let Inner { log, keys, bounds, .. } = &*self.inner;
-		pending::is_acked(log.store(), keys, bounds, index)
+		let Inner { log, keys, folding, .. } = &*self.inner;
+		pending::is_acked(log.store(), keys, &folding.bounds, index)
 	}
 
 	/// What acks all of these, which need not have been delivered. Neighbours are one record.
 	///
-	/// For a consumer that does without deliveries, such as the monitor bus.
+	/// For a consumer that does without deliveries, such as the monitor bus. What they leave is
+	/// cleaned up as after any other ack.
 	pub fn ack_plan_many(&self, indices: &[LogIndex]) -> Plan<()> {
+		self.inner.log.shared.move_on();
 		let mut indices: Vec<u64> = indices.iter().map(|index| index.get()).collect();
 		indices.sort_unstable();
 		indices.dedup();
@@ -283,10 +289,11 @@ impl Consumer {
 			inner.acked(highest, count);
 			inner.acked_in_bulk.store(true, Ordering::SeqCst);
 		});
-		Plan::of(batch)
+		self.inner.ack_plan(batch)
 	}
 
-	/// Folds acks together and trims what is past its retention, now and not in its turn.
+	/// Folds acks together and trims all that is past its retention, now and not in its turn, and
+	/// blocks until it is done. Nothing needs this: each ack counts towards the same.
 	///
 	/// # Errors
 	/// The store's.
@@ -358,6 +365,7 @@ impl Consumer {
 			state.lanes.free(letter.lane, None);
 		}
 		self.inner.log.shared.signal.raise();
+		self.inner.log.shared.move_on();
 		Ok(())
 	}
 
@@ -370,7 +378,7 @@ impl Consumer {
 			held_lanes: state.lanes.len(),
 			remembered: state.lanes.remembered(),
 			read_ahead: state.ahead.len(),
-			watermark: self.inner.bounds.watermark.load(Ordering::SeqCst),
+			watermark: self.inner.folding.bounds.watermark.load(Ordering::SeqCst),
 			head: self.inner.log.shared.head.load(Ordering::SeqCst),
 		}
 	}
@@ -403,27 +411,34 @@ impl Inner {
 			self.acked(settlement.index.get(), 1);
 		}
 		if matches!(settlement.outcome, Outcome::Parked { .. }) {
-			self.bounds.last_dead.fetch_max(settlement.index.get(), Ordering::SeqCst);
+			self.folding.bounds.last_dead.fetch_max(settlement.index.get(), Ordering::SeqCst);
 		}
 		self.settlements.lock().push(settlement);
 		self.log.shared.signal.raise();
 	}
 
 	fn acked(&self, highest: u64, count: u64) {
-		self.bounds.last_acked.fetch_max(highest, Ordering::SeqCst);
-		self.acks.fetch_add(count, Ordering::SeqCst);
+		self.folding.bounds.last_acked.fetch_max(highest, Ordering::SeqCst);
+		self.log.shared.housekeeping.acked(&self.folding, count);
+	}
+
+	/// The plan of an ack, after whose commit housekeeping moves on, without waiting for it.
+	pub(crate) fn ack_plan(&self, batch: Batch) -> Plan<()> {
+		let shared = Arc::clone(&self.log.shared);
+		Plan::new(batch, move |_| shared.move_on())
 	}
 
 	fn pending(&self, after: u64, limit: usize) -> Result<pending::Pending, LogError> {
 		let shared = &self.log.shared;
 		let Shared { store, keys, tail, .. } = &**shared;
-		pending::pending(store, keys, Some(tail), &self.keys, &self.bounds, after, limit)
+		pending::pending(store, keys, Some(tail), &self.keys, &self.folding.bounds, after, limit)
 	}
 
 	/// Takes in what became of deliveries.
 	fn take_note(&self, state: &mut State) {
 		if self.acked_in_bulk.swap(false, Ordering::SeqCst) {
 			state.forget_ahead();
+			state.recheck = true;
 		}
 		let settlements = std::mem::take(&mut *self.settlements.lock());
 		for Settlement { lane, index, outcome } in settlements {
@@ -456,14 +471,30 @@ impl Inner {
 		}
 	}
 
+	/// Frees the lanes whose head waits or is a dead letter, and was acked in bulk.
+	fn recheck(&self, state: &mut State) -> Result<(), LogError> {
+		if !state.recheck {
+			return Ok(());
+		}
+		for (lane, index) in state.lanes.stopped() {
+			let Some(place) = LogIndex::new(index) else { continue };
+			if pending::is_acked(self.log.store(), &self.keys, &self.folding.bounds, place)? {
+				state.attempts.remove(&index);
+				state.lanes.free(lane, None);
+			}
+		}
+		state.recheck = false;
+		Ok(())
+	}
+
 	/// What is to be done with the entry at `index`, which the consumer has passed.
 	fn due(&self, index: u64) -> Result<Due, LogError> {
 		let Some(index) = LogIndex::new(index) else { return Ok(Due::Done) };
 		let store = self.log.store();
-		if pending::is_acked(store, &self.keys, &self.bounds, index)? {
+		if pending::is_acked(store, &self.keys, &self.folding.bounds, index)? {
 			return Ok(Due::Done);
 		}
-		if index.get() <= self.bounds.last_dead.load(Ordering::SeqCst) {
+		if index.get() <= self.folding.bounds.last_dead.load(Ordering::SeqCst) {
 			if let Some(letter) = lookup::dead(store, &self.keys, index)? {
 				return Ok(if letter.moved_on { Due::Done } else { Due::Parked });
 			}
@@ -514,7 +545,10 @@ impl Inner {
 						state.lanes.hold(lane, Head::Parked(index));
 						return Ok(None);
 					},
-					(Due::Done, _) => continue,
+					(Due::Done, _) => {
+						state.attempts.remove(&index);
+						continue;
+					},
 				}
 			}
 			let Some(from) = held.look_from else {
@@ -607,10 +641,11 @@ impl Inner {
 		let head = self.log.shared.head.load(Ordering::SeqCst);
 		while state.read < head {
 			let page = self.pending(state.read, PAGE)?;
+			state.read = state.read.max(page.scanned_to);
 			if page.at_end {
+				state.passed = state.read;
 				break;
 			}
-			state.read = page.scanned_to;
 			state.ahead.extend(page.entries);
 			if !state.ahead.is_empty() {
 				return Ok(true);
@@ -641,24 +676,37 @@ impl Inner {
 }
 
 /// Creates the consumer and answers its watermark; another handle may be faster.
+///
+/// The stream is written as well, as it was: entries that are being trimmed at this moment are either
+/// trimmed before, and the consumer begins behind them, or not at all.
 fn create(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result<u64, LogError> {
-	let store = log.store();
-	let trimmed = lookup::stream(store, &log.shared.keys)?.map_or(0, |stream| stream.trimmed);
-	let watermark = match start {
-		Start::Beginning => trimmed,
-		Start::End => lookup::head(store, &log.shared.keys)?.max(trimmed),
-		Start::After(index) => index.get().max(trimmed),
-	};
-	let mut batch = Batch::new();
-	batch.expect(keys.consumer.clone(), Expectation::Absent);
-	batch.put(keys.consumer.clone(), records::value(&ConsumerV1 { watermark }));
-	match store.commit(batch).wait() {
-		Ok(_) => Ok(watermark),
-		Err(StoreError::Conflict { .. }) => match store.get(&keys.consumer).wait()? {
-			Some(record) => Ok(records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark),
-			None => Ok(watermark),
-		},
-		Err(error) => Err(error.into()),
+	let (store, stream_key) = (log.store(), log.shared.keys.stream());
+	loop {
+		let mut batch = Batch::new();
+		let trimmed = match store.get(&stream_key).wait()? {
+			Some(record) => {
+				let stream: StreamV1 = records::read(&stream_key, &record)?;
+				batch.expect(stream_key.clone(), Expectation::Version(record.version));
+				batch.put(stream_key.clone(), records::value(&stream));
+				stream.trimmed
+			},
+			None => 0,
+		};
+		let watermark = match start {
+			Start::Beginning => trimmed,
+			Start::End => lookup::head(store, &log.shared.keys)?.max(trimmed),
+			Start::After(index) => index.get().max(trimmed),
+		};
+		batch.expect(keys.consumer.clone(), Expectation::Absent);
+		batch.put(keys.consumer.clone(), records::value(&ConsumerV1 { watermark }));
+		match store.commit(batch).wait() {
+			Ok(_) => return Ok(watermark),
+			Err(StoreError::Conflict { .. }) => {},
+			Err(error) => return Err(error.into()),
+		}
+		if let Some(record) = store.get(&keys.consumer).wait()? {
+			return Ok(records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark);
+		}
 	}
 }
 

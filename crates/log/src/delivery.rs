@@ -124,8 +124,7 @@ impl Delivery {
 	/// bring it again: use [`ack_with`](Delivery::ack_with) if the effect must not happen twice.
 	pub fn ack(self) -> Result<(), LogError> {
 		let consumer = Arc::clone(&self.lease.consumer);
-		self.ack_plan().commit(consumer.log.store()).wait()?;
-		consumer.tidy()
+		Ok(self.ack_plan().run(consumer.log.store())?)
 	}
 
 	/// Handled; and `plan`, in the same commit.
@@ -140,7 +139,6 @@ impl Delivery {
 	pub fn ack_with<T: 'static>(self, plan: Plan<T>) -> Result<T, LogError> {
 		let consumer = Arc::clone(&self.lease.consumer);
 		let (answer, ()) = plan.and(self.ack_plan()).commit(consumer.log.store()).wait()?;
-		consumer.tidy()?;
 		Ok(answer)
 	}
 
@@ -154,14 +152,14 @@ impl Delivery {
 	pub fn ack_lazy(self) -> Result<(), LogError> {
 		let consumer = Arc::clone(&self.lease.consumer);
 		let batch = lazily(self.ack_batch());
-		Plan::of(batch).run(consumer.log.store())?;
-		consumer.tidy()
+		Ok(consumer.ack_plan(batch).run(consumer.log.store())?)
 	}
 
 	/// What acks it, to be committed with other things. If the plan is dropped or fails, the
 	/// delivery comes again.
 	pub fn ack_plan(self) -> Plan<()> {
-		Plan::of(self.ack_batch())
+		let consumer = Arc::clone(&self.lease.consumer);
+		consumer.ack_plan(self.ack_batch())
 	}
 
 	/// Failed; to be tried again when the consumer's policy says, or given up if it says that.

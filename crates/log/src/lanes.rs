@@ -64,6 +64,15 @@ impl Lanes {
 		self.lanes.values().map(|lane| lane.passed.len()).sum()
 	}
 
+	/// Lanes whose head waits or is a dead letter, and its place.
+	pub(crate) fn stopped(&self) -> Vec<(Lane, u64)> {
+		let stopped = |(lane, state): (&Lane, &LaneState)| match state.head {
+			Head::Waiting(index, _) | Head::Parked(index) => Some((*lane, index)),
+			Head::Free | Head::InFlight(_) => None,
+		};
+		self.lanes.iter().filter_map(stopped).collect()
+	}
+
 	pub(crate) fn get_mut(&mut self, lane: &Lane) -> Option<&mut LaneState> {
 		self.lanes.get_mut(lane)
 	}

@@ -22,6 +22,7 @@ use crate::consumer::Consumer;
 use crate::records::{self, ConsumerV1, EntryV1, StreamKeys, StreamV1, ENTRIES};
 use crate::signal::Signal;
 use crate::tail::Tail;
+use crate::tidy::Housekeeping;
 use crate::types::{
 	Appended, ConsumerOptions, Cursor, Entry, LogEpoch, LogIndex, LogOptions, NewEvent,
 	MAX_PAYLOAD_BYTES, MAX_STREAM_CHARS,
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
 	pub(crate) head: AtomicU64,
 	pub(crate) signal: Signal,
 	pub(crate) tail: Tail,
+	pub(crate) housekeeping: Housekeeping,
 }
 
 impl EventLog {
@@ -80,7 +82,9 @@ impl EventLog {
 		let head = AtomicU64::new(lookup::head(&store, &keys)?);
 		let epoch = LogEpoch(epoch);
 		let (signal, tail) = (Signal::default(), Tail::default());
-		let shared = Shared { store, clock, keys, options, epoch, head, signal, tail };
+		let housekeeping = Housekeeping::default();
+		let shared =
+			Shared { store, clock, keys, options, epoch, head, signal, tail, housekeeping };
 		Ok(Self { shared: Arc::new(shared) })
 	}
 
@@ -108,10 +112,7 @@ impl EventLog {
 	///
 	/// A payload over [`MAX_PAYLOAD_BYTES`] is refused when the plan is committed.
 	pub fn append_plan(&self, event: NewEvent) -> Plan<Appended> {
-		let mut batch = Batch::new();
-		let (slot, entry) = self.push(&mut batch, event, 0);
-		self.wake_after(&mut batch, vec![entry]);
-		Plan::new(batch, move |committed| appended(committed, slot))
+		self.append_repeat_plan(event, 0)
 	}
 
 	/// Plans to append `event` once more, as its repeat number `repeat`, unless that repeat is
@@ -127,7 +128,11 @@ impl EventLog {
 		let mut batch = Batch::new();
 		let (slot, entry) = self.push(&mut batch, event, repeat);
 		self.wake_after(&mut batch, vec![entry]);
-		Plan::new(batch, move |committed| appended(committed, slot))
+		let shared = Arc::clone(&self.shared);
+		Plan::new(batch, move |committed| {
+			shared.move_on();
+			appended(committed, slot)
+		})
 	}
 
 	/// The newest entry of an event, which is or was in the log.
@@ -160,12 +165,17 @@ impl EventLog {
 					continue;
 				};
 				let consumer: ConsumerV1 = records::read(key, record)?;
-				let acks = keys.consumer(&name).acks_before(index.get().saturating_add(1));
-				let acks = store.scan(acks, pending::COVERING_ACKS);
-				if consumer.watermark >= index.get()
-					|| pending::covers(&keys.consumer(&name), &acks.await?, index)?
-				{
+				if consumer.watermark >= index.get() {
 					return Ok(true);
+				}
+				let keys = keys.consumer(&name);
+				let mut acks = Some(keys.acks_before(index.get().saturating_add(1)));
+				while let Some(range) = acks.take() {
+					let page = store.scan(range, pending::FEW_ACKS).await?;
+					if pending::covers(&keys, &page, index)? {
+						return Ok(true);
+					}
+					acks = page.rest;
 				}
 			}
 			rest = page.rest;
@@ -200,7 +210,9 @@ impl EventLog {
 		let (slots, entries): (Vec<Slot>, _) =
 			events.into_iter().map(|event| self.push(&mut batch, event, 0)).unzip();
 		self.wake_after(&mut batch, entries);
+		let shared = Arc::clone(&self.shared);
 		let plan = Plan::new(batch, move |committed| {
+			shared.move_on();
 			slots.into_iter().map(|slot| appended(committed, slot)).collect()
 		});
 		Ok(plan.commit(self.store()).wait()?)
@@ -217,6 +229,12 @@ impl EventLog {
 	/// not acked.
 	pub fn consumer(&self, name: &str, options: ConsumerOptions) -> Result<Consumer, LogError> {
 		Consumer::open(self, name, options)
+	}
+
+	/// Why acks are not folded and history is not trimmed, if the latest try failed. Acks and
+	/// appends go on meanwhile, and so do further tries; the store grows until one succeeds.
+	pub fn housekeeping_failure(&self) -> Option<LogError> {
+		self.shared.housekeeping.failure()
 	}
 
 	/// The entry at `index`, un-acked or history.

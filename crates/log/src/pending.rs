@@ -16,11 +16,11 @@ use crate::tail::Tail;
 use crate::types::{DeadLetter, Entry, LogIndex};
 use crate::{lookup, LogError};
 
-/// Acks read in one go.
+/// Acks read in one go, if a few did not do.
 const ACK_PAGE: usize = 1024;
-/// How many acks that begin earlier are looked at for one that covers an index. Acks overlap only
-/// if an entry was acked twice, so the first one decides.
-pub(crate) const COVERING_ACKS: usize = 16;
+/// Acks that are read first where usually one decides. A consumer that has more when it is opened
+/// is tidied up at once.
+pub(crate) const FEW_ACKS: usize = 16;
 
 /// Un-acked entries, in order.
 pub(crate) struct Pending {
@@ -43,20 +43,29 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+	/// The bounds of a consumer of a stream that has entries up to `head`, and whether there are
+	/// many acks above the watermark.
 	pub(crate) fn open(
-		store: &Arc<dyn Store>, keys: &ConsumerKeys, watermark: u64,
-	) -> Result<Self, LogError> {
+		store: &Arc<dyn Store>, keys: &ConsumerKeys, watermark: u64, head: u64,
+	) -> Result<(Self, bool), LogError> {
+		let latest = store.scan(keys.acks().reversed(), FEW_ACKS).wait()?;
 		let mut last_acked = watermark;
-		for (_, last) in acks(store, keys, keys.acks().reversed(), COVERING_ACKS)? {
-			last_acked = last_acked.max(last);
+		for (key, _) in &latest.records {
+			last_acked = last_acked.max(interval(keys, key)?.1);
+		}
+		let long_tail = latest.records.len() >= FEW_ACKS;
+		if long_tail {
+			// One that begins earlier may reach further than these.
+			last_acked = last_acked.max(head);
 		}
 		let dead = store.scan(keys.dead_from(0).reversed(), 1).wait()?;
 		let last_dead = dead.records.first().and_then(|(key, _)| keys.index(key)).unwrap_or(0);
-		Ok(Self {
+		let bounds = Self {
 			watermark: AtomicU64::new(watermark),
 			last_acked: AtomicU64::new(last_acked),
 			last_dead: AtomicU64::new(last_dead),
-		})
+		};
+		Ok((bounds, long_tail))
 	}
 }
 
@@ -68,12 +77,8 @@ pub(crate) fn pending(
 ) -> Result<Pending, LogError> {
 	let mut first = after.max(bounds.watermark.load(Ordering::SeqCst)).saturating_add(1);
 	let last_acked = bounds.last_acked.load(Ordering::SeqCst);
-	while first <= last_acked {
-		// Jump over what is acked in one piece, however long it is.
-		match covering(store, keys, first)? {
-			Some(last) => first = last.saturating_add(1),
-			None => break,
-		}
+	if first <= last_acked {
+		first = behind_acked(store, keys, first)?;
 	}
 	let mut entries = tail.map_or_else(Vec::new, |tail| tail.from(first, limit));
 	if entries.is_empty() {
@@ -129,13 +134,49 @@ pub(crate) fn is_acked(
 	Ok(covering(store, keys, index)?.is_some())
 }
 
-/// The end of an ack that covers `index`.
+/// The first index from `first` on that is not acked, behind what is acked in one piece from there,
+/// however long that is and of however many records.
+fn behind_acked(
+	store: &Arc<dyn Store>, keys: &ConsumerKeys, mut first: u64,
+) -> Result<u64, LogError> {
+	if let Some(last) = covering(store, keys, first)? {
+		first = last.saturating_add(1);
+	}
+	let (mut rest, mut limit) = (Some(keys.acks_from(first)), FEW_ACKS);
+	while let Some(range) = rest.take() {
+		let page = store.scan(range, limit).wait()?;
+		for (key, _) in &page.records {
+			let (from, to) = interval(keys, key)?;
+			if from > first {
+				return Ok(first);
+			}
+			first = first.max(to.saturating_add(1));
+		}
+		(rest, limit) = (page.rest, ACK_PAGE);
+	}
+	Ok(first)
+}
+
+/// The end of an ack that covers `index`. Usually the last one that does not begin behind it; but
+/// acks overlap where an entry was acked twice, and then any earlier one may reach further. There
+/// are few, since those up to the watermark are gone and neighbours are folded.
 fn covering(
 	store: &Arc<dyn Store>, keys: &ConsumerKeys, index: u64,
 ) -> Result<Option<u64>, LogError> {
 	let before = keys.acks_before(index.saturating_add(1));
-	let found = acks(store, keys, before, COVERING_ACKS)?;
-	Ok(found.into_iter().map(|(_, last)| last).filter(|last| *last >= index).max())
+	let (mut rest, mut limit) = (Some(before), FEW_ACKS);
+	while let Some(range) = rest.take() {
+		let page = store.scan(range, limit).wait()?;
+		let mut furthest = None;
+		for (key, _) in &page.records {
+			furthest = furthest.max(Some(interval(keys, key)?.1));
+		}
+		if furthest.is_some_and(|last| last >= index) {
+			return Ok(furthest);
+		}
+		(rest, limit) = (page.rest, ACK_PAGE);
+	}
+	Ok(None)
 }
 
 /// Whether one of these acks, which begin at `index` or before, covers `index`.
@@ -148,13 +189,6 @@ pub(crate) fn covers(
 		}
 	}
 	Ok(false)
-}
-
-fn acks(
-	store: &Arc<dyn Store>, keys: &ConsumerKeys, range: leyden_store::KeyRange, limit: usize,
-) -> Result<Vec<(u64, u64)>, LogError> {
-	let page = store.scan(range, limit).wait()?;
-	page.records.iter().map(|(key, _)| interval(keys, key)).collect()
 }
 
 pub(crate) fn interval(

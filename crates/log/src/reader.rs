@@ -216,7 +216,7 @@ impl LogReader {
 			Some(record) => records::read::<ConsumerV1>(&consumer.consumer, &record)?.watermark,
 			None => 0,
 		};
-		let bounds = Bounds::open(&self.store, &consumer, watermark)?;
+		let (bounds, _) = Bounds::open(&self.store, &consumer, watermark, u64::MAX)?;
 		Ok((keys, consumer, bounds))
 	}
 }

@@ -6,91 +6,564 @@
 
 //! Keeping a log small: acks are folded together, and history that is past its time goes.
 //!
-//! Acks are written without looking, so they pile up. Every so many of them, one thread folds
-//! neighbours into one record and moves the watermark, below which everything is acked and no
-//! record is needed. What all consumers have acked, and what is past its retention, is trimmed:
-//! first the entry, much later its id. All of it is committed lazily: lost in a crash, it is done
-//! again.
+//! # What is done
+//! Acks are written without looking, so they pile up. Folding makes one record of neighbours and
+//! moves the watermark, below which everything is acked and no record is needed. What all consumers
+//! have acked, and what is past its retention, is trimmed: first the entry, much later its id. All
+//! of it is committed lazily: lost in a crash, it is done again.
+//!
+//! # What starts it
+//! The *commit* of an ack, through whatever call and in whatever plan: a hook of the batch counts
+//! acks ([`Folding::acked`]), and [`ACKS_BETWEEN_COMPACTIONS`] of them make a pass due. A consumer
+//! that finds more than a few acks when it is opened is due at once, so that a process that never
+//! lives long enough to count so many cleans up after the last one.
+//!
+//! # Who does it
+//! A hook runs on the committing thread, where calling the store would be a deadlock; these crates
+//! start no threads; and neither a task that awaits its ack nor a thread of LDK's may wait for work
+//! that it did not ask for. So a pass is a chain of steps that never wait: each reads what it needs,
+//! decides, and submits one lazy batch. The calls of an ordinary life move it on as far as the store
+//! has answered and go their way ([`Shared::move_on`]): an append, the plan of an ack, its answer,
+//! the search for a delivery. A pass goes on until a step finds nothing to do, and the more was
+//! acked meanwhile, the more a step trims, within [`MOST_OPS`], so that it keeps up with acks of
+//! thousands at a time. Only [`Consumer::tidy`](crate::Consumer::tidy) waits for the end.
+//!
+//! # If it fails
+//! The ack that happened to start it is durable and stays so; no ack answers with an error of its
+//! housekeeping. The error is kept for
+//! [`EventLog::housekeeping_failure`](crate::EventLog::housekeeping_failure), and the next pass
+//! begins after as many acks as any other.
 
-use std::sync::atomic::Ordering;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
-use leyden_store::{Batch, Clock, Durability, KeyRange, Plan, Store};
+use leyden_store::{
+	Batch, Clock, Committed, Durability, Expectation, Key, KeyRange, Page, Record, Store,
+	StoreError, Ticket, Timestamp,
+};
+use parking_lot::Mutex;
 
 use crate::consumer::Inner;
 use crate::log::Shared;
-use crate::pending::interval;
-use crate::records::{self, AckV1, ConsumerV1, StreamV1, TombV1, ENTRIES, TOMBS};
-use crate::types::Retention;
-use crate::{lookup, LogError};
+use crate::pending::{interval, Bounds};
+use crate::records::{
+	self, AckV1, ConsumerKeys, ConsumerV1, EntryV1, StreamKeys, StreamV1, TombV1, ENTRIES, TOMBS,
+};
+use crate::types::{LogOptions, Retention};
+use crate::LogError;
 
 /// Acks after which they are folded together.
 pub const ACKS_BETWEEN_COMPACTIONS: u64 = 256;
-/// Records folded together in one go.
-const COMPACT_AT_A_TIME: usize = 2048;
-/// Entries, and ids, trimmed in one go.
-const TRIM_AT_A_TIME: usize = 512;
+/// Records of acks that one step folds.
+const MOST_ACKS: usize = 2048;
+/// Retries and dead letters that one step looks at.
+const MOST_LEFTOVERS: usize = 256;
+/// Entries, and ids, that one step trims if no more was acked.
+const FEWEST_TRIMMED: u64 = 512;
+/// Entries, and ids, that one step trims however much was acked.
+const MOST_TRIMMED: u64 = 2048;
+/// Operations in the batch of one step, so that nobody's commit waits long behind it.
+const MOST_OPS: usize = 8192;
+/// Expectations, and records that are written once in a step: the consumer and the stream.
+const FIXED_OPS: usize = 4;
+/// Steps that one call may end. A store that answers at once would otherwise do a pass in one call.
+const STEPS_PER_CALL: u32 = 2;
+/// Consumers read in one go.
+const CONSUMER_PAGE: usize = 256;
+
+/// The acks of a consumer, as housekeeping sees them.
+pub(crate) struct Folding {
+	pub(crate) keys: ConsumerKeys,
+	pub(crate) bounds: Bounds,
+	/// Acks that no pass has looked at.
+	acks: AtomicU64,
+}
+
+/// Where the housekeeping of a stream is.
+#[derive(Default)]
+pub(crate) struct Housekeeping {
+	/// Whether a call has anything to look at here.
+	due: AtomicBool,
+	/// Acks that no step has trimmed for. A leaf, as everything that hooks touch.
+	acked: AtomicU64,
+	consumers: Mutex<Vec<Weak<Folding>>>,
+	work: Mutex<Work>,
+	failure: Mutex<Option<LogError>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Work {
+	/// Consumers whose acks this pass has not folded to the end, and where the first one is at.
+	to_fold: VecDeque<Arc<Folding>>,
+	acks_from: Option<KeyRange>,
+	/// Whether another step of this pass may find something to trim.
+	trims: bool,
+	/// Acks that were not trimmed for, as far as is known.
+	debt: u64,
+	/// When the oldest entry, and the oldest tombstone, are past their age. No use looking before.
+	old_enough: [Timestamp; 2],
+	stage: Stage,
+}
+
+#[derive(Default)]
+enum Stage {
+	#[default]
+	Idle,
+	Reading(Pin<Box<dyn Future<Output = Result<Found, LogError>> + Send>>),
+	Writing(Ticket<Committed>, Step),
+}
+
+/// What a step looks for.
+struct Question {
+	folding: Option<Arc<Folding>>,
+	acks: Option<KeyRange>,
+	head: u64,
+	options: LogOptions,
+	/// Entries, and ids, to be trimmed.
+	most: usize,
+	old_enough: [bool; 2],
+	max_ops: usize,
+}
+
+/// What a step has found.
+#[derive(Default)]
+struct Found {
+	/// The consumer that was to be folded, and its acks unless it is gone.
+	folding: Option<Arc<Folding>>,
+	fold: Option<FoundAcks>,
+	stream: Option<Record>,
+	/// Entries that every consumer has acked and that enough newer ones follow.
+	entries: Vec<(Key, Record)>,
+	/// Tombstones that enough newer entries follow.
+	tombs: Vec<(Key, Record)>,
+	/// Whether folding left no room to look for entries and tombstones.
+	no_room: bool,
+}
+
+struct FoundAcks {
+	consumer: Record,
+	before: u64,
+	fold: Fold,
+	/// Retries and dead letters of what is acked.
+	leftovers: Vec<Key>,
+	rest: Option<KeyRange>,
+}
+
+/// What is true once the batch of a step is durable.
+#[derive(Default)]
+struct Step {
+	folding: Option<Arc<Folding>>,
+	watermark: u64,
+	/// Where folding goes on, if it does.
+	acks_from: Option<KeyRange>,
+	/// Whether it did anything, so that there may be more.
+	did: bool,
+	trimmed: u64,
+	old_enough: [Option<Timestamp>; 2],
+}
+
+impl Folding {
+	pub(crate) fn new(keys: ConsumerKeys, bounds: Bounds) -> Arc<Self> {
+		Arc::new(Self { keys, bounds, acks: AtomicU64::new(0) })
+	}
+}
+
+impl Housekeeping {
+	/// Takes in a consumer that was opened. A long tail of acks is folded at once and not in its
+	/// turn.
+	pub(crate) fn take_in(&self, folding: &Arc<Folding>, long_tail: bool) {
+		{
+			let mut consumers = self.consumers.lock();
+			consumers.retain(|known| known.strong_count() > 0);
+			consumers.push(Arc::downgrade(folding));
+		}
+		if long_tail {
+			self.acked(folding, ACKS_BETWEEN_COMPACTIONS);
+		}
+	}
+
+	/// Counts acks that are durable. Called on the committing thread: schedules, and does nothing.
+	pub(crate) fn acked(&self, folding: &Folding, count: u64) {
+		self.acked.fetch_add(count, Ordering::SeqCst);
+		let before = folding.acks.fetch_add(count, Ordering::SeqCst);
+		if before.saturating_add(count) >= ACKS_BETWEEN_COMPACTIONS {
+			self.due.store(true, Ordering::SeqCst);
+		}
+	}
+
+	pub(crate) fn failure(&self) -> Option<LogError> {
+		self.failure.lock().clone()
+	}
+
+	/// Consumers with acks that no pass has looked at, if one of them has enough.
+	fn due(&self) -> Vec<Arc<Folding>> {
+		let consumers: Vec<_> = self.consumers.lock().iter().filter_map(Weak::upgrade).collect();
+		let acks = |folding: &Arc<Folding>| folding.acks.load(Ordering::SeqCst);
+		if consumers.iter().all(|folding| acks(folding) < ACKS_BETWEEN_COMPACTIONS) {
+			return Vec::new();
+		}
+		consumers.into_iter().filter(|folding| acks(folding) > 0).collect()
+	}
+}
+
+impl Work {
+	fn begin_pass(&mut self, consumers: impl IntoIterator<Item = Arc<Folding>>) {
+		for folding in consumers {
+			folding.acks.store(0, Ordering::SeqCst);
+			if !self.to_fold.iter().any(|waiting| Arc::ptr_eq(waiting, &folding)) {
+				self.to_fold.push_back(folding);
+			}
+			self.trims = true;
+		}
+	}
+
+	/// Gives the pass up. What it has not looked at is for the next one.
+	fn give_up(&mut self) {
+		for folding in self.to_fold.drain(..) {
+			folding.acks.fetch_max(1, Ordering::SeqCst);
+		}
+		self.acks_from = None;
+		self.trims = false;
+	}
+}
 
 impl Inner {
-	/// Tidies up if it is time to, and nobody else is at it.
-	pub(crate) fn tidy(&self) -> Result<(), LogError> {
-		if self.acks.load(Ordering::SeqCst) < ACKS_BETWEEN_COMPACTIONS {
-			return Ok(());
-		}
-		match self.tidying.try_lock() {
-			Some(mut from) => self.tidy_from(&mut from),
-			None => Ok(()),
-		}
-	}
-
+	/// Does all there is to do, and waits for it.
 	pub(crate) fn tidy_now(&self) -> Result<(), LogError> {
-		self.tidy_from(&mut self.tidying.lock())
-	}
-
-	fn tidy_from(&self, from: &mut Option<KeyRange>) -> Result<(), LogError> {
-		self.acks.store(0, Ordering::SeqCst);
-		let before = self.bounds.watermark.load(Ordering::SeqCst);
-		self.compact(from)?;
-		if self.bounds.watermark.load(Ordering::SeqCst) > before {
-			self.log.shared.trim()?;
+		let shared = &self.log.shared;
+		let mut work = shared.housekeeping.work.lock();
+		// A step that is under way may have read before what was acked last.
+		if !matches!(work.stage, Stage::Idle) {
+			shared.wait_for_step(&mut work)?;
 		}
+		work.acks_from = None;
+		work.begin_pass([Arc::clone(&self.folding)]);
+		while shared.wait_for_step(&mut work)? {}
 		Ok(())
 	}
+}
 
-	/// Folds acks into the watermark and into each other. `from` is where the last time ended, if
-	/// it did not come to the end; the beginning is looked at each time, since that is where the
-	/// watermark moves.
-	fn compact(&self, from: &mut Option<KeyRange>) -> Result<(), LogError> {
-		let range = from.take().unwrap_or_else(|| self.keys.acks());
-		let watermark = self.bounds.watermark.load(Ordering::SeqCst);
-		let at_a_time = COMPACT_AT_A_TIME.min(most_pairs(self.log.store()));
-		let page = self.log.store().scan(range, at_a_time).wait()?;
-		let mut fold = Fold { watermark, run: None, merged: Vec::new(), folded: Vec::new() };
-		for (key, _) in &page.records {
-			let (first, last) = interval(&self.keys, key)?;
-			fold.add(first, last);
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+	fn wake(self: Arc<Self>) {
+		self.0.unpark();
+	}
+}
+
+impl Shared {
+	/// Moves housekeeping on as far as the store has answered, if there is any and no other call is
+	/// at it. Never waits, and never changes what its caller answers. Not for the committing
+	/// thread.
+	pub(crate) fn move_on(&self) {
+		if !self.housekeeping.due.load(Ordering::SeqCst) {
+			return;
 		}
-		fold.end_run();
-		*from = page.rest;
-		let mut batch = Batch::new();
+		let Some(mut work) = self.housekeeping.work.try_lock() else { return };
+		let mut context = Context::from_waker(Waker::noop());
+		for _ in 0..STEPS_PER_CALL {
+			if !matches!(self.poll_step(&mut work, &mut context), Poll::Ready(Ok(true))) {
+				return;
+			}
+		}
+	}
+
+	/// As [`poll_step`](Shared::poll_step), and blocks this thread until the store has answered.
+	fn wait_for_step(&self, work: &mut Work) -> Result<bool, LogError> {
+		let waker = Waker::from(Arc::new(Unpark(thread::current())));
+		let mut context = Context::from_waker(&waker);
+		loop {
+			match self.poll_step(work, &mut context) {
+				Poll::Ready(answer) => return answer,
+				Poll::Pending => thread::park(),
+			}
+		}
+	}
+
+	/// Answers `true` if a step has ended, `false` if there is nothing to do.
+	fn poll_step(
+		&self, work: &mut Work, context: &mut Context<'_>,
+	) -> Poll<Result<bool, LogError>> {
+		let polled = self.poll_stages(work, context);
+		match &polled {
+			Poll::Ready(Ok(true)) => *self.housekeeping.failure.lock() = None,
+			Poll::Ready(Ok(false)) => {},
+			Poll::Ready(Err(error)) => {
+				work.give_up();
+				*self.housekeeping.failure.lock() = Some(error.clone());
+			},
+			Poll::Pending => {},
+		}
+		polled
+	}
+
+	fn poll_stages(
+		&self, work: &mut Work, context: &mut Context<'_>,
+	) -> Poll<Result<bool, LogError>> {
+		loop {
+			match std::mem::take(&mut work.stage) {
+				Stage::Idle => match self.next_question(work) {
+					Some(question) => {
+						let found = look(Arc::clone(&self.store), self.keys.clone(), question);
+						work.stage = Stage::Reading(Box::pin(found));
+					},
+					None => return Poll::Ready(Ok(false)),
+				},
+				Stage::Reading(mut reading) => {
+					let Poll::Ready(found) = reading.as_mut().poll(context) else {
+						work.stage = Stage::Reading(reading);
+						return Poll::Pending;
+					};
+					let (batch, step) = self.decide(found?)?;
+					if batch.is_empty() {
+						self.took_effect(work, step);
+						return Poll::Ready(Ok(true));
+					}
+					work.stage = Stage::Writing(self.store.commit(batch), step);
+				},
+				Stage::Writing(mut written, step) => {
+					let Poll::Ready(answer) = Pin::new(&mut written).poll(context) else {
+						work.stage = Stage::Writing(written, step);
+						return Poll::Pending;
+					};
+					match answer {
+						Ok(_) => self.took_effect(work, step),
+						// Another handle was faster, or a consumer was created meanwhile: what this
+						// step has read is no longer so. Look again.
+						Err(StoreError::Conflict { .. }) => work.acks_from = None,
+						Err(error) => return Poll::Ready(Err(error.into())),
+					}
+					return Poll::Ready(Ok(true));
+				},
+			}
+		}
+	}
+
+	/// What the next step looks for; `None` if no pass is due.
+	fn next_question(&self, work: &mut Work) -> Option<Question> {
+		let housekeeping = &self.housekeeping;
+		if work.to_fold.is_empty() && !work.trims {
+			// Before looking: what is acked from now on makes it true again.
+			housekeeping.due.store(false, Ordering::SeqCst);
+			work.begin_pass(housekeeping.due());
+			if work.to_fold.is_empty() {
+				work.debt = 0;
+				return None;
+			}
+		}
+		housekeeping.due.store(true, Ordering::SeqCst);
+		work.debt = work.debt.saturating_add(housekeeping.acked.swap(0, Ordering::SeqCst));
+		let folding = work.to_fold.front().cloned();
+		let now = self.clock.now();
+		let max_ops = self.store.guarantees().max_writes.min(MOST_OPS).saturating_sub(FIXED_OPS);
+		let acks = folding.as_ref().map(|folding| folding.keys.acks());
+		Some(Question {
+			folding,
+			acks: work.acks_from.take().or(acks),
+			head: self.head.load(Ordering::SeqCst),
+			options: self.options,
+			most: work.debt.clamp(FEWEST_TRIMMED, MOST_TRIMMED) as usize,
+			old_enough: work.old_enough.map(|at| at <= now),
+			max_ops,
+		})
+	}
+
+	/// What a step writes, and what is true then.
+	fn decide(&self, found: Found) -> Result<(Batch, Step), LogError> {
+		let Found { folding, fold, stream, entries, tombs, no_room } = found;
+		let (mut batch, mut step) = (Batch::new(), Step { did: no_room, ..Step::default() });
 		batch.durability(Durability::Lazy);
-		for (first, last) in &fold.folded {
-			batch.delete(self.keys.ack(*first, *last));
+		if let (Some(folding), Some(found)) = (&folding, fold) {
+			let FoundAcks { consumer, before, fold, leftovers, rest } = found;
+			for (first, last) in &fold.folded {
+				batch.delete(folding.keys.ack(*first, *last));
+			}
+			for (first, last) in &fold.merged {
+				batch.put(folding.keys.ack(*first, *last), records::value(&AckV1));
+			}
+			for leftover in leftovers {
+				batch.delete(leftover);
+			}
+			let key = folding.keys.consumer.clone();
+			if !batch.is_empty() || fold.watermark > before {
+				batch.expect(key.clone(), Expectation::Version(consumer.version));
+			}
+			if fold.watermark > before {
+				batch.put(key, records::value(&ConsumerV1 { watermark: fold.watermark }));
+			}
+			step.watermark = fold.watermark;
+			step.acks_from = rest;
 		}
-		for (first, last) in &fold.merged {
-			batch.put(self.keys.ack(*first, *last), records::value(&AckV1));
+		step.folding = folding;
+		let Some(stream) = stream else { return Ok((batch, step)) };
+		let (key, version) = (self.keys.stream(), stream.version);
+		let stream: StreamV1 = records::read(&key, &stream)?;
+		let now = self.clock.now();
+		let age = |from: Timestamp, retention: &Retention| match now.since(from) {
+			age if age < retention.min_age => Some(from.after(retention.min_age)),
+			_ => None,
+		};
+		let mut trimmed = stream.trimmed;
+		let mut trims = false;
+		for (entry_key, record) in &tombs {
+			let tomb: TombV1 = records::read(entry_key, record)?;
+			if let Some(at) = age(tomb.appended_at, &self.options.tombstones) {
+				step.old_enough[1] = Some(at);
+				break;
+			}
+			batch.delete(entry_key.clone());
+			batch.delete(self.keys.id(&tomb.id));
+			trims = true;
 		}
-		if fold.watermark > watermark {
-			let record = ConsumerV1 { watermark: fold.watermark };
-			batch.put(self.keys.consumer.clone(), records::value(&record));
+		for (entry_key, record) in &entries {
+			let Some(index) = entry_key.number(self.keys.prefix()) else { break };
+			let entry: EntryV1 = records::read(entry_key, record)?;
+			if let Some(at) = age(entry.appended_at, &self.options.history) {
+				step.old_enough[0] = Some(at);
+				break;
+			}
+			let tomb = TombV1 { id: entry.occurrence(), appended_at: entry.appended_at };
+			batch.delete(entry_key.clone());
+			batch.put(self.keys.tomb(index), records::value(&tomb));
+			trimmed = index;
+			step.trimmed += 1;
+			trims = true;
 		}
-		if batch.is_empty() {
-			return Ok(());
+		if trims {
+			// Whoever trims writes the stream, and expects that no other has meanwhile: what one
+			// handle has read must not undo what another has done, and no entry goes that a
+			// consumer created meanwhile has not acked.
+			batch.expect(key.clone(), Expectation::Version(version));
+			batch.put(key, records::value(&StreamV1 { trimmed, ..stream }));
+			step.did = true;
 		}
-		Plan::of(batch).run(self.log.store())?;
-		self.bounds.watermark.store(fold.watermark, Ordering::SeqCst);
-		Ok(())
+		Ok((batch, step))
 	}
+
+	fn took_effect(&self, work: &mut Work, step: Step) {
+		if let Some(folding) = &step.folding {
+			folding.bounds.watermark.fetch_max(step.watermark, Ordering::SeqCst);
+			if step.acks_from.is_none() {
+				work.to_fold.pop_front();
+			}
+		}
+		work.acks_from = step.acks_from;
+		work.trims = step.did;
+		work.debt = work.debt.saturating_sub(step.trimmed);
+		for (old_enough, at) in work.old_enough.iter_mut().zip(step.old_enough) {
+			*old_enough = at.unwrap_or(*old_enough);
+		}
+	}
+}
+
+/// Reads what a step needs. What does not depend on something else is asked for at once.
+async fn look(
+	store: Arc<dyn Store>, keys: StreamKeys, question: Question,
+) -> Result<Found, LogError> {
+	let Question { folding, acks, head, options, most, old_enough, max_ops } = question;
+	let stream_key = keys.stream();
+	let stream = store.get(&stream_key);
+	let consumers = store.scan(keys.consumers(), CONSUMER_PAGE);
+	let mut ops_left = max_ops;
+	let fold = match &folding {
+		Some(folding) => {
+			// A quarter of what fits, twice: an ack may be one record removed and one written.
+			let most = (max_ops / 4).clamp(1, MOST_ACKS);
+			look_at_acks(&store, folding, acks, most, &mut ops_left).await?
+		},
+		None => None,
+	};
+	let folded = folding.as_ref().zip(fold.as_ref());
+	let folded = folded.map(|(folding, found)| (&folding.keys.consumer, found.fold.watermark));
+	let mut lowest = u64::MAX;
+	let mut page: Option<Page> = Some(consumers.await?);
+	while let Some(Page { records, rest }) = page.take() {
+		for (key, record) in &records {
+			let mut watermark = records::read::<ConsumerV1>(key, record)?.watermark;
+			if let Some((_, new)) = folded.filter(|(consumer, _)| *consumer == key) {
+				watermark = watermark.max(new);
+			}
+			lowest = lowest.min(watermark);
+		}
+		if let Some(rest) = rest {
+			page = Some(store.scan(rest, CONSUMER_PAGE).await?);
+		}
+	}
+	let Some(stream) = stream.await? else {
+		return Ok(Found { folding, fold, ..Found::default() });
+	};
+	let trimmed = records::read::<StreamV1>(&stream_key, &stream)?.trimmed;
+	let head = head.max(trimmed);
+	// The last that may go, by count and acks.
+	let last_id = head.checked_sub(options.tombstones.min_count);
+	let last_entry = head.checked_sub(options.history.min_count).map(|last| last.min(lowest));
+	// Half of what is left for each, two operations for each of them.
+	let share = most.min(ops_left / 4);
+	if share == 0 {
+		return Ok(Found {
+			folding,
+			fold,
+			stream: Some(stream),
+			no_room: true,
+			..Found::default()
+		});
+	}
+	let tombs = last_id.filter(|_| old_enough[1]).map(|last| {
+		let past = KeyRange::prefix(TOMBS, keys.prefix());
+		store.scan(past.below(keys.tomb(last.saturating_add(1)).bytes()), share)
+	});
+	let entries = last_entry.filter(|last| *last > trimmed && old_enough[0]).map(|last| {
+		let past = KeyRange::prefix(ENTRIES, keys.prefix());
+		store.scan(past.below(keys.entry(last.saturating_add(1)).bytes()), share)
+	});
+	let tombs = match tombs {
+		Some(tombs) => tombs.await?.records,
+		None => Vec::new(),
+	};
+	let entries = match entries {
+		Some(entries) => entries.await?.records,
+		None => Vec::new(),
+	};
+	Ok(Found { folding, fold, stream: Some(stream), entries, tombs, no_room: false })
+}
+
+/// Folds acks from where the last step ended; the first step of a pass begins at the beginning,
+/// which is where the watermark moves.
+async fn look_at_acks(
+	store: &Arc<dyn Store>, folding: &Folding, from: Option<KeyRange>, most: usize,
+	ops_left: &mut usize,
+) -> Result<Option<FoundAcks>, LogError> {
+	let keys = &folding.keys;
+	let few = (most / 4).clamp(1, MOST_LEFTOVERS);
+	// Acked in bulk, they were not removed by their ack.
+	let below = folding.bounds.watermark.load(Ordering::SeqCst).saturating_add(1);
+	let consumer = store.get(&keys.consumer);
+	let acks = store.scan(from.unwrap_or_else(|| keys.acks()), most);
+	let retries = store.scan(keys.retries().below(keys.retry(below).bytes()), few);
+	let dead = store.scan(keys.dead_from(0).below(keys.dead(below).bytes()), few);
+	let Some(consumer) = consumer.await? else { return Ok(None) };
+	// Read again: another handle of this name may have folded more than this one knows.
+	let before = records::read::<ConsumerV1>(&keys.consumer, &consumer)?.watermark;
+	let mut fold = Fold { watermark: before, run: None, merged: Vec::new(), folded: Vec::new() };
+	let Page { records, rest } = acks.await?;
+	for (key, _) in &records {
+		let (first, last) = interval(keys, key)?;
+		fold.add(first, last);
+	}
+	fold.end_run();
+	let (retries, dead) = (retries.await?, dead.await?);
+	let more = retries.rest.is_some() || dead.rest.is_some();
+	let leftovers: Vec<Key> =
+		retries.records.into_iter().chain(dead.records).map(|(key, _)| key).collect();
+	let ops = fold.folded.len() + fold.merged.len() + leftovers.len();
+	*ops_left = ops_left.saturating_sub(ops);
+	let rest = rest.or_else(|| more.then(|| keys.acks()));
+	Ok(Some(FoundAcks { consumer, before, fold, leftovers, rest }))
 }
 
 /// First and last index of an ack.
@@ -135,90 +608,6 @@ impl Fold {
 			self.merged.push(whole);
 		}
 	}
-}
-
-impl Shared {
-	/// Trims entries that everyone has acked and that are past their retention, and ids past
-	/// theirs.
-	fn trim(&self) -> Result<(), LogError> {
-		let Some(stream) = lookup::stream(&self.store, &self.keys)? else { return Ok(()) };
-		let acked_by_all = self.lowest_watermark()?;
-		let head = self.head.load(Ordering::SeqCst);
-		let mut batch = Batch::new();
-		batch.durability(Durability::Lazy);
-
-		let mut trimmed = stream.trimmed;
-		let oldest = KeyRange::prefix(ENTRIES, self.keys.prefix());
-		let at_a_time = TRIM_AT_A_TIME.min(most_pairs(&self.store));
-		if past(&self.options.history, head, stream.trimmed.saturating_add(1)) {
-			for (key, record) in &self.store.scan(oldest, at_a_time).wait()?.records {
-				let Some(index) = key.number(self.keys.prefix()) else { break };
-				let entry: records::EntryV1 = records::read(key, record)?;
-				let age = self.clock.now().since(entry.appended_at);
-				let keep = index > acked_by_all || age < self.options.history.min_age;
-				if keep || !past(&self.options.history, head, index) {
-					break;
-				}
-				let tomb = TombV1 { id: entry.occurrence(), appended_at: entry.appended_at };
-				batch.delete(key.clone());
-				batch.put(self.keys.tomb(index), records::value(&tomb));
-				trimmed = index;
-			}
-		}
-		if trimmed > stream.trimmed {
-			let record = StreamV1 { trimmed, ..stream };
-			batch.put(self.keys.stream(), records::value(&record));
-		}
-		self.run(batch)?;
-		self.trim_ids(head, at_a_time)
-	}
-
-	fn trim_ids(&self, head: u64, at_a_time: usize) -> Result<(), LogError> {
-		let mut batch = Batch::new();
-		batch.durability(Durability::Lazy);
-		let keep = &self.options.tombstones;
-		let oldest = KeyRange::prefix(TOMBS, self.keys.prefix());
-		for (key, record) in &self.store.scan(oldest, at_a_time).wait()?.records {
-			let Some(index) = key.number(self.keys.prefix()) else { break };
-			let tomb: TombV1 = records::read(key, record)?;
-			let age = self.clock.now().since(tomb.appended_at);
-			if age < keep.min_age || !past(keep, head, index) {
-				break;
-			}
-			batch.delete(key.clone());
-			batch.delete(self.keys.id(&tomb.id));
-		}
-		self.run(batch)
-	}
-
-	fn run(&self, batch: Batch) -> Result<(), LogError> {
-		match batch.is_empty() {
-			true => Ok(()),
-			false => Ok(Plan::of(batch).run(&self.store)?),
-		}
-	}
-
-	fn lowest_watermark(&self) -> Result<u64, LogError> {
-		let (mut lowest, mut rest) = (u64::MAX, Some(self.keys.consumers()));
-		while let Some(range) = rest.take() {
-			let page = self.store.scan(range, TRIM_AT_A_TIME).wait()?;
-			for (key, record) in &page.records {
-				lowest = lowest.min(records::read::<ConsumerV1>(key, record)?.watermark);
-			}
-			rest = page.rest;
-		}
-		Ok(lowest)
-	}
-}
-
-/// How often two records, and one more, can be written in one batch.
-fn most_pairs(store: &Arc<dyn Store>) -> usize {
-	(store.guarantees().max_writes.saturating_sub(1) / 2).max(1)
-}
-
-/// Whether enough newer entries are there.
-fn past(retention: &Retention, head: u64, index: u64) -> bool {
-	head.saturating_sub(index) >= retention.min_count
 }
 
 #[cfg(test)]

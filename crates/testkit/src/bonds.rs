@@ -180,9 +180,7 @@ impl User for Exchange {
 					_ => Ok(bond_plan(payment_hash, "held")),
 				}
 			},
-			Event::PaymentClaimed { payment_hash, .. } => {
-				Ok(bond_plan(payment_hash, "claimed"))
-			},
+			Event::PaymentClaimed { payment_hash, .. } => Ok(bond_plan(payment_hash, "claimed")),
 			event => match AnyPayer::outcome(event) {
 				Some((hash, attempt, outcome)) => {
 					let learned = self.payouts.learn(&hash, attempt.as_ref(), &outcome);

@@ -10,8 +10,8 @@ use bitcoin::block::Header;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, Block, TxOut};
 use leyden_ldk::{
-	channel_ref, decode_user_event, Handling, HtlcResolutions, LdkDriver, LdkNode, MonitorBus, NodeWiring,
-	SharedLogger, SpliceKeeper, UserEvent, EVENT_STREAM, MONITOR_STREAM,
+	channel_ref, decode_user_event, Handling, HtlcResolutions, LdkDriver, LdkNode, MonitorBus,
+	NodeWiring, SharedLogger, SpliceKeeper, UserEvent, EVENT_STREAM, MONITOR_STREAM,
 };
 use leyden_log::{Consumer, ConsumerOptions, EventLog, LogOptions, Start};
 use leyden_splice::{FeeBand, SpliceFailed, SpliceOptions};

@@ -152,10 +152,11 @@ impl ReplayTracker {
 			};
 			if comes_again {
 				let (index, evidence) = (entry.index(), identity.evidence);
-				state.expected.entry(identity.id).or_default().push_back(Expected {
-					index,
-					evidence,
-				});
+				state
+					.expected
+					.entry(identity.id)
+					.or_default()
+					.push_back(Expected { index, evidence });
 			}
 		}
 	}
@@ -200,8 +201,7 @@ impl ReplayTracker {
 
 /// Whether LDK still has the payment or the channel that `subject` names.
 fn knows(loaded: &LoadedManager<'_>, subject: &[u8; 32]) -> bool {
-	loaded.payments.contains(subject)
-		|| memchr::memmem::find(loaded.bytes, subject).is_some()
+	loaded.payments.contains(subject) || memchr::memmem::find(loaded.bytes, subject).is_some()
 }
 
 impl ManagerPersistListener for ReplayTracker {

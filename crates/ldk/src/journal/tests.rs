@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use leyden_log::{Consumer, ConsumerOptions, LogOptions};
 use leyden_store::ticket::Completer;
 use leyden_store::{
-	Batch, Committed, Guarantees, Key, KeyRange, ManualClock, MemoryMedium, MemoryStore,
-	Namespace, Page, Record, Store,
+	Batch, Committed, Guarantees, Key, KeyRange, ManualClock, MemoryMedium, MemoryStore, Namespace,
+	Page, Record, Store,
 };
 use leyden_testkit::{Doom, FaultyStore, MemKv, Side};
 use lightning::events::{ClosureReason, HTLCHandlingFailureType, PaymentFailureReason};

@@ -125,9 +125,12 @@ impl<W> MonitorBus<W> {
 	/// they are.
 	fn journal_is_durable(&self) -> bool {
 		let Some(appends) = &self.appends else { return true };
-		appends.wait_on_event_thread().map_err(|error| {
-			self.bus.note(BusNote::Stopped { error: error.to_string() });
-		}).is_ok()
+		appends
+			.wait_on_event_thread()
+			.map_err(|error| {
+				self.bus.note(BusNote::Stopped { error: error.to_string() });
+			})
+			.is_ok()
 	}
 
 	/// What the bus is around.

@@ -418,11 +418,9 @@ impl Host {
 					_ => Ok(nothing()),
 				}
 			},
-			Event::PaymentClaimed { payment_hash, .. } => {
-				match self.inbound(payment_hash) {
-					Ok(Some(_)) => Ok(inbound_plan(payment_hash, Inbound::Claimed)?),
-					_ => Ok(nothing()),
-				}
+			Event::PaymentClaimed { payment_hash, .. } => match self.inbound(payment_hash) {
+				Ok(Some(_)) => Ok(inbound_plan(payment_hash, Inbound::Claimed)?),
+				_ => Ok(nothing()),
 			},
 			_ => Ok(nothing()),
 		}
