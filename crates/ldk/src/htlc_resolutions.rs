@@ -247,6 +247,12 @@ impl HtlcResolutions {
 		true
 	}
 
+	/// Whether a resolution is kept for this request.
+	pub(crate) fn has(&self, event: &Event) -> bool {
+		let subject = Subject::of(event);
+		subject.is_some_and(|subject| self.state.lock().kept.contains_key(&subject))
+	}
+
 	/// Plans to end a claim, if the event is the payment's `PaymentClaimed`.
 	pub fn claimed(&self, event: &Event) -> Option<Plan<()>> {
 		let Event::PaymentClaimed { payment_hash, .. } = event else { return None };

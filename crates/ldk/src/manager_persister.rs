@@ -232,13 +232,15 @@ impl Shared {
 		Ok(Writing { bytes: encode(), settles })
 	}
 
-	/// Takes bytes that the background processor has encoded, or encodes anew if Leyden has written
-	/// the manager since: the bytes may be older than those.
+	/// Takes bytes that the background processor has encoded, or encodes anew: if Leyden has written
+	/// the manager since, or if requests were acked, whose answers the bytes may lack.
 	fn take_bytes(&self, bytes: Vec<u8>) -> Writing {
+		let has_news = self.tracker.get().is_some_and(ManagerPersistTracker::wants_newer_bytes);
 		let marks = self.marks();
 		let mut state = self.state.lock();
 		let lagging = std::mem::replace(&mut state.called, marks.clone());
-		match (std::mem::take(&mut state.has_written), self.encode.get()) {
+		let is_old = std::mem::take(&mut state.has_written) || has_news;
+		match (is_old, self.encode.get()) {
 			(true, Some(encode)) => {
 				drop(state);
 				Writing { bytes: encode(), settles: marks }

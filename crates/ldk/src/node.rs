@@ -33,6 +33,7 @@ use lightning::util::logger::{Level, Logger, Record};
 use lightning::util::persist::{KVStore, KVStoreSync};
 use lightning::util::ser::Writeable;
 
+use crate::blocking::block_on;
 use crate::htlc_resolutions::{HtlcResolution, HtlcResolutions};
 use crate::journal::{Answers, Journal, JournalHandler, LoadedManager, Persist};
 use crate::manager_persister::ManagerPersister;
@@ -156,7 +157,7 @@ impl NodeWiring {
 			Box::new(move || Box::pin(std::future::ready(persister.persist())))
 		};
 		let (outcome, claimable) = (persist(), persist());
-		self.assemble(bus, manager, persister, outcome, claimable)
+		block_on(self.assemble(bus, manager, persister, outcome, claimable))
 	}
 
 	/// Starts the wiring of a node whose store has futures.
@@ -184,10 +185,10 @@ impl NodeWiring {
 			Box::new(move || Box::pin(persister.persist_async()))
 		};
 		let (outcome, claimable) = (persist(), persist());
-		self.assemble(bus, manager, persister, outcome, claimable)
+		self.assemble(bus, manager, persister, outcome, claimable).await
 	}
 
-	fn assemble<W, M, K>(
+	async fn assemble<W, M, K>(
 		&self, bus: &Arc<MonitorBus<W>>, manager: M, persister: Arc<ManagerPersister<K>>,
 		persist_outcome: Persist, persist_claimable: Persist,
 	) -> Result<LdkNode<M, K>, StartError>
@@ -219,7 +220,7 @@ impl NodeWiring {
 
 		let listeners: [Arc<dyn ManagerPersistListener>; 2] =
 			[Arc::<MonitorBus<W>>::clone(bus), Arc::new(resolutions.clone())];
-		let listeners = listeners.into_iter().chain(journal.replay_tracker());
+		let listeners = listeners.into_iter().chain(journal.persist_listeners());
 		let tracker = ManagerPersistTracker::new(Arc::clone(store), listeners);
 		let encoded = manager.clone();
 		let encode = Box::new(move || encoded.get_cm().encode());
@@ -228,11 +229,12 @@ impl NodeWiring {
 			waiting.apply(&applied);
 		});
 		persister.shared().attach(tracker, encode, written);
-		if let Some((bytes, journaled)) = persister.shared().take_loaded() {
-			let payments = payments(&manager);
-			let loaded = LoadedManager { bytes: &bytes, journaled, payments: &payments };
-			journal.manager_loaded(&loaded);
-		}
+		// A node without a manager starts from nothing.
+		let (bytes, journaled) = persister.shared().take_loaded().unwrap_or_default();
+		let payments = payments(&manager);
+		let height = manager.get_cm().current_best_block().height;
+		let loaded = LoadedManager { bytes: &bytes, journaled, payments: &payments, height };
+		journal.manager_loaded(&loaded, |event| resolutions.has(event)).await?;
 		resolutions.apply(&manager);
 		Ok(LdkNode { manager, persister, journal: Arc::new(journal), resolutions })
 	}

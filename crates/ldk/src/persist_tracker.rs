@@ -32,6 +32,12 @@ pub trait ManagerPersistListener: Send + Sync {
 	/// call. Marks only grow.
 	fn mark(&self) -> u64;
 
+	/// Returns `true` if something has come since the last mark that the next manager should hold:
+	/// bytes that were encoded already may lack it, and are encoded anew.
+	fn wants_newer_bytes(&self) -> bool {
+		false
+	}
+
 	/// Plans what to commit now that a durable manager holds everything below `mark`; `None` if
 	/// there is nothing.
 	fn settle_plan(&self, mark: u64) -> Option<Plan<()>>;
@@ -73,6 +79,10 @@ impl ManagerPersistTracker {
 
 	pub(crate) fn marks(&self) -> Marks {
 		Marks(self.listeners.iter().map(|listener| listener.mark()).collect())
+	}
+
+	pub(crate) fn wants_newer_bytes(&self) -> bool {
+		self.listeners.iter().any(|listener| listener.wants_newer_bytes())
 	}
 
 	/// Settles, in one commit, what a durable manager holds. The commit is lazy: if a crash undoes

@@ -142,21 +142,6 @@ fn a_claim_that_was_begun_is_finished() {
 	}
 }
 
-/// L2 as it is for a user who keeps no resolution: told again, until LDK's own state has the claim.
-#[test]
-fn a_claim_without_a_resolution_is_asked_for_again() {
-	let mut rig = Rig::new(true);
-	let sent = rig.held();
-	for told in 2..=4 {
-		// The user acked, and perhaps claimed in LDK's memory. The manager was not written.
-		rig.restart();
-		assert_eq!(rig.net.told(rig.payee, "PaymentClaimable"), told);
-	}
-	rig.net.claim(sent.hash);
-	assert_eq!(rig.net.told(rig.payee, "PaymentClaimed"), 1);
-	assert_ne!(rig.net.paid(&sent), Paid::Pending);
-}
-
 /// Claimed again while it is being claimed: LDK does nothing.
 #[test]
 fn claiming_twice_is_claiming_once() {

@@ -148,6 +148,7 @@ impl Consumer {
 			recheck: false,
 		};
 		log.shared.housekeeping.take_in(&folding, long_tail);
+		log.shared.observers.opened(name, watermark);
 		let inner = Inner {
 			log: log.clone(),
 			name: name.to_owned(),
@@ -276,8 +277,6 @@ impl Consumer {
 		let mut indices: Vec<u64> = indices.iter().map(|index| index.get()).collect();
 		indices.sort_unstable();
 		indices.dedup();
-		let highest = indices.last().copied().unwrap_or(0);
-		let count = indices.len() as u64;
 		let mut batch = Batch::new();
 		for run in indices.chunk_by(|a, b| a + 1 == *b) {
 			if let (Some(first), Some(last)) = (run.first(), run.last()) {
@@ -286,7 +285,7 @@ impl Consumer {
 		}
 		let inner = Arc::clone(&self.inner);
 		batch.after_commit(move |_| {
-			inner.acked(highest, count);
+			inner.acked(&indices);
 			inner.acked_in_bulk.store(true, Ordering::SeqCst);
 		});
 		self.inner.ack_plan(batch)
@@ -357,7 +356,7 @@ impl Consumer {
 		let inner = Arc::clone(&self.inner);
 		let letter = self.inner.end_dead_letter(index, |batch| {
 			batch.put(ack, records::value(&AckV1));
-			batch.after_commit(move |_| inner.acked(index.get(), 1));
+			batch.after_commit(move |_| inner.acked(&[index.get()]));
 		})?;
 		self.inner.take_note(&mut state);
 		state.forget_ahead();
@@ -408,7 +407,7 @@ impl Inner {
 	/// A delivery ended. Called on the committing thread, too: takes leaf locks only.
 	pub(crate) fn settle(&self, settlement: Settlement) {
 		if matches!(settlement.outcome, Outcome::Acked) {
-			self.acked(settlement.index.get(), 1);
+			self.acked(&[settlement.index.get()]);
 		}
 		if matches!(settlement.outcome, Outcome::Parked { .. }) {
 			self.folding.bounds.last_dead.fetch_max(settlement.index.get(), Ordering::SeqCst);
@@ -417,9 +416,11 @@ impl Inner {
 		self.log.shared.signal.raise();
 	}
 
-	fn acked(&self, highest: u64, count: u64) {
+	fn acked(&self, indices: &[u64]) {
+		let highest = indices.iter().copied().max().unwrap_or(0);
 		self.folding.bounds.last_acked.fetch_max(highest, Ordering::SeqCst);
-		self.log.shared.housekeeping.acked(&self.folding, count);
+		self.log.shared.housekeeping.acked(&self.folding, indices.len() as u64);
+		self.log.shared.observers.acked(&self.name, indices);
 	}
 
 	/// The plan of an ack, after whose commit housekeeping moves on, without waiting for it.

@@ -40,6 +40,7 @@ mod error;
 mod lanes;
 mod log;
 mod lookup;
+mod observer;
 mod pending;
 mod reader;
 mod records;
@@ -53,6 +54,7 @@ pub use delivery::Delivery;
 pub use error::LogError;
 pub use lanes::{MAX_HELD_LANES, MAX_REMEMBERED_PER_LANE};
 pub use log::{EventLog, Occurrence};
+pub use observer::LogObserver;
 pub use reader::{ConsumerInfo, LogReader, StreamInfo};
 pub use tidy::ACKS_BETWEEN_COMPACTIONS;
 pub use types::{

@@ -19,6 +19,7 @@ use leyden_store::{
 };
 
 use crate::consumer::Consumer;
+use crate::observer::{LogObserver, Observers};
 use crate::records::{self, ConsumerV1, EntryV1, StreamKeys, StreamV1, ENTRIES};
 use crate::signal::Signal;
 use crate::tail::Tail;
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
 	pub(crate) signal: Signal,
 	pub(crate) tail: Tail,
 	pub(crate) housekeeping: Housekeeping,
+	pub(crate) observers: Observers,
 }
 
 impl EventLog {
@@ -82,9 +84,19 @@ impl EventLog {
 		let head = AtomicU64::new(lookup::head(&store, &keys)?);
 		let epoch = LogEpoch(epoch);
 		let (signal, tail) = (Signal::default(), Tail::default());
-		let housekeeping = Housekeeping::default();
-		let shared =
-			Shared { store, clock, keys, options, epoch, head, signal, tail, housekeeping };
+		let (housekeeping, observers) = (Housekeeping::default(), Observers::default());
+		let shared = Shared {
+			store,
+			clock,
+			keys,
+			options,
+			epoch,
+			head,
+			signal,
+			tail,
+			housekeeping,
+			observers,
+		};
 		Ok(Self { shared: Arc::new(shared) })
 	}
 
@@ -148,6 +160,28 @@ impl EventLog {
 			newest = Some(Occurrence { index, repeat });
 		}
 		Ok(newest)
+	}
+
+	/// Tells `observer` of all consumers that there are, and from now on of what is appended to this
+	/// log and of what its consumers do.
+	///
+	/// # Errors
+	/// The store's, and [`Corrupt`](leyden_store::StoreError::Corrupt) for a damaged record.
+	pub fn observe(&self, observer: Arc<dyn LogObserver>) -> Result<(), LogError> {
+		let Shared { keys, store, .. } = &*self.shared;
+		self.shared.observers.add(Arc::clone(&observer));
+		let mut rest = Some(keys.consumers());
+		while let Some(range) = rest.take() {
+			let page = store.scan(range, CONSUMERS_AT_A_TIME).wait()?;
+			for (key, record) in &page.records {
+				if let Some(name) = keys.consumer_name(key) {
+					let consumer: ConsumerV1 = records::read(key, record)?;
+					observer.opened(&name, consumer.watermark);
+				}
+			}
+			rest = page.rest;
+		}
+		Ok(())
 	}
 
 	/// Whether a consumer other than `except` has acked the entry at `index`. Without any other
@@ -297,6 +331,7 @@ impl EventLog {
 			let mut highest = 0;
 			for (appended, record) in committed.appends().iter().zip(entries) {
 				if let StoreAppended::New(number) = appended {
+					shared.observers.appended(LogIndex(*number), &record.kind);
 					shared.tail.push(Entry { index: LogIndex(*number), record });
 					highest = number.get();
 				}

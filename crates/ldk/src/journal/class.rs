@@ -55,6 +55,11 @@ pub fn replay_class(event: &Event) -> EventClass {
 	}
 }
 
+/// Returns `true` for the kinds whose class is [`EventClass::Request`].
+pub(crate) fn is_request(kind: &EventKind) -> bool {
+	matches!(kind.name(), "PaymentClaimable" | "HTLCIntercepted" | "InvoiceReceived")
+}
+
 /// Returns the name of the event's variant.
 pub fn kind_of(event: &Event) -> EventKind {
 	// Checked when this is compiled.

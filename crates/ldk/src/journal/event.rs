@@ -40,6 +40,12 @@ pub enum JournalEvent {
 		/// How often LDK had brought the request before.
 		repeat: u32,
 	},
+	/// The answers to requests may have been lost with the last run; the requests are delivered
+	/// again.
+	AnswersLost {
+		/// The number of requests.
+		count: usize,
+	},
 	/// LDK asks again for the answer to a request, and got the one that is kept.
 	Answered {
 		/// The kind of the event.
@@ -55,7 +61,7 @@ impl JournalEvent {
 		match self {
 			Self::LogFailed { .. } | Self::PersistFailed { .. } => Level::Error,
 			Self::NotWritable { .. } => Level::Warn,
-			Self::Repeated { .. } | Self::Answered { .. } => Level::Info,
+			Self::Repeated { .. } | Self::AnswersLost { .. } | Self::Answered { .. } => Level::Info,
 		}
 	}
 }
@@ -70,6 +76,9 @@ impl fmt::Display for JournalEvent {
 			Self::NotWritable { kind } => write!(f, "{kind} cannot be written down"),
 			Self::Repeated { kind, id, repeat } => {
 				write!(f, "LDK brings {kind} {id} again, it is delivered as repeat {repeat}")
+			},
+			Self::AnswersLost { count } => {
+				write!(f, "answers to {count} requests may be lost, they are delivered again")
 			},
 			Self::Answered { kind, id } => {
 				write!(f, "LDK brings {kind} {id} again, and got the answer that is kept")

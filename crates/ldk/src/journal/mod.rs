@@ -12,6 +12,7 @@ mod event;
 mod handler;
 mod identity;
 mod replay_tracker;
+mod request_tracker;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use leyden_id::{EventClass, EventId, IdBuilder, IdStrength};
-use leyden_log::{Appended, EventLog, LogError, NewEvent};
+use leyden_log::{Appended, Entry, EventLog, LogError, NewEvent};
 use leyden_store::{StoreError, Ticket};
 use lightning::events::{Event, ReplayEvent};
 use lightning::io;
@@ -44,6 +45,7 @@ use crate::blocking::block_on;
 use crate::pending_appends::PendingAppends;
 use crate::persist_tracker::ManagerPersistListener;
 use replay_tracker::ReplayTracker;
+use request_tracker::RequestTracker;
 
 /// The log's stream of user events.
 pub const EVENT_STREAM: &str = "events";
@@ -77,6 +79,9 @@ pub const EVENT_STREAM: &str = "events";
 pub struct Journal {
 	log: EventLog,
 	tracker: Option<Arc<ReplayTracker>>,
+	requests: Option<Arc<RequestTracker>>,
+	/// The requests that earlier runs left; looked at once, at start.
+	left: Mutex<Vec<Entry>>,
 	before_outcome: Option<Barrier>,
 	before_claimable: Option<Barrier>,
 	answers: Option<Answers>,
@@ -115,6 +120,8 @@ impl Journal {
 		Self {
 			log,
 			tracker: None,
+			requests: None,
+			left: Mutex::default(),
 			before_outcome: None,
 			before_claimable: None,
 			answers: None,
@@ -136,21 +143,43 @@ impl Journal {
 	/// # Failure Behavior and Persistence
 	/// The first time, the consumer [`REPLAY_CONSUMER`] is created, durably.
 	pub(crate) fn track_replays(mut self) -> Result<Self, LogError> {
-		self.tracker = Some(Arc::new(ReplayTracker::open(&self.log)?));
+		let (tracker, requests) = ReplayTracker::open(&self.log)?;
+		self.requests = Some(RequestTracker::new(&self.log, tracker.consumer().clone())?);
+		self.tracker = Some(Arc::new(tracker));
+		self.left = Mutex::new(requests);
 		Ok(self)
 	}
 
-	/// The tracker, to be told of durable managers.
-	pub(crate) fn replay_tracker(&self) -> Option<Arc<dyn ManagerPersistListener>> {
-		let tracker = self.tracker.as_ref()?;
-		Some(Arc::<ReplayTracker>::clone(tracker))
+	/// The trackers, to be told of durable managers.
+	pub(crate) fn persist_listeners(&self) -> Vec<Arc<dyn ManagerPersistListener>> {
+		let replays = self.tracker.clone().map(|tracker| tracker as _);
+		let requests = self.requests.clone().map(|tracker| tracker as _);
+		replays.into_iter().chain(requests).collect()
 	}
 
-	/// Tells the tracker what the node starts from; to be called before LDK hands out events.
-	pub(crate) fn manager_loaded(&self, loaded: &LoadedManager<'_>) {
+	/// Tells the trackers what the node starts from; to be called before LDK hands out events.
+	/// `is_answered` says for which requests a resolution is kept.
+	///
+	/// # Errors
+	/// The log's.
+	///
+	/// # Failure Behavior and Persistence
+	/// Requests whose answers LDK may have lost are delivered again. If the process dies in
+	/// between, the next start delivers the rest.
+	pub(crate) async fn manager_loaded(
+		&self, loaded: &LoadedManager<'_>, is_answered: impl Fn(&Event) -> bool,
+	) -> Result<(), LogError> {
 		if let Some(tracker) = &self.tracker {
 			tracker.manager_loaded(loaded);
 		}
+		let left = std::mem::take(&mut *self.left.lock());
+		if let Some(requests) = &self.requests {
+			let count = requests.manager_loaded(left, loaded, is_answered).await?;
+			if count > 0 {
+				self.note(&JournalEvent::AnswersLost { count });
+			}
+		}
+		Ok(())
 	}
 
 	/// Persists the manager before the end of a payment counts as handled.
@@ -338,9 +367,10 @@ impl Journal {
 		}
 		let id = if is_weak { self.occurrence_of(&identity.id) } else { identity.id };
 		let event = NewEvent { id, kind, lane: identity.lane, payload };
+		let done = self.journaled(EventClass::Durable, identity);
 		match from {
-			Source::Manager => self.append(event, 0, identity),
-			Source::Monitor => Some(self.append_at_once(event, 0, identity)),
+			Source::Manager => self.append(event, 0, done),
+			Source::Monitor => Some(self.append_at_once(event, 0, done)),
 		}
 	}
 
@@ -355,7 +385,8 @@ impl Journal {
 			self.note(&JournalEvent::Repeated { kind: kind.clone(), id, repeat });
 		}
 		let new = NewEvent { id, kind, lane: identity.lane, payload };
-		match self.append(new, repeat, identity) {
+		let done = self.journaled(EventClass::Request, identity);
+		match self.append(new, repeat, done) {
 			Some(ticket) => self.appended(ticket.await),
 			None => Ok(()),
 		}
@@ -371,30 +402,31 @@ impl Journal {
 
 	/// Submits an append. Answers what to wait for, unless others wait.
 	fn append(
-		&self, event: NewEvent, repeat: u32, identity: EventIdentity,
+		&self, event: NewEvent, repeat: u32, done: impl FnOnce(Appended) + Send + 'static,
 	) -> Option<Ticket<Appended>> {
 		let Some(appends) = &self.appends else {
-			return Some(self.append_at_once(event, repeat, identity));
+			return Some(self.append_at_once(event, repeat, done));
 		};
-		appends.push(event, repeat, self.journaled(identity));
+		appends.push(event, repeat, done);
 		None
 	}
 
 	fn append_at_once(
-		&self, event: NewEvent, repeat: u32, identity: EventIdentity,
+		&self, event: NewEvent, repeat: u32, done: impl FnOnce(Appended) + Send + 'static,
 	) -> Ticket<Appended> {
-		let journaled = self.journaled(identity);
 		let plan = self.log.append_repeat_plan(event, repeat);
 		plan.commit(self.log.store()).then(move |appended| {
 			let appended = appended?;
-			journaled(appended);
+			done(appended);
 			Ok(appended)
 		})
 	}
 
-	/// Tells the tracker of an append, now and when it is durable.
-	fn journaled(&self, identity: EventIdentity) -> impl FnOnce(Appended) + Send + 'static {
-		let tracker = self.tracker.clone();
+	/// Tells the tracker of replays of an append, now and when it is durable.
+	fn journaled(
+		&self, class: EventClass, identity: EventIdentity,
+	) -> impl FnOnce(Appended) + Send + 'static {
+		let tracker = self.tracker.clone().filter(|_| class == EventClass::Durable);
 		if let Some(tracker) = &tracker {
 			tracker.supersede(&identity);
 		}

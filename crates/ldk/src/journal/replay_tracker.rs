@@ -31,6 +31,7 @@ use leyden_log::{Consumer, ConsumerOptions, Entry, EventLog, LogError, LogIndex,
 use leyden_store::Plan;
 use parking_lot::Mutex;
 
+use super::class::is_request;
 use super::entry;
 use super::identity::{EventIdentity, ReplayEvidence};
 use crate::persist_tracker::ManagerPersistListener;
@@ -52,6 +53,8 @@ pub(crate) struct LoadedManager<'a> {
 	pub(crate) journaled: Option<u64>,
 	/// The payments that LDK knows after it read the bytes and the monitors.
 	pub(crate) payments: &'a HashSet<[u8; 32]>,
+	/// The height of the best block that LDK knows.
+	pub(crate) height: u32,
 }
 
 pub(crate) struct ReplayTracker {
@@ -104,26 +107,37 @@ impl Drop for Handling<'_> {
 }
 
 impl ReplayTracker {
-	pub(crate) fn open(log: &EventLog) -> Result<Self, LogError> {
+	/// Opens the tracker. Answers the requests too that earlier runs left un-acked: those are
+	/// another tracker's.
+	pub(crate) fn open(log: &EventLog) -> Result<(Self, Vec<Entry>), LogError> {
 		let options = ConsumerOptions { start: Start::Beginning, ..ConsumerOptions::default() };
 		let consumer = log.consumer(REPLAY_CONSUMER, options)?;
-		let mut state = State::default();
+		let (mut state, mut requests) = (State::default(), Vec::new());
 		let mut after = None;
 		loop {
 			let page = consumer.unacked(after, PAGE)?;
 			after = page.last().map(|entry| entry.index());
 			let is_last = page.len() < PAGE;
 			for entry in page {
+				if is_request(entry.kind()) {
+					requests.push(entry);
+					continue;
+				}
 				state.wait_for(entry.index());
 				if entry::weak_identity(entry.payload()).is_some() {
 					state.candidates.push(entry);
 				}
 			}
-			if is_last || state.waiting.len() >= MAX_TRACKED_EVENTS {
+			if is_last || state.waiting.len() + requests.len() >= MAX_TRACKED_EVENTS {
 				break;
 			}
 		}
-		Ok(Self { consumer, state: Arc::new(Mutex::new(state)) })
+		Ok((Self { consumer, state: Arc::new(Mutex::new(state)) }, requests))
+	}
+
+	/// The consumer that stands for LDK.
+	pub(crate) fn consumer(&self) -> &Consumer {
+		&self.consumer
 	}
 
 	/// Finds out which events of earlier runs LDK brings again in this one. Called once, after the

@@ -17,7 +17,9 @@ use leyden_store::{
 	Page, Record, Store,
 };
 use leyden_testkit::{Doom, FaultyStore, MemKv, Side};
-use lightning::events::{ClosureReason, HTLCHandlingFailureType, PaymentFailureReason};
+use lightning::events::{
+	ClosureReason, HTLCHandlingFailureType, PaymentFailureReason, PaymentPurpose,
+};
 use lightning::ln::channelmanager::{InterceptId, PaymentId};
 use lightning::ln::types::ChannelId;
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
@@ -30,6 +32,9 @@ use lightning::util::ser::Writeable;
 use super::*;
 use crate::manager_persister::ManagerPersister;
 use crate::persist_tracker::ManagerPersistTracker;
+
+/// The best block of every run.
+const HEIGHT: u32 = 100;
 
 /// What LDK has in memory: events that it will bring, and payments that it knows.
 #[derive(Default)]
@@ -106,15 +111,15 @@ impl Disk {
 		let journal = journal.awaited_by(&appends);
 		let journal = journal.with_observer(move |event| seen.lock().push(event.clone()));
 		let journal = wire(journal, &persister);
-		let tracker = ManagerPersistTracker::new(store, journal.replay_tracker());
+		let tracker = ManagerPersistTracker::new(store, journal.persist_listeners());
 		let encoded = Arc::clone(&ldk);
 		let encode = Box::new(move || encoded.lock().encode());
 		persister.shared().attach(tracker, encode, Box::new(|| ()));
-		if let Some((bytes, journaled)) = persister.shared().take_loaded() {
-			let payments = ldk.lock().payments.clone();
-			let loaded = LoadedManager { bytes: &bytes, journaled, payments: &payments };
-			journal.manager_loaded(&loaded);
-		}
+		let (bytes, journaled) = persister.shared().take_loaded().unwrap_or_default();
+		let payments = ldk.lock().payments.clone();
+		let height = HEIGHT;
+		let loaded = LoadedManager { bytes: &bytes, journaled, payments: &payments, height };
+		block_on(journal.manager_loaded(&loaded, |_| false)).unwrap();
 		Run { log, journal, ldk, persister, inline: Mutex::default(), notes }
 	}
 }
@@ -206,6 +211,20 @@ fn intercepted(id: u8) -> Event {
 		inbound_amount_msat: 1_000,
 		expected_outbound_amount_msat: 900,
 		outgoing_htlc_expiry_block_height: Some(100),
+	}
+}
+
+fn claimable(hash: u8, claim_deadline: u32) -> Event {
+	Event::PaymentClaimable {
+		receiver_node_id: None,
+		payment_hash: PaymentHash([hash; 32]),
+		onion_fields: None,
+		amount_msat: 1_000,
+		counterparty_skimmed_fee_msat: 0,
+		purpose: PaymentPurpose::SpontaneousPayment(PaymentPreimage([7; 32])),
+		receiving_channel_ids: vec![(ChannelId([1; 32]), Some(1))],
+		claim_deadline: Some(claim_deadline),
+		payment_id: Some(PaymentId([hash.wrapping_add(100); 32])),
 	}
 }
 
@@ -436,6 +455,59 @@ fn a_request_is_repeated_if_one_of_two_consumers_has_acked() {
 	run.process();
 	assert_eq!(run.entries().len(), 2);
 	drop(other);
+}
+
+/// L2 with a manager in between: it has let go of the event, and the answer came after it.
+#[test]
+fn a_request_whose_answer_may_be_lost_is_delivered_again() {
+	let disk = Disk::new();
+	// LDK holds the payment; its hash is in the manager.
+	let run = disk.start(Ldk { queue: vec![claimable(5, HEIGHT + 1)], ..knowing(5) });
+	run.process();
+	run.write_manager();
+	let told = run.ack_all();
+	let [(id, 0)] = told[..] else { panic!("{told:?}") };
+	drop(run);
+	// The node died before the next write: the claim was in LDK's memory only. LDK says nothing.
+	let run = disk.start(knowing(5));
+	assert_eq!(*run.notes.lock(), [JournalEvent::AnswersLost { count: 1 }]);
+	assert_eq!(run.ack_all(), [(id, 1)]);
+	// This time the manager is written after the ack, and has the answer.
+	run.write_manager();
+	drop(run);
+	let run = disk.start(knowing(5));
+	assert!(run.ack_all().is_empty());
+}
+
+#[test]
+fn a_request_that_ldk_does_not_wait_for_is_not_delivered_again() {
+	for (deadline, ldk) in [(HEIGHT, knowing(5)), (HEIGHT + 1, Ldk::default())] {
+		let disk = Disk::new();
+		let run = disk.start(Ldk { queue: vec![claimable(5, deadline)], ..ldk });
+		run.process();
+		run.write_manager();
+		run.ack_all();
+		drop(run);
+		assert!(disk.start(Ldk::default()).ack_all().is_empty(), "{deadline}");
+	}
+}
+
+/// The answer is that of the consumer that acks last.
+#[test]
+fn a_request_is_not_done_before_every_consumer_has_acked_it() {
+	let disk = Disk::new();
+	let run = disk.start(Ldk { queue: vec![claimable(5, HEIGHT + 1)], ..knowing(5) });
+	let accounting = run.log.consumer("accounting", ConsumerOptions::default()).unwrap();
+	run.consumer();
+	run.process();
+	run.wait();
+	accounting.next_event().unwrap().unwrap().ack().unwrap();
+	run.write_manager();
+	run.write_manager();
+	assert_eq!(run.ack_all().len(), 1);
+	drop((run, accounting));
+	let run = disk.start(knowing(5));
+	assert_eq!(run.ack_all().len(), 1, "the claim was in LDK's memory only");
 }
 
 #[test]
