@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bitcoin::secp256k1::PublicKey;
 use leyden_testkit::cases::{run, Case, CaseSetup, Verdict};
 use leyden_testkit::parts::{NetChainMonitor, NetWatch};
-use leyden_testkit::{Guard, GuardFactory, LdkNet, MemKv, NodeConfig, NodeHandle};
+use leyden_testkit::{Guard, GuardFactory, LdkNet, MemKv, NodeConfig, NodeDisk, NodeHandle};
 use lightning::chain::channelmonitor::{ChannelMonitor, ChannelMonitorUpdate, MonitorEvent};
 use lightning::chain::transaction::OutPoint;
 use lightning::chain::{ChannelMonitorUpdateStatus, Watch};
@@ -104,14 +104,9 @@ impl Guard for Recorder {
 		self.0.lock().unwrap().push("started".to_owned());
 	}
 
-	fn before_manager_encode(&self) -> u64 {
-		let mut asked = self.0.lock().unwrap();
-		asked.push("mark".to_owned());
-		asked.len() as u64
-	}
-
-	fn manager_persisted(&self, mark: u64) {
-		self.0.lock().unwrap().push(format!("persisted {mark}"));
+	fn write_manager(&self, disk: &Arc<NodeDisk>, bytes: Vec<u8>) -> bool {
+		self.0.lock().unwrap().push("write".to_owned());
+		disk.write_manager(bytes)
 	}
 }
 
@@ -130,5 +125,5 @@ fn hooks_come_in_order_and_only_from_the_living() {
 	net.crash(a);
 	assert!(!handle.is_alive() && handle.manager().is_none());
 	net.restart(a);
-	assert_eq!(*asked.lock().unwrap(), ["started", "mark", "persisted 2", "mark", "started"]);
+	assert_eq!(*asked.lock().unwrap(), ["started", "write", "write", "started"]);
 }
