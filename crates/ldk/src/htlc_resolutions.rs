@@ -111,12 +111,22 @@ where
 				next_hop_channel_id,
 				next_node_id,
 				amt_to_forward_msat,
-			} => manager.forward_intercepted_htlc(
-				*intercept_id,
-				next_hop_channel_id,
-				*next_node_id,
-				*amt_to_forward_msat,
-			)?,
+			} => {
+				// LDK asks for the manager to be persisted even if it refuses: asked after every
+				// write of the manager, it would never be done with writing.
+				let channels = manager.list_channels_with_counterparty(next_node_id);
+				let mut usable = channels.iter().filter(|channel| channel.is_usable);
+				if !usable.any(|channel| channel.channel_id == *next_hop_channel_id) {
+					let err = format!("channel {next_hop_channel_id} is not usable yet");
+					return Err(APIError::ChannelUnavailable { err });
+				}
+				manager.forward_intercepted_htlc(
+					*intercept_id,
+					next_hop_channel_id,
+					*next_node_id,
+					*amt_to_forward_msat,
+				)?;
+			},
 			HtlcResolution::FailIntercepted { intercept_id } => {
 				manager.fail_intercepted_htlc(*intercept_id)?;
 			},

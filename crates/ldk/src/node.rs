@@ -35,7 +35,7 @@ use lightning::util::ser::Writeable;
 
 use crate::blocking::block_on;
 use crate::htlc_resolutions::{HtlcResolution, HtlcResolutions};
-use crate::journal::{Answers, Journal, JournalHandler, LoadedManager, Persist};
+use crate::journal::{Journal, JournalHandler, KeptAnswers, LoadedManager, Persist};
 use crate::manager_persister::ManagerPersister;
 use crate::monitor::MonitorBus;
 use crate::pending_appends::PendingAppends;
@@ -209,6 +209,8 @@ impl NodeWiring {
 		}
 		let (unsettled, holds) = (Arc::clone(bus), Arc::clone(&self.holds));
 		let persists = self.persists_before_outcomes;
+		let (kept, answered) = (resolutions.clone(), manager.clone());
+		let resolver = Resolver { resolutions: kept, manager: answered, store: Arc::clone(store) };
 		let journal = journal
 			.with_observer(move |event| log_to(&logger, event.level(), event))
 			.awaited_by(&self.appends)
@@ -216,7 +218,7 @@ impl NodeWiring {
 				persists && unsettled.is_unsettled(hash)
 			})
 			.persist_before_claimable(persist_claimable, move |hash| holds(hash))
-			.answered_by(answers(resolutions.clone(), manager.clone(), Arc::clone(store)));
+			.answered_by(resolver);
 
 		let listeners: [Arc<dyn ManagerPersistListener>; 2] =
 			[Arc::<MonitorBus<W>>::clone(bus), Arc::new(resolutions.clone())];
@@ -314,24 +316,50 @@ where
 		self.resolutions.apply(&&*self.manager);
 		Ok(())
 	}
+
+	/// As [`resolve`](LdkNode::resolve), without blocking.
+	///
+	/// # Errors
+	/// As [`resolve`](LdkNode::resolve).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`resolve`](LdkNode::resolve).
+	pub async fn resolve_async(
+		&self, delivery: Delivery, resolution: HtlcResolution, plan: Plan<()>,
+	) -> Result<(), LogError> {
+		let resolve = self.resolutions.plan(resolution)?;
+		let plan = plan.and(resolve).and(delivery.ack_plan());
+		plan.commit(self.journal.log().store()).await?;
+		self.resolutions.apply(&&*self.manager);
+		Ok(())
+	}
 }
 
 /// Answers what is kept, ends claims, and tries again what waits for a channel.
-fn answers<M>(resolutions: HtlcResolutions, manager: M, store: Arc<dyn Store>) -> Answers
+struct Resolver<M> {
+	resolutions: HtlcResolutions,
+	manager: M,
+	store: Arc<dyn Store>,
+}
+
+impl<M> KeptAnswers for Resolver<M>
 where
-	M: Deref + Send + Sync + 'static,
+	M: Deref + Send + Sync,
 	M::Target: AChannelManager,
 {
-	Box::new(move |event| {
-		if let Some(ended) = resolutions.claimed(event) {
-			// Submitted before the event is, so durable before it: nobody has to wait for it.
-			drop(ended.commit(&store));
+	fn watch(&self, event: &Event) {
+		if let Some(ended) = self.resolutions.claimed(event) {
+			// Submitted before the event is, so durable before it: nothing has to wait for it.
+			drop(ended.commit(&self.store));
 		}
 		if matches!(event, Event::ChannelReady { .. }) {
-			resolutions.apply(&&*manager);
+			self.resolutions.apply(&&*self.manager);
 		}
-		resolutions.answer(&&*manager, event)
-	})
+	}
+
+	fn answer(&self, event: &Event) -> bool {
+		self.resolutions.answer(&&*self.manager, event)
+	}
 }
 
 fn payments<M>(manager: &M) -> HashSet<[u8; 32]>

@@ -49,7 +49,7 @@ struct State {
 	waiting: VecDeque<Waiting>,
 	/// The first of them has failed.
 	failed: bool,
-	/// The thread that handled the last event.
+	/// The thread that handled the last event; `None` if a task did, which may go on on any.
 	event_thread: Option<ThreadId>,
 }
 
@@ -77,12 +77,14 @@ impl PendingAppends {
 	}
 
 	/// Submits an append, unless one before it failed: then it is submitted behind that. `done`
-	/// hears of its index, in the order of the calls.
+	/// hears of its index, in the order of the calls. `thread` is the one on which LDK goes on once
+	/// the event was handled, if that is known.
 	pub(crate) fn push(
-		&self, event: NewEvent, repeat: u32, done: impl FnOnce(Appended) + Send + 'static,
+		&self, event: NewEvent, repeat: u32, thread: Option<ThreadId>,
+		done: impl FnOnce(Appended) + Send + 'static,
 	) {
 		let mut state = self.0.state.lock();
-		state.event_thread = Some(std::thread::current().id());
+		state.event_thread = thread;
 		let done = Box::new(done);
 		let mut waiting = Waiting { event, repeat, ticket: None, done };
 		if !state.failed {
@@ -105,8 +107,8 @@ impl PendingAppends {
 		Ok(())
 	}
 
-	/// As [`wait`](PendingAppends::wait), if this is the thread that LDK's events were handled on:
-	/// updates that LDK sends from other threads wait for no event.
+	/// As [`wait`](PendingAppends::wait), if this may be where LDK's events were handled: updates
+	/// that LDK sends from other threads wait for no event.
 	///
 	/// # Errors
 	/// As [`wait`](PendingAppends::wait).

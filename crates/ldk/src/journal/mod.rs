@@ -24,6 +24,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::thread::ThreadId;
 
 use leyden_id::{EventClass, EventId, IdBuilder, IdStrength};
 use leyden_log::{Appended, Entry, EventLog, LogError, NewEvent};
@@ -102,8 +103,16 @@ pub struct Journal {
 pub(crate) type Persist = Box<dyn Fn() -> Persisting + Send + Sync>;
 /// The end of persisting the manager.
 pub(crate) type Persisting = Pin<Box<dyn Future<Output = Result<(), io::Error>> + Send>>;
-/// Hears of every event that is written down, and answers a request if an answer is kept for it.
-pub(crate) type Answers = Box<dyn Fn(&Event) -> bool + Send + Sync>;
+type Answers = Box<dyn KeptAnswers>;
+/// The answers to requests that are kept.
+pub(crate) trait KeptAnswers: Send + Sync {
+	/// Hears of every event that is written down.
+	fn watch(&self, event: &Event);
+
+	/// Answers a request that LDK brings again, if an answer is kept for it.
+	fn answer(&self, event: &Event) -> bool;
+}
+
 type Observer = Arc<dyn Fn(&JournalEvent) + Send + Sync>;
 type Applies = Box<dyn Fn(&PaymentHash) -> bool + Send + Sync>;
 
@@ -215,9 +224,9 @@ impl Journal {
 		self
 	}
 
-	/// Asks `answers` first, when LDK brings a request.
-	pub(crate) fn answered_by(mut self, answers: Answers) -> Self {
-		self.answers = Some(answers);
+	/// Asks `answers` first, when LDK brings a request again.
+	pub(crate) fn answered_by(mut self, answers: impl KeptAnswers + 'static) -> Self {
+		self.answers = Some(Box::new(answers));
 		self
 	}
 
@@ -276,12 +285,14 @@ impl Journal {
 		if claimable(&event).is_some_and(|hash| self.needs(&self.before_claimable, Some(hash))) {
 			self.persisted(block_on(self.persist(&self.before_claimable)))?;
 		}
-		if self.is_answered(&event, &written) {
-			return Ok(());
-		}
+		self.watch(&event);
+		let thread = Some(std::thread::current().id());
 		match written.class {
-			EventClass::Request => block_on(self.write_request(written))?,
-			_ => self.write_fact(written).map_or(Ok(()), |ticket| self.appended(ticket.wait()))?,
+			EventClass::Request => block_on(self.write_request(&event, written, thread))?,
+			_ => {
+				let ticket = self.write_fact(written, thread);
+				ticket.map_or(Ok(()), |ticket| self.appended(ticket.wait()))?;
+			},
 		}
 		if outcome.is_some_and(|hash| self.needs(&self.before_outcome, hash)) {
 			let persisted = block_on(self.persist(&self.before_outcome));
@@ -309,14 +320,13 @@ impl Journal {
 		if claimable(&event).is_some_and(|hash| self.needs(&self.before_claimable, Some(hash))) {
 			self.persisted(self.persist(&self.before_claimable).await)?;
 		}
-		if self.is_answered(&event, &written) {
-			return Ok(());
-		}
+		self.watch(&event);
 		match written.class {
-			EventClass::Request => self.write_request(written).await?,
-			_ => match self.write_fact(written) {
-				Some(ticket) => self.appended(ticket.await)?,
-				None => {},
+			EventClass::Request => self.write_request(&event, written, None).await?,
+			_ => {
+				if let Some(ticket) = self.write_fact(written, None) {
+					self.appended(ticket.await)?;
+				}
 			},
 		}
 		if outcome.is_some_and(|hash| self.needs(&self.before_outcome, hash)) {
@@ -345,18 +355,15 @@ impl Journal {
 		Some(Written { class, from, identity, kind: kind_of(event), payload })
 	}
 
-	/// Whether the event is a request that got the answer which is kept for it.
-	fn is_answered(&self, event: &Event, written: &Written) -> bool {
-		let is_answered = self.answers.as_ref().is_some_and(|answers| answers(event));
-		if is_answered {
-			let (kind, id) = (written.kind.clone(), written.identity.id);
-			self.note(&JournalEvent::Answered { kind, id });
+	/// Tells whoever keeps answers of the event.
+	fn watch(&self, event: &Event) {
+		if let Some(answers) = &self.answers {
+			answers.watch(event);
 		}
-		is_answered
 	}
 
 	/// Submits a fact, unless it is one that is in the log. Answers what to wait for.
-	fn write_fact(&self, written: Written) -> Option<Ticket<Appended>> {
+	fn write_fact(&self, written: Written, thread: Option<ThreadId>) -> Option<Ticket<Appended>> {
 		let Written { identity, kind, payload, from, .. } = written;
 		if self.unanswered.lock().remove(&identity.id) {
 			return None;
@@ -369,45 +376,55 @@ impl Journal {
 		let event = NewEvent { id, kind, lane: identity.lane, payload };
 		let done = self.journaled(EventClass::Durable, identity);
 		match from {
-			Source::Manager => self.append(event, 0, done),
+			Source::Manager => self.append(event, 0, thread, done),
 			Source::Monitor => Some(self.append_at_once(event, 0, done)),
 		}
 	}
 
 	/// Writes a request down: the first time, and again if LDK brings it again after it was acked.
-	async fn write_request(&self, written: Written) -> Result<(), ReplayEvent> {
+	async fn write_request(
+		&self, event: &Event, written: Written, thread: Option<ThreadId>,
+	) -> Result<(), ReplayEvent> {
 		let Written { identity, kind, payload, .. } = written;
 		let is_weak = identity.strength == IdStrength::Weak;
 		let id = if is_weak { self.occurrence_of(&identity.id) } else { identity.id };
-		let number = self.repeat_number(&id).await.map_err(|error| self.log_failed(&error))?;
-		let Some(repeat) = number else { return Ok(()) };
+		let newest = self.log.occurrence(&id).await.map_err(|error| self.log_failed(&error))?;
+		let repeat = match newest {
+			None => 0,
+			// LDK brings the request again, and gets the answer again.
+			Some(_) if self.answers.as_ref().is_some_and(|answers| answers.answer(event)) => {
+				self.note(&JournalEvent::Answered { kind, id });
+				return Ok(());
+			},
+			Some(newest) => {
+				let was_acked = self.log.is_acked_by_any(newest.index, REPLAY_CONSUMER).await;
+				if !was_acked.map_err(|error| self.log_failed(&error))? {
+					// Every consumer has it before it anyway.
+					return Ok(());
+				}
+				newest.repeat.saturating_add(1)
+			},
+		};
 		if repeat > 0 {
 			self.note(&JournalEvent::Repeated { kind: kind.clone(), id, repeat });
 		}
 		let new = NewEvent { id, kind, lane: identity.lane, payload };
 		let done = self.journaled(EventClass::Request, identity);
-		match self.append(new, repeat, done) {
+		match self.append(new, repeat, thread, done) {
 			Some(ticket) => self.appended(ticket.await),
 			None => Ok(()),
 		}
 	}
 
-	/// The number under which a request is to be written down: 0 for one that is not in the log,
-	/// `None` for one that a consumer has before it anyway.
-	async fn repeat_number(&self, id: &EventId) -> Result<Option<u32>, LogError> {
-		let Some(newest) = self.log.occurrence(id).await? else { return Ok(Some(0)) };
-		let was_acked = self.log.is_acked_by_any(newest.index, REPLAY_CONSUMER).await?;
-		Ok(was_acked.then(|| newest.repeat.saturating_add(1)))
-	}
-
 	/// Submits an append. Answers what to wait for, unless others wait.
 	fn append(
-		&self, event: NewEvent, repeat: u32, done: impl FnOnce(Appended) + Send + 'static,
+		&self, event: NewEvent, repeat: u32, thread: Option<ThreadId>,
+		done: impl FnOnce(Appended) + Send + 'static,
 	) -> Option<Ticket<Appended>> {
 		let Some(appends) = &self.appends else {
 			return Some(self.append_at_once(event, repeat, done));
 		};
-		appends.push(event, repeat, done);
+		appends.push(event, repeat, thread, done);
 		None
 	}
 

@@ -43,6 +43,10 @@ pub const REPLAY_CONSUMER: &str = "ldk";
 /// given up; a weak one of them that comes again after a crash is then a second entry.
 pub const MAX_TRACKED_EVENTS: usize = 65_536;
 
+/// Most weak events that are looked for in the bytes of the manager at start, the newest: each
+/// costs a search through all of them. An older one that comes again is a second entry.
+const MAX_SOUGHT_EVENTS: usize = 1024;
+
 const PAGE: usize = 1024;
 
 /// What a node starts from.
@@ -146,7 +150,9 @@ impl ReplayTracker {
 		let mut state = self.state.lock();
 		// The same bytes may be in the queue more than once, for as many entries.
 		let mut queued: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
-		for entry in std::mem::take(&mut state.candidates) {
+		let mut candidates = std::mem::take(&mut state.candidates);
+		candidates.drain(..candidates.len().saturating_sub(MAX_SOUGHT_EVENTS));
+		for entry in candidates {
 			let Some(event) = entry::event_bytes(entry.payload()) else { continue };
 			let Some(identity) = entry::decode_ldk(event).as_ref().map(EventIdentity::of) else {
 				continue;

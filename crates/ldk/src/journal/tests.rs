@@ -517,12 +517,23 @@ fn a_request_with_a_kept_answer_is_answered_and_not_delivered() {
 	run.process();
 	run.ack_all();
 	drop(run);
-	let answer = |journal: Journal, _: &_| {
-		journal.answered_by(Box::new(|event| matches!(event, Event::HTLCIntercepted { .. })))
-	};
-	let run = disk.start_with(with_queue(&[intercepted(1)]), Arc::new(disk.store()), answer);
-	assert_eq!(run.process(), 1);
-	assert!(run.ack_all().is_empty());
+	let answer = |journal: Journal, _: &_| journal.answered_by(AllAnswered);
+	let queue = with_queue(&[intercepted(1), intercepted(2)]);
+	let run = disk.start_with(queue, Arc::new(disk.store()), answer);
+	assert_eq!(run.process(), 2);
+	let told = run.ack_all();
+	assert_eq!(told.len(), 1, "one that was never delivered is delivered: {told:?}");
+}
+
+/// Keeps an answer to everything.
+struct AllAnswered;
+
+impl KeptAnswers for AllAnswered {
+	fn watch(&self, _: &Event) {}
+
+	fn answer(&self, event: &Event) -> bool {
+		matches!(event, Event::HTLCIntercepted { .. })
+	}
 }
 
 /// The store refuses the append; the manager is not written before it is in the log.
