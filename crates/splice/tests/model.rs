@@ -29,8 +29,11 @@ proptest! {
 	})]
 
 	#[test]
-	fn every_splice_ends_well(ops in proptest::collection::vec(op(), 1..60)) {
+	fn every_splice_ends_well(
+		ops in proptest::collection::vec(op(), 1..60), names_no_spender in any::<bool>(),
+	) {
 		let mut run = Run::new();
+		run.fake.world().wallet_names_no_spender = names_no_spender;
 		for op in &ops {
 			run.run(op);
 		}
@@ -111,4 +114,67 @@ fn what_was_signed_before_the_channel_closed_is_waited_for() {
 		assert_eq!(ends(0), SpliceState::Settled);
 		assert_eq!(ends(1), SpliceState::Failed(FailureReason::ChannelClosed));
 	}
+}
+
+/// The coins of a splice-in are spent by its own negotiated transaction: a higher fee is negotiated
+/// over the same coins, also after a restart, also if the wallet cannot name the spender.
+#[test]
+fn the_fee_of_a_splice_in_can_be_raised() {
+	for names_no_spender in [false, true] {
+		for between in [Op::Look, Op::Restart, Op::Disconnect] {
+			let mut run = Run::new();
+			run.fake.world().wallet_names_no_spender = names_no_spender;
+			for op in [Op::AskIn, Op::Steps(5), Op::Hear, between.clone(), Op::Bump] {
+				run.run(&op);
+			}
+			let (splice, coins) = run.only();
+			assert_eq!(splice.bump_sat_per_kw(), Some(553), "{between:?}: {splice:?}");
+			assert_eq!(splice.inputs(), coins, "the same coins: {splice:?}");
+			for op in [Op::Connect, Op::Steps(5), Op::Hear, Op::Bump, Op::Steps(5), Op::Hear] {
+				run.run(&op);
+			}
+			let (splice, coins) = run.only();
+			assert_eq!((splice.txids().len(), splice.inputs()), (3, &coins[..]), "{splice:?}");
+			run.run(&Op::Lock(2));
+			run.finish();
+			run.check();
+			assert_eq!(*run.past()[0].state(), SpliceState::Settled);
+		}
+	}
+}
+
+/// The change of one candidate does not exist once another is confirmed, so it pays for none.
+#[test]
+fn the_change_of_a_candidate_pays_for_no_other() {
+	let mut run = Run::new();
+	for op in [Op::AskIn, Op::Steps(5), Op::Hear] {
+		run.run(&op);
+	}
+	run.fake.world().selects_own_change = true;
+	run.run(&Op::Bump);
+	let (splice, coins) = run.only();
+	assert_eq!((splice.bump_sat_per_kw(), splice.inputs()), (None, &coins[..]), "{splice:?}");
+	run.fake.world().selects_own_change = false;
+	run.run(&Op::Bump);
+	assert_eq!(run.only().0.bump_sat_per_kw(), Some(553));
+}
+
+/// A coin that was spent behind the wallet's back is replaced, whether or not the wallet can tell by
+/// what: only a candidate that LDK has negotiated is the splice's own spender.
+#[test]
+fn a_coin_that_somebody_else_has_spent_is_replaced() {
+	let mut run = Run::new();
+	for op in [Op::Disconnect, Op::AskIn] {
+		run.run(&op);
+	}
+	let (_, before) = run.only();
+	for op in [Op::Spend(0), Op::Restart] {
+		run.run(&op);
+	}
+	let (splice, after) = run.only();
+	assert!(!after.is_empty() && after.iter().all(|coin| !before.contains(coin)), "{splice:?}");
+	assert_eq!(splice.inputs(), after);
+	run.finish();
+	run.check();
+	assert_eq!(*run.past()[0].state(), SpliceState::Settled);
 }

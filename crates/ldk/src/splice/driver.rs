@@ -9,8 +9,8 @@ use std::ops::Deref;
 
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 use leyden_splice::{
-	BuildError, ChannelRef, ChannelView, Coins, Contribution, FailureReason, Fate, FeeBand,
-	Material, NotCanceled, OurPart, Round, SpliceDriver, Stage, SubmitError, Want,
+	BuildError, ChannelRef, ChannelView, Contribution, FailureReason, Fate, FeeBand, Material,
+	NotCanceled, OurPart, Round, Spender, SpliceDriver, Stage, SubmitError, Want,
 };
 use lightning::ln::channel_state::{
 	ChannelDetails, ChannelShutdownState, SpliceCandidateDetails, SpliceCandidateStatus,
@@ -30,6 +30,18 @@ pub trait SpliceWallet: Send + Sync {
 	/// and nothing spends it.
 	fn is_unspent(&self, coin: &OutPoint) -> bool;
 
+	/// Returns the transaction that spends this coin of the wallet, confirmed or waiting for a
+	/// block, if the wallet knows it.
+	///
+	/// A splice that is negotiated spends its own coins, and still may replace its transaction by
+	/// one with a higher fee. Without an answer, coins that a negotiated transaction of the splice
+	/// spends count as spent by that one; a higher fee is then also negotiated over coins that
+	/// somebody else has spent, which helps nobody and harms nobody.
+	fn spender(&self, coin: &OutPoint) -> Option<Txid> {
+		let _ = coin;
+		None
+	}
+
 	/// A transaction, if the wallet or the chain source has it. Without one, a splice whose
 	/// transaction was never seen before it locked ends as `OutcomeUnknown`.
 	fn transaction(&self, txid: &Txid) -> Option<Transaction> {
@@ -44,6 +56,10 @@ where
 {
 	fn is_unspent(&self, coin: &OutPoint) -> bool {
 		self.deref().is_unspent(coin)
+	}
+
+	fn spender(&self, coin: &OutPoint) -> Option<Txid> {
+		self.deref().spender(coin)
 	}
 
 	fn transaction(&self, txid: &Txid) -> Option<Transaction> {
@@ -166,11 +182,11 @@ where
 		canceled.map_err(|_| NotCanceled)
 	}
 
-	fn coins(&self, inputs: &[OutPoint]) -> Coins {
-		match inputs.iter().all(|input| self.wallet.is_unspent(input)) {
-			true => Coins::Unspent,
-			false => Coins::Spent,
+	fn spender(&self, input: &OutPoint) -> Spender {
+		if self.wallet.is_unspent(input) {
+			return Spender::Nothing;
 		}
+		self.wallet.spender(input).map_or(Spender::Unknown, Spender::Transaction)
 	}
 
 	fn transaction(&self, txid: &Txid) -> Option<Transaction> {

@@ -13,7 +13,7 @@ use leyden_store::KeyRange;
 use super::*;
 use crate::driver::{BuildError, SubmitError, Want};
 use crate::law::{decide, Decision, Trigger};
-use crate::probe::{Coins, Fate, NewFunding, Probe, Stage};
+use crate::probe::{Fate, NewFunding, Probe, Stage};
 use crate::records::PAST;
 use crate::splice::{SpliceState, What};
 
@@ -57,9 +57,10 @@ impl Splices {
 
 	fn probe(&self, live: &Live, splice: &Splice) -> Probe {
 		let channel = self.driver.view(&splice.channel);
-		let inputs = splice.contribution.iter().flat_map(|c| c.material.inputs());
-		let inputs: Vec<OutPoint> = inputs.copied().collect();
-		let coins = if inputs.is_empty() { Coins::Unspent } else { self.driver.coins(&inputs) };
+		let bump = splice.bump.as_ref().map(|bump| &bump.contribution);
+		let next = bump.or(splice.contribution.as_ref());
+		let inputs = next.map(|next| next.material.inputs()).unwrap_or_default();
+		let coins = self.input_status(splice, channel.as_ref(), inputs);
 		let new = channel.as_ref().map(|c| c.funding).filter(|new| *new != splice.anchor);
 		let new_funding = new.map_or(NewFunding::Unknown, |new| self.trace(splice, new.txid));
 		let first = live.of_channel(&splice.channel.channel_id).first() == Some(&splice.id);

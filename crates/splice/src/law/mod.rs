@@ -14,8 +14,7 @@
 use bitcoin::{OutPoint, Txid};
 use leyden_store::Timestamp;
 
-use crate::parts::SpliceKind;
-use crate::probe::{ChannelView, Coins, Fate, NewFunding, Probe, Stage};
+use crate::probe::{ChannelView, Fate, InputStatus, NewFunding, Probe, Stage};
 use crate::reason::{FailureReason, Remedy};
 use crate::splice::{Bump, Splice, SpliceState};
 
@@ -131,7 +130,7 @@ pub fn decide(probe: &Probe, splice: &Splice, now: Timestamp, trigger: &Trigger)
 			Some(bump) if part.sat_per_kw >= bump.contribution.sat_per_kw => {
 				Decision::BumpDone(txid)
 			},
-			Some(bump) => decide_bump(channel, bump, now, splice, trigger),
+			Some(bump) => decide_bump(probe, channel, bump, now, splice, trigger),
 			None => Decision::Keep(round.stage),
 		},
 	}
@@ -214,18 +213,19 @@ fn decide_absent(
 	submit(probe, splice, None)
 }
 
-/// Row 12: the same again, if its coins are there.
+/// Row 12: the same again, if its inputs can be spent. A splice-out has inputs only if a higher fee
+/// brought them.
 fn submit(probe: &Probe, splice: &Splice, after: Option<FailureReason>) -> Decision {
-	match (&splice.contribution, probe.coins, &splice.kind) {
-		(None, ..) | (_, Coins::Spent, SpliceKind::In { .. }) => Decision::Rebuild { after },
-		(_, Coins::Spent, SpliceKind::Out { .. }) => fail(FailureReason::InputsSpent, false),
-		_ => Decision::Submit { after },
+	match (&splice.contribution, probe.coins) {
+		(Some(_), InputStatus::Unspent) => Decision::Submit { after },
+		_ => Decision::Rebuild { after },
 	}
 }
 
 /// Row 10: a cheaper round of ours is there, and a higher fee is wanted.
 fn decide_bump(
-	channel: &ChannelView, bump: &Bump, now: Timestamp, splice: &Splice, trigger: &Trigger,
+	probe: &Probe, channel: &ChannelView, bump: &Bump, now: Timestamp, splice: &Splice,
+	trigger: &Trigger,
 ) -> Decision {
 	if !bump.accepted && *trigger == Trigger::Look {
 		// The node died while it was handed over: the caller was told nothing.
@@ -244,7 +244,13 @@ fn decide_bump(
 		return drop_bump(FailureReason::TooOld);
 	}
 	let Trigger::Failed(reason) = trigger else {
-		return Decision::SubmitBump { after: None };
+		return match probe.coins {
+			InputStatus::Unspent => Decision::SubmitBump { after: None },
+			InputStatus::Spent if bump.failures + 1 >= MAX_FAILURES => {
+				Decision::DropBump { reason: FailureReason::InputsSpent, counted: true }
+			},
+			InputStatus::Spent => Decision::RebuildBump { after: FailureReason::InputsSpent },
+		};
 	};
 	let counted = (counts(reason) || splice.handed).then(|| reason.clone());
 	if counted.is_some() && bump.failures + 1 >= MAX_FAILURES {

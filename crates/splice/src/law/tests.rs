@@ -10,7 +10,7 @@ use bitcoin::{Amount, ScriptBuf, TxOut};
 use leyden_id::ChannelId;
 
 use super::*;
-use crate::parts::{ChannelRef, Contribution, FeeBand, Material, SpliceId};
+use crate::parts::{ChannelRef, Contribution, FeeBand, Material, SpliceId, SpliceKind};
 use crate::probe::{OurPart, Round};
 
 const NOW: Timestamp = Timestamp(1_000);
@@ -96,7 +96,7 @@ fn shows(rounds: Vec<Round>) -> Probe {
 	let channel = ChannelView { funding: coin(OLD), closing: false, rounds, decided: false };
 	Probe {
 		channel: Some(channel),
-		coins: Coins::Unspent,
+		coins: InputStatus::Unspent,
 		new_funding: NewFunding::Unknown,
 		fate: Fate::Open,
 		its_turn: true,
@@ -238,6 +238,12 @@ fn row_10_a_cheaper_round_is_negotiated() {
 	let mut probe = shows(vec![round(&splice, Stage::Negotiated(txid(OWN)), 253)]);
 	assert_eq!(look(&probe, &splice), Decision::SubmitBump { after: None });
 	assert_eq!(look(&probe, &bumped(false)), Decision::ForgetBump, "nobody was told of it");
+	let spent = Probe { coins: InputStatus::Spent, ..probe.clone() };
+	assert_eq!(look(&spent, &splice), Decision::RebuildBump { after: Why::InputsSpent });
+	let mut again = splice.clone();
+	again.bump.as_mut().unwrap().failures = MAX_FAILURES - 1;
+	let over = Decision::DropBump { reason: Why::InputsSpent, counted: true };
+	assert_eq!(look(&spent, &again), over);
 	let refused = |reason| decide(&probe, &splice, NOW, &Trigger::Failed(reason));
 	assert_eq!(refused(Why::FeeRateTooLow), Decision::RebuildBump { after: Why::FeeRateTooLow });
 	assert_eq!(
@@ -262,9 +268,9 @@ fn row_12_ldk_has_forgotten_it() {
 		assert_eq!(look(&nothing, &out(state.clone())), Decision::Submit { after: None });
 		assert_eq!(look(&nothing, &into(state)), Decision::Submit { after: None });
 	}
-	let spent = Probe { coins: Coins::Spent, ..nothing.clone() };
+	let spent = Probe { coins: InputStatus::Spent, ..nothing.clone() };
 	assert_eq!(look(&spent, &into(Accepted)), Decision::Rebuild { after: None });
-	assert_eq!(look(&spent, &out(Accepted)), fails(Why::InputsSpent));
+	assert_eq!(look(&spent, &out(Accepted)), Decision::Rebuild { after: None });
 	let waits = Probe { its_turn: false, ..nothing.clone() };
 	assert_eq!(look(&waits, &out(Deferred)), Decision::Wait);
 	let late = decide(&nothing, &out(Accepted), LATE, &Trigger::Look);
@@ -437,7 +443,7 @@ fn nothing_falls_through() {
 					let channel = probe.channel.as_mut().unwrap();
 					(channel.closing, channel.decided) = (bit(0), bit(1));
 					probe.its_turn = bit(2);
-					probe.coins = if bit(3) { Coins::Spent } else { Coins::Unspent };
+					probe.coins = if bit(3) { InputStatus::Spent } else { InputStatus::Unspent };
 					probes.push(probe);
 				}
 			}

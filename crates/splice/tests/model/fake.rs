@@ -14,9 +14,9 @@ use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use leyden_splice::{
-	BuildError, ChannelRef, ChannelView, Coins, Contribution, FailureReason, Fate, FeeBand,
-	InputReserver, Material, NotCanceled, OurPart, Round, SpliceDriver, SpliceId, Stage,
-	SubmitError, Want,
+	BuildError, ChannelRef, ChannelView, Contribution, FailureReason, Fate, FeeBand, InputReserver,
+	Material, NotCanceled, OurPart, Round, Spender, SpliceDriver, SpliceId, Stage, SubmitError,
+	Want,
 };
 
 /// What LDK tells the user.
@@ -65,6 +65,10 @@ pub struct World {
 	/// What the chain made of that: one of them, or none. Monitors know when it is deep.
 	buried: Option<Option<Txid>>,
 	pub refuse: Option<FailureReason>,
+	/// Whether the wallet knows that a coin is spent, and not by which transaction.
+	pub wallet_names_no_spender: bool,
+	/// Whether the wallet selects the change of a candidate for the next one.
+	pub selects_own_change: bool,
 	/// What the peer knows nothing of any more.
 	forgotten: BTreeSet<Txid>,
 	coins: BTreeSet<OutPoint>,
@@ -280,6 +284,14 @@ impl World {
 		None
 	}
 
+	/// The newest candidate that spends this coin.
+	fn candidate_with(&self, coin: &OutPoint) -> Option<Txid> {
+		let candidates = self.live.rounds.iter().rev();
+		let candidates = candidates.filter(|round| matches!(round.stage, Stage::Negotiated(_)));
+		let mut txids = candidates.filter_map(|round| round.stage.txid());
+		txids.find(|txid| self.txs[txid].input.iter().any(|i| i.previous_output == *coin))
+	}
+
 	/// We sign. The manager was written before.
 	pub fn sign(&mut self, tx: &Transaction) {
 		let txid = tx.compute_txid();
@@ -349,7 +361,10 @@ impl SpliceDriver for Fake {
 		let sat_per_kw = band.min_sat_per_kw;
 		let material = match want {
 			Want::In { .. } => {
-				let mut free = world.coins.iter().filter(|coin| !world.held.contains(coin));
+				let free = |coin: &&OutPoint| {
+					!world.held.contains(*coin) && world.candidate_with(coin).is_none()
+				};
+				let mut free = world.coins.iter().filter(free);
 				let Some(coin) = free.next() else {
 					let message = "no coins".to_owned();
 					let reason = FailureReason::NotEnoughFunds { message };
@@ -363,7 +378,10 @@ impl SpliceDriver for Fake {
 				let Some(ours) = ours else {
 					return Err(BuildError::Impossible(FailureReason::NothingToBump));
 				};
-				ours.material.clone()
+				let change = OutPoint { txid: *world.txs.keys().next().expect("ours"), vout: 9 };
+				let change = world.selects_own_change.then_some(change);
+				let inputs = ours.material.inputs().iter().copied().chain(change);
+				Material::new(inputs, ours.material.outputs().to_vec())
 			},
 		};
 		assert!(material.inputs().len() as u64 * COIN_SAT < 10 * COIN_SAT);
@@ -410,11 +428,19 @@ impl SpliceDriver for Fake {
 		Ok(())
 	}
 
-	fn coins(&self, inputs: &[OutPoint]) -> Coins {
+	/// A negotiated transaction is broadcast, and spends its coins.
+	fn spender(&self, input: &OutPoint) -> Spender {
 		let world = self.world();
-		match inputs.iter().all(|input| world.coins.contains(input)) {
-			true => Coins::Unspent,
-			false => Coins::Spent,
+		if world.txs.contains_key(&input.txid) {
+			return Spender::Nothing;
+		}
+		if !world.coins.contains(input) {
+			return Spender::Unknown;
+		}
+		match world.candidate_with(input) {
+			None => Spender::Nothing,
+			Some(_) if world.wallet_names_no_spender => Spender::Unknown,
+			Some(txid) => Spender::Transaction(txid),
 		}
 	}
 
