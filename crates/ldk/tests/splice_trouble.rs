@@ -478,3 +478,29 @@ fn a_splice_that_is_not_ours_is_not_replaced() {
 	assert_eq!(rig.paid(&output), 1);
 	assert!(rig.value_sat(rig.a) < value - 90_000, "both were made");
 }
+
+/// The peer replaces the transaction of a splice that is broadcast, with what the splice brings in
+/// it. That round may come to nothing, and the splice is broadcast all the same: no cancel takes it
+/// back, and the user is not told that it failed.
+#[test]
+fn a_splice_that_the_peer_replaces_stays_broadcast() {
+	let mut rig = Rig::new();
+	let was = rig.funding();
+	let (id, output) = rig.splice_out(50_000).unwrap();
+	rig.net.settle();
+	assert_eq!(rig.state(&id), Some(SpliceState::Negotiated));
+	// The peer's round gets as far as waiting for signatures.
+	rig.net.cut_before(rig.b, "UpdateHTLCs");
+	rig.net.splice_out(rig.b, rig.channel, 40_000);
+	assert!(rig.net.was_cut());
+	rig.keeper(|keeper| keeper.peer_connected()).unwrap();
+	assert_eq!(rig.state(&id), Some(SpliceState::Negotiated));
+	let late = rig.keeper(|keeper| keeper.cancel(&id));
+	assert!(matches!(late, Err(SpliceError::TooLate { .. })), "{late:?}");
+	rig.pass(leyden_splice::DEFAULT_MAX_AGE);
+	rig.connect();
+	assert_eq!(rig.failed(), []);
+	rig.lock();
+	rig.assert_locked(&id, was);
+	assert_eq!(rig.paid(&output), 1);
+}

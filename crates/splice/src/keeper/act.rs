@@ -175,10 +175,11 @@ impl Splices {
 			},
 			Decision::ForgetBump => self.drop_bump(live, splice, None),
 			Decision::Reanchor(anchor) => {
-				let listed = probe.channel.as_ref();
-				let listed = listed.is_some_and(|c| splice.newest(&c.rounds).is_some());
+				let rounds = probe.channel.iter().flat_map(|c| splice.newest(&c.rounds));
+				let listed = rounds.map(|(round, _)| round.stage).next();
 				splice.anchor = anchor;
-				if !listed && splice.state != SpliceState::Tentative {
+				let is_volatile = !listed.is_some_and(|stage| stage.txid().is_some());
+				if is_volatile && splice.state != SpliceState::Tentative {
 					// What it had negotiated spends what is spent.
 					splice.state = SpliceState::Accepted;
 				}
@@ -211,9 +212,10 @@ impl Splices {
 	fn keep(&self, live: &mut Live, mut splice: Splice, stage: Stage) -> Result<(), SpliceError> {
 		let now = self.now();
 		let before = splice.clone();
-		let bumping = splice.bump.is_some() && splice.state == SpliceState::Negotiated;
+		// A round that replaces what is broadcast makes the splice no less broadcast.
+		let is_broadcast = splice.state == SpliceState::Negotiated;
 		splice.signing |= matches!(stage, Stage::Signing(_));
-		if let (true, Some(bump)) = (bumping, &mut splice.bump) {
+		if let (true, Some(bump)) = (is_broadcast, &mut splice.bump) {
 			bump.accepted |= !matches!(stage, Stage::Negotiated(_));
 		}
 		match stage {
@@ -221,7 +223,7 @@ impl Splices {
 				if matches!(splice.state, SpliceState::Tentative | SpliceState::Deferred) {
 					splice.state = SpliceState::Accepted;
 				}
-				if !bumping && splice.state == SpliceState::Signing {
+				if splice.state == SpliceState::Signing {
 					splice.state = SpliceState::Accepted;
 				}
 			},
@@ -229,7 +231,7 @@ impl Splices {
 				if splice.note_txid(txid) {
 					splice.step(now, What::Signing(txid));
 				}
-				if !bumping {
+				if !is_broadcast {
 					splice.state = SpliceState::Signing;
 				}
 			},

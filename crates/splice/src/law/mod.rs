@@ -100,27 +100,31 @@ pub fn decide(probe: &Probe, splice: &Splice, now: Timestamp, trigger: &Trigger)
 	let Some((round, part)) = splice.newest(&channel.rounds) else {
 		return decide_absent(probe, channel, splice, now, trigger);
 	};
+	// Another round of a splice that is broadcast replaces its transaction: a higher fee of ours,
+	// or the peer's splice with what we bring. If that round fails, the splice has not failed.
+	let is_broadcast = splice.state == SpliceState::Negotiated;
 	match round.stage {
 		// Row 3.
-		stage if stage.txid().is_none() && channel.closing => {
-			give_up(splice, FailureReason::ChannelClosing)
+		stage if stage.txid().is_none() && channel.closing => match (is_broadcast, &splice.bump) {
+			(false, _) => fail(FailureReason::ChannelClosing, false),
+			(true, Some(_)) => drop_bump(FailureReason::ChannelClosing),
+			(true, None) => Decision::Keep(stage),
 		},
-		// Row 8. A round of the bump, too.
-		Stage::Negotiating => match splice.canceling && !is_bump_of_negotiated(splice) {
+		// Row 8. A round that replaces what is broadcast, too.
+		Stage::Negotiating => match splice.canceling && !is_broadcast {
 			true => Decision::Cancel(FailureReason::LocallyCanceled),
 			false => Decision::Keep(round.stage),
 		},
 		Stage::Queued | Stage::BehindLock => {
-			let bumps = is_bump_of_negotiated(splice);
-			if splice.canceling && !bumps {
+			if splice.canceling && !is_broadcast {
 				Decision::Cancel(FailureReason::LocallyCanceled)
-			} else if now >= splice.expires_at && !bumps {
+			} else if now >= splice.expires_at && !is_broadcast {
 				Decision::Cancel(FailureReason::TooOld)
 			} else {
 				Decision::Keep(round.stage)
 			}
 		},
-		Stage::Signing(_) if splice.canceling && !is_bump_of_negotiated(splice) => {
+		Stage::Signing(_) if splice.canceling && !is_broadcast => {
 			Decision::Cancel(FailureReason::LocallyCanceled)
 		},
 		// Rows 9 and 10.
@@ -260,19 +264,6 @@ fn decide_bump(
 		Remedy::GiveUp => Decision::DropBump { reason: reason.clone(), counted: counted.is_some() },
 		Remedy::Rebuild => Decision::RebuildBump { after: reason.clone() },
 		Remedy::Resubmit => Decision::SubmitBump { after: counted },
-	}
-}
-
-/// Whether the volatile round that LDK shows is that of a higher fee: what is negotiated stays.
-fn is_bump_of_negotiated(splice: &Splice) -> bool {
-	splice.bump.is_some() && splice.state == SpliceState::Negotiated
-}
-
-/// In a closing channel: the splice, or only its bump.
-fn give_up(splice: &Splice, reason: FailureReason) -> Decision {
-	match is_bump_of_negotiated(splice) {
-		true => drop_bump(reason),
-		false => fail(reason, false),
 	}
 }
 

@@ -505,6 +505,13 @@ fn check(probe: &Probe, splice: &Splice, now: Timestamp, trigger: &Trigger) {
 		);
 		assert!(stays && !hands_in, "it is broadcast: {}", seen());
 	}
+	if same && splice.state == Negotiated && ours.is_some() {
+		let told = matches!(
+			decision,
+			Decision::Fail { .. } | Decision::Drop | Decision::Cancel(_) | Decision::Submit { .. }
+		);
+		assert!(!told, "a candidate is broadcast, whatever else is negotiated: {}", seen());
+	}
 	if splice.txids.contains(&channel.funding.txid) && !same {
 		assert_eq!(decision, Decision::Locked(channel.funding.txid), "{}", seen());
 	}
