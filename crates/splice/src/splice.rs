@@ -125,6 +125,8 @@ pub enum What {
 	Bumped,
 	/// The higher fee came to nothing; the splice goes on.
 	BumpFailed(FailureReason),
+	/// LDK refused it, or its higher fee, when it was handed in again.
+	Refused(FailureReason),
 	/// The user wants it no more.
 	CancelAsked,
 	/// It funds the channel.
@@ -221,6 +223,27 @@ impl Splice {
 			Some((round, part))
 		};
 		rounds.iter().rev().find_map(ours)
+	}
+
+	/// Returns whether an event that gives `reason` is about what LDK has refused, which was acted
+	/// on when it was refused: nothing that LDK has taken since can be what failed. A previous
+	/// process run may have handed something over after the refusal; then the reason tells.
+	pub(crate) fn is_refusal_known(&self, reason: &FailureReason) -> bool {
+		let mut taken_since = false;
+		for step in self.steps.iter().rev() {
+			match &step.what {
+				What::Refused(refused) => return !taken_since || refused == reason,
+				What::HandedOver if !self.handed => taken_since = true,
+				What::HandedOver
+				| What::Bumped
+				| What::Signing(_)
+				| What::Negotiated(_)
+				| What::RoundFailed(_)
+				| What::BumpFailed(_) => return false,
+				_ => {},
+			}
+		}
+		false
 	}
 
 	pub(crate) fn step(&mut self, at: Timestamp, what: What) {

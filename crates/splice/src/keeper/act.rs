@@ -43,7 +43,7 @@ impl Splices {
 			let probe = self.probe(live, &splice);
 			let decision = decide(&probe, &splice, self.now(), &trigger);
 			let channel = splice.channel.channel_id;
-			match self.act(live, splice, &probe, decision)? {
+			match self.act(live, splice, &probe, &trigger, decision)? {
 				Next::Rest => return Ok(()),
 				Next::Again(again) => trigger = again,
 				Next::Over => {
@@ -121,9 +121,14 @@ impl Splices {
 	}
 
 	fn act(
-		&self, live: &mut Live, mut splice: Splice, probe: &Probe, decision: Decision,
+		&self, live: &mut Live, mut splice: Splice, probe: &Probe, trigger: &Trigger,
+		decision: Decision,
 	) -> Result<Next, SpliceError> {
 		let now = self.now();
+		let failed = |reason| match trigger {
+			Trigger::Refused(_) => What::Refused(reason),
+			Trigger::Look | Trigger::Failed(_) => What::RoundFailed(reason),
+		};
 		match decision {
 			Decision::Keep(stage) => self.keep(live, splice, stage).map(|()| Next::Rest),
 			Decision::Await => Ok(Next::Rest),
@@ -134,7 +139,7 @@ impl Splices {
 			Decision::Submit { after } => {
 				if let Some(reason) = after {
 					splice.failures = splice.failures.saturating_add(1);
-					splice.step(now, What::RoundFailed(reason));
+					splice.step(now, failed(reason));
 					// Before it is handed over: a crash must not give it more attempts.
 					self.write(Batch::new(), &splice)?;
 				}
@@ -143,19 +148,19 @@ impl Splices {
 			Decision::Rebuild { after } => {
 				if let Some(reason) = after {
 					splice.failures = splice.failures.saturating_add(1);
-					splice.step(now, What::RoundFailed(reason));
+					splice.step(now, failed(reason));
 				}
 				self.rebuild(live, splice)
 			},
 			Decision::SubmitBump { after } => {
 				if let (Some(reason), Some(bump)) = (after, &mut splice.bump) {
 					bump.failures = bump.failures.saturating_add(1);
-					splice.step(now, What::RoundFailed(reason));
+					splice.step(now, failed(reason));
 					self.write(Batch::new(), &splice)?;
 				}
 				self.submit_bump(live, splice)
 			},
-			Decision::RebuildBump { after } => self.rebuild_bump(live, splice, after),
+			Decision::RebuildBump { after } => self.rebuild_bump(live, splice, failed(after)),
 			Decision::BumpDone(txid) => {
 				if let Some(bump) = splice.bump.take() {
 					splice.contribute(bump.contribution);
@@ -278,9 +283,8 @@ impl Splices {
 				Ok(Next::Rest)
 			},
 			Err(SubmitError::Refused(reason)) => {
-				// Refused where it was handed in: LDK sends no event for that.
 				live.insert(splice);
-				Ok(Next::Again(Trigger::Failed(reason)))
+				Ok(Next::Again(Trigger::Refused(reason)))
 			},
 		}
 	}
@@ -333,17 +337,22 @@ impl Splices {
 
 	fn submit_bump(&self, live: &mut Live, mut splice: Splice) -> Result<Next, SpliceError> {
 		let Some(bump) = &splice.bump else { return Ok(Next::Rest) };
-		let submitted = self.driver.submit(&splice.channel, &bump.contribution);
-		(splice.handed, splice.signing) = (true, false);
+		let next = match self.driver.submit(&splice.channel, &bump.contribution) {
+			Ok(()) => {
+				(splice.handed, splice.signing) = (true, false);
+				splice.step(self.now(), What::HandedOver);
+				self.write(Batch::new(), &splice)?;
+				Next::Rest
+			},
+			Err(SubmitError::AlreadyPending | SubmitError::ChannelGone) => Next::Rest,
+			Err(SubmitError::Refused(reason)) => Next::Again(Trigger::Refused(reason)),
+		};
 		live.insert(splice);
-		match submitted {
-			Ok(()) | Err(SubmitError::AlreadyPending | SubmitError::ChannelGone) => Ok(Next::Rest),
-			Err(SubmitError::Refused(reason)) => Ok(Next::Again(Trigger::Failed(reason))),
-		}
+		Ok(next)
 	}
 
 	fn rebuild_bump(
-		&self, live: &mut Live, mut splice: Splice, after: FailureReason,
+		&self, live: &mut Live, mut splice: Splice, after: What,
 	) -> Result<Next, SpliceError> {
 		let Some(band) = splice.bump.as_ref().map(|bump| bump.band) else { return Ok(Next::Rest) };
 		let contribution = match self.driver.build(&splice.channel, &Want::Bump, band) {
@@ -366,7 +375,7 @@ impl Splices {
 			bump.failures = bump.failures.saturating_add(1);
 			bump.contribution = contribution;
 		}
-		splice.step(self.now(), What::RoundFailed(after));
+		splice.step(self.now(), after);
 		self.write(batch, &splice)?;
 		self.reserved(&splice.id, &new);
 		self.submit_bump(live, splice)

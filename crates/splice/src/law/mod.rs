@@ -26,8 +26,39 @@ pub const MAX_FAILURES: u32 = 3;
 pub enum Trigger {
 	/// The start, a reconnected peer, a new block, or anything else.
 	Look,
-	/// LDK says that a round failed, or has refused one.
+	/// LDK says by an event that a round failed.
 	Failed(FailureReason),
+	/// LDK has just refused what was handed in.
+	Refused(FailureReason),
+}
+
+impl Trigger {
+	/// Returns the failure to act on. An event about a refusal is none: what was refused was acted
+	/// on when it was handed in. LDK 0.3.0-rc3 sends no such event; its `main` and 0.3.0-beta1 do.
+	fn failure(&self, splice: &Splice) -> Option<&FailureReason> {
+		match self {
+			Self::Look => None,
+			Self::Failed(reason) if splice.is_refusal_known(reason) => None,
+			Self::Failed(reason) | Self::Refused(reason) => Some(reason),
+		}
+	}
+
+	/// Returns whether `reason` uses up one of the rounds that may fail. A round that LDK says
+	/// nothing of but that the peer was away is no failure, unless it was handed over in this
+	/// process run.
+	fn counts(&self, splice: &Splice, reason: &FailureReason) -> bool {
+		let is_refusal = matches!(self, Self::Refused(_));
+		is_refusal || splice.handed || reason.remedy() != Remedy::Resubmit
+	}
+
+	/// Returns what helps. What was refused is not handed in as it is at once: the answer would be
+	/// the same.
+	fn remedy(&self, splice: &Splice, reason: &FailureReason) -> Remedy {
+		match (self, remedy(splice, reason)) {
+			(Self::Refused(_), Remedy::Resubmit) => Remedy::Rebuild,
+			(_, remedy) => remedy,
+		}
+	}
 }
 
 /// What is to be done with a splice.
@@ -197,10 +228,10 @@ fn decide_absent(
 	if now >= splice.expires_at {
 		return fail(FailureReason::TooOld, false);
 	}
-	if let Trigger::Failed(reason) = trigger {
-		let counted = (counts(reason) || splice.handed).then(|| reason.clone());
+	if let Some(reason) = trigger.failure(splice) {
+		let counted = trigger.counts(splice, reason).then(|| reason.clone());
 		let last = counted.is_some() && splice.failures + 1 >= MAX_FAILURES;
-		let remedy = remedy(splice, reason);
+		let remedy = trigger.remedy(splice, reason);
 		if last || remedy == Remedy::GiveUp {
 			let (reason, counted) = (reason.clone(), counted.is_some());
 			return Decision::Fail { reason, counted, keep_coins: false };
@@ -247,7 +278,7 @@ fn decide_bump(
 	if now >= splice.expires_at {
 		return drop_bump(FailureReason::TooOld);
 	}
-	let Trigger::Failed(reason) = trigger else {
+	let Some(reason) = trigger.failure(splice) else {
 		return match probe.coins {
 			InputStatus::Unspent => Decision::SubmitBump { after: None },
 			InputStatus::Spent if bump.failures + 1 >= MAX_FAILURES => {
@@ -256,11 +287,11 @@ fn decide_bump(
 			InputStatus::Spent => Decision::RebuildBump { after: FailureReason::InputsSpent },
 		};
 	};
-	let counted = (counts(reason) || splice.handed).then(|| reason.clone());
+	let counted = trigger.counts(splice, reason).then(|| reason.clone());
 	if counted.is_some() && bump.failures + 1 >= MAX_FAILURES {
 		return Decision::DropBump { reason: reason.clone(), counted: true };
 	}
-	match remedy(splice, reason) {
+	match trigger.remedy(splice, reason) {
 		Remedy::GiveUp => Decision::DropBump { reason: reason.clone(), counted: counted.is_some() },
 		Remedy::Rebuild => Decision::RebuildBump { after: reason.clone() },
 		Remedy::Resubmit => Decision::SubmitBump { after: counted },
@@ -275,11 +306,6 @@ fn remedy(splice: &Splice, reason: &FailureReason) -> Remedy {
 		FailureReason::CounterpartyAborted { .. } if splice.signing => Remedy::Resubmit,
 		reason => reason.remedy(),
 	}
-}
-
-/// Whether the budget counts it even if nothing of it was seen to begin.
-fn counts(reason: &FailureReason) -> bool {
-	reason.remedy() != Remedy::Resubmit
 }
 
 fn fail(reason: FailureReason, keep_coins: bool) -> Decision {

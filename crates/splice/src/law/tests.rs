@@ -371,21 +371,20 @@ fn what_is_canceled_is_taken_back_if_it_can_be() {
 #[allow(clippy::too_many_lines)]
 fn nothing_falls_through() {
 	let message = String::new;
+	let reasons = [
+		Why::Unknown,
+		Why::PeerDisconnected,
+		Why::CounterpartyAborted { message: message() },
+		Why::NegotiationError { message: message() },
+		Why::ContributionInvalid,
+		Why::LocallyCanceled,
+		Why::ChannelClosing,
+		Why::FeeRateTooLow,
+		Why::CannotInitiateRbf,
+	];
 	let mut triggers = vec![Trigger::Look];
-	triggers.extend(
-		[
-			Why::Unknown,
-			Why::PeerDisconnected,
-			Why::CounterpartyAborted { message: message() },
-			Why::NegotiationError { message: message() },
-			Why::ContributionInvalid,
-			Why::LocallyCanceled,
-			Why::ChannelClosing,
-			Why::FeeRateTooLow,
-			Why::CannotInitiateRbf,
-		]
-		.map(Trigger::Failed),
-	);
+	triggers.extend(reasons.clone().map(Trigger::Failed));
+	triggers.extend(reasons.map(Trigger::Refused));
 	let stages = [
 		Stage::Queued,
 		Stage::BehindLock,
@@ -528,7 +527,7 @@ fn check(probe: &Probe, splice: &Splice, now: Timestamp, trigger: &Trigger) {
 		let next = decide(probe, &again, now, &Trigger::Look);
 		assert!(!matches!(next, Decision::Reanchor(_)), "it goes round: {}", seen());
 	}
-	if let (Trigger::Failed(_), true, true) =
+	if let (Trigger::Failed(_) | Trigger::Refused(_), true, true) =
 		(trigger, hands_in, splice.failures + 1 >= MAX_FAILURES)
 	{
 		let counted = matches!(

@@ -65,6 +65,10 @@ pub struct World {
 	/// What the chain made of that: one of them, or none. Monitors know when it is deep.
 	buried: Option<Option<Txid>>,
 	pub refuse: Option<FailureReason>,
+	/// Whether an event tells of what is refused, too: so do LDK's `main` and 0.3.0-beta1.
+	pub refusal_sends_event: bool,
+	/// Whether what is handed in next, and not refused, meets a negotiation of somebody else.
+	pub is_busy_once: bool,
 	/// Whether the wallet knows that a coin is spent, and not by which transaction.
 	pub wallet_names_no_spender: bool,
 	/// Whether the wallet selects the change of a candidate for the next one.
@@ -396,7 +400,14 @@ impl SpliceDriver for Fake {
 		if let Some(reason) = world.refuse.take() {
 			let inputs = contribution.material.inputs().to_vec();
 			world.live.news.push(News::Discard(inputs));
+			if world.refusal_sends_event {
+				let material = contribution.material.clone();
+				world.live.news.push(News::Failed(reason.clone(), material));
+			}
 			return Err(SubmitError::Refused(reason));
+		}
+		if std::mem::take(&mut world.is_busy_once) {
+			return Err(SubmitError::AlreadyPending);
 		}
 		let volatile = |r: &FakeRound| r.ours.is_some() && !matches!(r.stage, Stage::Negotiated(_));
 		if world.live.rounds.iter().any(volatile) {
