@@ -35,6 +35,7 @@
 //! crate found out about LDK on the way is in `docs/ldk-findings.md`.
 
 mod claims;
+mod compat;
 mod error;
 mod journal;
 mod kv_backend;

@@ -15,14 +15,14 @@ use leyden_splice::{
 use lightning::ln::channel_state::{
 	ChannelDetails, ChannelShutdownState, SpliceCandidateDetails, SpliceCandidateStatus,
 };
-use lightning::ln::channelmanager::{AChannelManager, SpliceContributionError};
+use lightning::ln::channelmanager::AChannelManager;
 use lightning::ln::funding::{FundingContribution, FundingContributionError};
 use lightning::ln::types::ChannelId;
 use lightning::util::ser::{Readable, Writeable};
 use lightning::util::wallet_utils::CoinSelectionSourceSync;
 
 use super::fate::FundingMonitors;
-use super::reason;
+use crate::compat;
 
 /// What the driver asks the wallet and the chain.
 pub trait SpliceWallet: Send + Sync {
@@ -166,14 +166,7 @@ where
 			return Err(SubmitError::Refused(FailureReason::ContributionInvalid));
 		};
 		let (id, peer) = (ChannelId(channel.channel_id.0), channel.counterparty);
-		let taken = self.manager.get_cm().funding_contributed(&id, &peer, contribution, None);
-		taken.map_err(|error| match error {
-			SpliceContributionError::ChannelUnavailable => SubmitError::ChannelGone,
-			SpliceContributionError::ContributionPending => SubmitError::AlreadyPending,
-			SpliceContributionError::NegotiationFailed { reason } => {
-				SubmitError::Refused(reason::of(&reason))
-			},
-		})
+		compat::hand_over(&*self.manager, &id, &peer, contribution)
 	}
 
 	fn cancel(&self, channel: &ChannelRef) -> Result<(), NotCanceled> {

@@ -183,8 +183,8 @@ impl Splices {
 				let rounds = probe.channel.iter().flat_map(|c| splice.newest(&c.rounds));
 				let listed = rounds.map(|(round, _)| round.stage).next();
 				splice.anchor = anchor;
-				let is_volatile = !listed.is_some_and(|stage| stage.txid().is_some());
-				if is_volatile && splice.state != SpliceState::Tentative {
+				let has_transaction = listed.is_some_and(|stage| stage.txid().is_some());
+				if !has_transaction && splice.state != SpliceState::Tentative {
 					// What it had negotiated spends what is spent.
 					splice.state = SpliceState::Accepted;
 				}
