@@ -5,7 +5,7 @@
 // http://opensource.org/licenses/MIT>, at your option.
 //! What is remembered of a splice.
 
-use bitcoin::{OutPoint, Txid};
+use bitcoin::{OutPoint, Transaction, Txid};
 use leyden_store::Timestamp;
 
 use crate::parts::{ChannelRef, Contribution, FeeBand, Material, SpliceId, SpliceKind};
@@ -49,7 +49,8 @@ pub struct Splice {
 /// How far a splice is.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum SpliceState {
-	/// Written down, and perhaps handed to LDK. The caller has no answer yet.
+	/// Written down, and perhaps handed to LDK. The caller has no answer yet, or was told that the
+	/// store failed; so it is not signed.
 	Tentative,
 	/// LDK has taken it, and forgets it when the node stops.
 	Accepted,
@@ -90,7 +91,7 @@ impl SpliceState {
 pub struct Bump {
 	pub(crate) contribution: Contribution,
 	pub(crate) band: FeeBand,
-	/// Whether the caller was told that it is accepted.
+	/// Whether it is written down that LDK has taken it, which the caller is told after that.
 	pub(crate) accepted: bool,
 	pub(crate) failures: u32,
 }
@@ -214,6 +215,26 @@ impl Splice {
 		let bump = self.bump.as_ref().map(|bump| &bump.contribution);
 		let current = self.contribution.iter().chain(bump).map(|c| &c.material);
 		current.chain(&self.earlier).any(|material| *material == part.material)
+	}
+
+	/// Returns whether a transaction has what is handed to LDK now.
+	pub(crate) fn brings(&self, transaction: &Transaction) -> bool {
+		let bump = self.bump.as_ref().map(|bump| &bump.contribution);
+		let mut current = self.contribution.iter().chain(bump);
+		current.any(|contribution| contribution.material.is_in(transaction))
+	}
+
+	/// Returns whether a round of this splice may be one that the caller was not told would run:
+	/// the process died, or the store failed, after LDK had taken it. Such a round is not signed.
+	/// `txid` is the round's transaction; that of a round that may run was written down.
+	pub(crate) fn is_unanswered(&self, txid: Option<&Txid>) -> bool {
+		let is_known = txid.is_some_and(|txid| self.txids.contains(txid));
+		let bump = self.bump.as_ref().is_some_and(|bump| !bump.accepted);
+		match self.state {
+			SpliceState::Tentative => true,
+			SpliceState::Negotiated => bump && !is_known,
+			_ => false,
+		}
 	}
 
 	/// The newest round of this splice.

@@ -198,6 +198,15 @@ impl Splices {
 				// Signed, or about to be: then it runs.
 				Err(_) => Ok(Next::Rest),
 			},
+			Decision::TakeBack => match self.driver.cancel(&splice.channel) {
+				Ok(()) if splice.state == SpliceState::Tentative => {
+					self.forget(live, &splice)?;
+					Ok(Next::Over)
+				},
+				Ok(()) => self.drop_bump(live, splice, None),
+				// It is not signed, and LDK is asked again.
+				Err(_) => Ok(Next::Rest),
+			},
 			Decision::Locked(txid) => {
 				self.lock_in(live, splice, txid)?;
 				Ok(Next::Over)
@@ -220,9 +229,6 @@ impl Splices {
 		// A round that replaces what is broadcast makes the splice no less broadcast.
 		let is_broadcast = splice.state == SpliceState::Negotiated;
 		splice.signing |= matches!(stage, Stage::Signing(_));
-		if let (true, Some(bump)) = (is_broadcast, &mut splice.bump) {
-			bump.accepted |= !matches!(stage, Stage::Negotiated(_));
-		}
 		match stage {
 			Stage::Queued | Stage::BehindLock | Stage::Negotiating => {
 				if matches!(splice.state, SpliceState::Tentative | SpliceState::Deferred) {

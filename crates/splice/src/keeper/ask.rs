@@ -100,7 +100,7 @@ impl Splices {
 		(splice.handed, splice.signing) = (true, false);
 		splice.step(self.now(), What::Bumped);
 		if let Err(error) = self.write(Batch::new(), &splice) {
-			// The higher fee may be taken back or not; the splice is the same.
+			// As a new splice: what was not accepted is not signed.
 			let _ = self.driver.cancel(&splice.channel);
 			return Err(error);
 		}
@@ -211,10 +211,8 @@ impl Splices {
 		splice.step(self.now(), What::HandedOver);
 		if let Err(error) = self.write(Batch::new(), &splice) {
 			// The caller hears an error, so it must not run: taken back, and if that is too late,
-			// it is not signed.
-			if self.driver.cancel(&splice.channel).is_err() {
-				live.vetoed.push(id);
-			}
+			// it is not signed, since it stays tentative.
+			let _ = self.driver.cancel(&splice.channel);
 			return Err(error);
 		}
 		live.insert(splice);

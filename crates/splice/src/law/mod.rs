@@ -105,6 +105,9 @@ pub enum Decision {
 	Reanchor(OutPoint),
 	/// Take it back from LDK; then it has failed.
 	Cancel(FailureReason),
+	/// Take back from LDK what the caller was not told would run, or was told would not: the
+	/// splice, or the higher fee of one that is broadcast. Then forget it.
+	TakeBack,
 	/// It funds the channel.
 	Locked(Txid),
 	/// It is over.
@@ -135,6 +138,9 @@ pub fn decide(probe: &Probe, splice: &Splice, now: Timestamp, trigger: &Trigger)
 	// or the peer's splice with what we bring. If that round fails, the splice has not failed.
 	let is_broadcast = splice.state == SpliceState::Negotiated;
 	match round.stage {
+		stage if splice.is_unanswered(stage.txid().as_ref()) && !is_negotiated(stage) => {
+			Decision::TakeBack
+		},
 		// Row 3.
 		stage if stage.txid().is_none() && channel.closing => match (is_broadcast, &splice.bump) {
 			(false, _) => fail(FailureReason::ChannelClosing, false),
@@ -257,13 +263,18 @@ fn submit(probe: &Probe, splice: &Splice, after: Option<FailureReason>) -> Decis
 	}
 }
 
+fn is_negotiated(stage: Stage) -> bool {
+	matches!(stage, Stage::Negotiated(_))
+}
+
 /// Row 10: a cheaper round of ours is there, and a higher fee is wanted.
 fn decide_bump(
 	probe: &Probe, channel: &ChannelView, bump: &Bump, now: Timestamp, splice: &Splice,
 	trigger: &Trigger,
 ) -> Decision {
-	if !bump.accepted && *trigger == Trigger::Look {
-		// The node died while it was handed over: the caller was told nothing.
+	if !bump.accepted {
+		// The node died while it was handed over, and the caller was told nothing; or the store
+		// failed, and the caller was told that.
 		return Decision::ForgetBump;
 	}
 	if channel.decided {

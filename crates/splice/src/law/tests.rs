@@ -202,7 +202,7 @@ fn row_7_a_bump_ends_with_its_splice() {
 
 #[test]
 fn row_8_ldk_has_it() {
-	for state in [Tentative, Accepted, Deferred] {
+	for state in [Accepted, Deferred] {
 		let splice = out(state);
 		for stage in [Stage::Queued, Stage::BehindLock, Stage::Negotiating] {
 			// LDK has raised its fee rate; it is the same.
@@ -210,6 +210,28 @@ fn row_8_ldk_has_it() {
 			assert_eq!(look(&probe, &splice), Decision::Keep(stage));
 		}
 	}
+}
+
+/// LDK has what the caller was not told would run.
+#[test]
+fn row_8_what_is_not_answered_is_taken_back() {
+	let splice = out(Tentative);
+	let bump = bumped(false);
+	for stage in [Stage::Queued, Stage::BehindLock, Stage::Negotiating, Stage::Signing(txid(5))] {
+		let probe = shows(vec![round(&splice, stage, 278)]);
+		assert_eq!(look(&probe, &splice), Decision::TakeBack);
+		let first = round(&bump, Stage::Negotiated(txid(OWN)), 253);
+		let probe = shows(vec![first, round(&bump, stage, 1_000)]);
+		assert_eq!(look(&probe, &bump), Decision::TakeBack);
+		assert_eq!(look(&probe, &bumped(true)), Decision::Keep(stage));
+	}
+	// From a manager that was written before the splice was negotiated: that round goes on.
+	let stage = Stage::Signing(txid(OWN));
+	assert_eq!(look(&shows(vec![round(&bump, stage, 253)]), &bump), Decision::Keep(stage));
+	// What is signed by both was answered.
+	let stage = Stage::Negotiated(txid(OWN));
+	let probe = shows(vec![round(&splice, stage, 253)]);
+	assert_eq!(look(&probe, &splice), Decision::Keep(stage));
 }
 
 #[test]
@@ -238,6 +260,8 @@ fn row_10_a_cheaper_round_is_negotiated() {
 	let mut probe = shows(vec![round(&splice, Stage::Negotiated(txid(OWN)), 253)]);
 	assert_eq!(look(&probe, &splice), Decision::SubmitBump { after: None });
 	assert_eq!(look(&probe, &bumped(false)), Decision::ForgetBump, "nobody was told of it");
+	let failed = decide(&probe, &bumped(false), NOW, &Trigger::Failed(Why::Unknown));
+	assert_eq!(failed, Decision::ForgetBump, "whatever LDK says of it");
 	let spent = Probe { coins: InputStatus::Spent, ..probe.clone() };
 	assert_eq!(look(&spent, &splice), Decision::RebuildBump { after: Why::InputsSpent });
 	let mut again = splice.clone();
@@ -383,8 +407,9 @@ fn nothing_falls_through() {
 		Why::CannotInitiateRbf,
 	];
 	let mut triggers = vec![Trigger::Look];
-	triggers.extend(reasons.clone().map(Trigger::Failed));
-	triggers.extend(reasons.map(Trigger::Refused));
+	triggers.extend(reasons.map(Trigger::Failed));
+	let refusals = [Why::Unknown, Why::FeeRateTooLow, Why::ChannelClosing];
+	triggers.extend(refusals.map(Trigger::Refused));
 	let stages = [
 		Stage::Queued,
 		Stage::BehindLock,

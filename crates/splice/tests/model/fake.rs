@@ -60,6 +60,11 @@ pub struct World {
 	broadcast: Vec<Txid>,
 	/// Whether a complete transaction is listed only once it is signed.
 	pub lags: bool,
+	/// Whether LDK takes nothing back, as if it had been asked too late.
+	pub keeps_what_is_canceled: bool,
+	/// How often LDK has taken something, and how often when the process died last.
+	pub submitted: u32,
+	pub submitted_before_death: u32,
 	/// Whether LDK has taken one back.
 	pub canceled: bool,
 	/// What the chain made of that: one of them, or none. Monitors know when it is deep.
@@ -130,6 +135,7 @@ impl World {
 		};
 		let newer = self.live.funding != self.disk.funding
 			|| negotiated(&self.live) > negotiated(&self.disk);
+		self.submitted_before_death = std::mem::take(&mut self.submitted);
 		let before = std::mem::replace(&mut self.live, self.disk.clone());
 		if newer {
 			self.watch(&before);
@@ -416,6 +422,7 @@ impl SpliceDriver for Fake {
 		if world.live.decided {
 			return Err(SubmitError::Refused(FailureReason::CannotInitiateRbf));
 		}
+		world.submitted += 1;
 		let (ours, stage) = (Some(contribution.clone()), Stage::Queued);
 		world.live.rounds.push(FakeRound { ours, stage, signed: false });
 		Ok(())
@@ -426,7 +433,8 @@ impl SpliceDriver for Fake {
 		let takeable = |round: &FakeRound| {
 			round.ours.is_some() && !round.signed && !matches!(round.stage, Stage::Negotiated(_))
 		};
-		if world.dead || !world.live.rounds.iter().any(takeable) {
+		let takes_back = !world.dead && !world.keeps_what_is_canceled;
+		if !takes_back || !world.live.rounds.iter().any(takeable) {
 			return Err(NotCanceled);
 		}
 		let stages: Vec<Stage> =

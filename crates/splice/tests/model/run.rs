@@ -95,7 +95,8 @@ pub struct Run {
 	/// What was asked to be paid, by the number in the script.
 	outs: BTreeMap<u8, (Answer, Option<SpliceId>)>,
 	ins: Vec<(Answer, Option<SpliceId>)>,
-	lives: u32,
+	/// Which process run this is.
+	pub lives: u32,
 	doom: Arc<Doom>,
 }
 
