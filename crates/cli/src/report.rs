@@ -127,10 +127,10 @@ impl Report {
 impl Report {
 	fn splice_in_words(&self) -> &'static str {
 		match (self.verdict.as_str(), self.case) {
-			("recovered", Case::FeeBump) => "locked, at the higher fee",
+			("recovered", Case::FeeBump) => "both locked, at the higher fee",
 			("recovered", _) => "locked",
 			("crash_loop", _) => "crash loop: panics at every start",
-			(_, Case::FeeBump) => "higher fee forgotten, nobody told",
+			(_, Case::FeeBump) => "a higher fee forgotten, nobody told",
 			_ if self.failed > 0 => "splice given up, told as SpliceNegotiationFailed",
 			_ => "splice forgotten, nobody told",
 		}

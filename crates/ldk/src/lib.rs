@@ -36,6 +36,7 @@
 //! crate found out about LDK on the way is in `docs/ldk-findings.md`.
 
 mod blocking;
+mod compat;
 mod error;
 mod htlc_resolutions;
 mod journal;

@@ -478,3 +478,84 @@ fn a_splice_that_is_not_ours_is_not_replaced() {
 	assert_eq!(rig.paid(&output), 1);
 	assert!(rig.value_sat(rig.a) < value - 90_000, "both were made");
 }
+
+/// The peer replaces the transaction of a splice that is broadcast, with what the splice brings in
+/// it. That round may come to nothing, and the splice is broadcast all the same: no cancel takes it
+/// back, and the user is not told that it failed.
+#[test]
+fn a_splice_that_the_peer_replaces_stays_broadcast() {
+	let mut rig = Rig::new();
+	let was = rig.funding();
+	let (id, output) = rig.splice_out(50_000).unwrap();
+	rig.net.settle();
+	assert_eq!(rig.state(&id), Some(SpliceState::Negotiated));
+	// The peer's round gets as far as waiting for signatures.
+	rig.net.cut_before(rig.b, "UpdateHTLCs");
+	rig.net.splice_out(rig.b, rig.channel, 40_000);
+	assert!(rig.net.was_cut());
+	rig.keeper(|keeper| keeper.peer_connected()).unwrap();
+	assert_eq!(rig.state(&id), Some(SpliceState::Negotiated));
+	let late = rig.keeper(|keeper| keeper.cancel(&id));
+	assert!(matches!(late, Err(SpliceError::TooLate { .. })), "{late:?}");
+	rig.pass(leyden_splice::DEFAULT_MAX_AGE);
+	rig.connect();
+	assert_eq!(rig.failed(), []);
+	rig.lock();
+	rig.assert_locked(&id, was);
+	assert_eq!(rig.paid(&output), 1);
+}
+
+/// What docs/splices.md says of a node that dies between its signature and the next write of its
+/// manager: with deferred monitors and the barrier nothing is lost. A monitor that is not deferred
+/// is written as soon as the peer has signed, and is then newer than the manager, for which LDK
+/// itself closes the channel at the start; no barrier helps, since that write comes after it.
+/// When LDK does otherwise, this test fails, and the docs can promise more.
+#[test]
+fn a_crash_after_signing_with_deferred_monitors_and_without() {
+	// The moment, by the message that is not heard any more; whether the channel lives with monitors
+	// that are not deferred and a barrier, and with deferred ones and none.
+	let moments = [
+		("we have not signed", true, "UpdateHTLCs", true, true),
+		("the peer has not signed", false, "UpdateHTLCs", true, false),
+		("the peer has signed its commitment", false, "SendTxSignatures", false, true),
+		("both have signed", true, "SendTxSignatures", false, true),
+	];
+	for (moment, by_a, message, lives_undeferred, lives_without_barrier) in moments {
+		for (deferred, barrier, lives) in [
+			(false, true, lives_undeferred),
+			(true, false, lives_without_barrier),
+			(true, true, true),
+		] {
+			let config = match deferred {
+				true => NodeConfig::anchors().deferred(),
+				false => NodeConfig::anchors(),
+			};
+			let mut rig = Rig::with(Setup { config, barrier, ..Setup::default() });
+			let was = rig.funding();
+			let from = if by_a { rig.a } else { rig.b };
+			rig.net.cut_before(from, message);
+			let (id, output) = rig.splice_out(50_000).unwrap();
+			rig.net.settle();
+			let at = format!("{moment}; deferred: {deferred}, barrier: {barrier}");
+			assert!(rig.net.was_cut(), "{at}");
+			rig.restart();
+			rig.connect();
+			assert_eq!(rig.net.channel(rig.a, rig.channel).is_some(), lives, "{at}");
+			if lives {
+				rig.lock();
+				rig.assert_locked(&id, was);
+				assert_eq!(rig.paid(&output), 1, "{at}");
+				continue;
+			}
+			// Closed by force; the user is told what the chain has made of the splice.
+			rig.net.mine(200);
+			rig.keeper(|keeper| keeper.peer_connected()).unwrap();
+			let (ended, paid) = (rig.ended(&id), rig.paid(&output));
+			let expected = match paid {
+				0 => SpliceState::Failed(FailureReason::ChannelClosed),
+				_ => SpliceState::Settled,
+			};
+			assert_eq!((ended, rig.failed().len()), (Some(expected), 1 - paid), "{at}");
+		}
+	}
+}

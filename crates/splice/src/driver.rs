@@ -8,7 +8,7 @@
 use bitcoin::{OutPoint, Transaction, TxOut, Txid};
 
 use crate::parts::{ChannelRef, Contribution, FeeBand};
-use crate::probe::{ChannelView, Coins, Fate};
+use crate::probe::{ChannelView, Fate, Spender};
 use crate::reason::FailureReason;
 
 /// A node with its wallet. For LDK that is `leyden_ldk::LdkDriver`.
@@ -39,8 +39,9 @@ pub trait SpliceDriver: Send + Sync {
 	/// If it is too late, or there is nothing.
 	fn cancel(&self, channel: &ChannelRef) -> Result<(), NotCanceled>;
 
-	/// Whether these coins of the wallet can still be spent.
-	fn coins(&self, inputs: &[OutPoint]) -> Coins;
+	/// Returns the transaction that spends an output of the wallet. A candidate of a splice spends
+	/// the inputs of that splice, so the answer must not be "spent" alone.
+	fn spender(&self, input: &OutPoint) -> Spender;
 
 	/// A transaction of the wallet or of the chain, if it can be looked up. It tells whether a new
 	/// funding is the splice; without it, a splice whose transaction was not known before it

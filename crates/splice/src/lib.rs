@@ -46,6 +46,8 @@ pub use keeper::{
 	MAX_OUTPUTS, MAX_PAST, MAX_SAT,
 };
 pub use parts::{ChannelRef, Contribution, FeeBand, Material, SpliceId, SpliceKind};
-pub use probe::{ChannelView, Coins, Fate, NewFunding, OurPart, Probe, Round, Stage};
+pub use probe::{
+	ChannelView, Fate, InputStatus, NewFunding, OurPart, Probe, Round, Spender, Stage,
+};
 pub use reason::{FailureReason, Remedy, MAX_MESSAGE_CHARS};
 pub use splice::{Bump, Splice, SpliceState, Step, What, MAX_ROUNDS, MAX_STEPS};

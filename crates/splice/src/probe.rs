@@ -66,13 +66,25 @@ impl Stage {
 	}
 }
 
-/// What is known of the coins that a contribution spends.
+/// Whether the inputs of a contribution can be spent by another transaction of its splice.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Coins {
-	/// They are there.
+pub enum InputStatus {
+	/// Nothing spends the inputs, or only candidates of the same splice do: all candidates spend
+	/// the funding, so no more than one of them can be confirmed.
 	Unspent,
-	/// At least one is not.
+	/// At least one input is spent by another transaction, or is the output of a candidate.
 	Spent,
+}
+
+/// The transaction that spends an output of the wallet, confirmed or waiting for a block.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Spender {
+	/// The output can be spent.
+	Nothing,
+	/// This transaction spends the output.
+	Transaction(Txid),
+	/// The output cannot be spent, and the wallet does not know which transaction spends it.
+	Unknown,
 }
 
 /// What is known of the transaction that spent the funding which the splice was to spend, if the
@@ -105,8 +117,9 @@ pub enum Fate {
 pub struct Probe {
 	/// The channel; `None` if LDK has it no more.
 	pub channel: Option<ChannelView>,
-	/// The coins of the contribution.
-	pub coins: Coins,
+	/// The inputs of the contribution that would be handed to LDK next: the higher fee's, if one
+	/// is wanted.
+	pub coins: InputStatus,
 	/// The new funding, if there is one.
 	pub new_funding: NewFunding,
 	/// What became of its transactions, if the channel is gone.

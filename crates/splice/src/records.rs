@@ -110,6 +110,7 @@ enum WhatV1 {
 	CancelAsked,
 	Locked([u8; 32]),
 	Failed(FailureReason),
+	Refused(FailureReason),
 }
 
 impl Stored for SpliceV1 {
@@ -342,6 +343,7 @@ fn what(what: &What) -> WhatV1 {
 		What::CancelAsked => WhatV1::CancelAsked,
 		What::Locked(txid) => WhatV1::Locked(txid.to_byte_array()),
 		What::Failed(reason) => WhatV1::Failed(reason.clone()),
+		What::Refused(reason) => WhatV1::Refused(reason.clone()),
 	}
 }
 
@@ -391,6 +393,7 @@ impl From<StepV1> for Step {
 			WhatV1::CancelAsked => What::CancelAsked,
 			WhatV1::Locked(id) => What::Locked(txid(id)),
 			WhatV1::Failed(reason) => What::Failed(reason),
+			WhatV1::Refused(reason) => What::Refused(reason),
 		};
 		Step { at, what }
 	}
@@ -506,6 +509,16 @@ mod tests {
 		let coin_record = codec::encode(&CoinV1 { id: [1; 32] }).unwrap();
 		assert_eq!((coin_record.record_type, coin_record.body), (RecordType(0x0302), vec![1; 32]));
 		assert_eq!(coin_of(&coin_key(&coin(3))), Some(coin(3)));
+	}
+
+	/// Frozen, too: the number of the step that was added last.
+	#[test]
+	fn a_refusal_is_step_12() {
+		let step = StepV1(Timestamp(7), what(&What::Refused(FailureReason::FeeRateTooLow)));
+		let bytes = [&number(7)[..], &[0, 0, 0, 12], &[0, 0, 0, 7]].concat();
+		assert_eq!(codec::from_body::<StepV1>(&bytes), Ok(step.clone()));
+		let read = Step::from(step);
+		assert_eq!(read.what, What::Refused(FailureReason::FeeRateTooLow));
 	}
 
 	/// Frozen, too: the numbers of the reasons.

@@ -5,7 +5,7 @@
 // http://opensource.org/licenses/MIT>, at your option.
 //! What is remembered of a splice.
 
-use bitcoin::{OutPoint, Txid};
+use bitcoin::{OutPoint, Transaction, Txid};
 use leyden_store::Timestamp;
 
 use crate::parts::{ChannelRef, Contribution, FeeBand, Material, SpliceId, SpliceKind};
@@ -49,7 +49,8 @@ pub struct Splice {
 /// How far a splice is.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum SpliceState {
-	/// Written down, and perhaps handed to LDK. The caller has no answer yet.
+	/// Written down, and perhaps handed to LDK. The caller has no answer yet, or was told that the
+	/// store failed; so it is not signed.
 	Tentative,
 	/// LDK has taken it, and forgets it when the node stops.
 	Accepted,
@@ -90,7 +91,7 @@ impl SpliceState {
 pub struct Bump {
 	pub(crate) contribution: Contribution,
 	pub(crate) band: FeeBand,
-	/// Whether the caller was told that it is accepted.
+	/// Whether it is written down that LDK has taken it, which the caller is told after that.
 	pub(crate) accepted: bool,
 	pub(crate) failures: u32,
 }
@@ -125,6 +126,8 @@ pub enum What {
 	Bumped,
 	/// The higher fee came to nothing; the splice goes on.
 	BumpFailed(FailureReason),
+	/// LDK refused it, or its higher fee, when it was handed in again.
+	Refused(FailureReason),
 	/// The user wants it no more.
 	CancelAsked,
 	/// It funds the channel.
@@ -214,6 +217,26 @@ impl Splice {
 		current.chain(&self.earlier).any(|material| *material == part.material)
 	}
 
+	/// Returns whether a transaction has what is handed to LDK now.
+	pub(crate) fn brings(&self, transaction: &Transaction) -> bool {
+		let bump = self.bump.as_ref().map(|bump| &bump.contribution);
+		let mut current = self.contribution.iter().chain(bump);
+		current.any(|contribution| contribution.material.is_in(transaction))
+	}
+
+	/// Returns whether a round of this splice may be one that the caller was not told would run:
+	/// the process died, or the store failed, after LDK had taken it. Such a round is not signed.
+	/// `txid` is the round's transaction; that of a round that may run was written down.
+	pub(crate) fn is_unanswered(&self, txid: Option<&Txid>) -> bool {
+		let is_known = txid.is_some_and(|txid| self.txids.contains(txid));
+		let bump = self.bump.as_ref().is_some_and(|bump| !bump.accepted);
+		match self.state {
+			SpliceState::Tentative => true,
+			SpliceState::Negotiated => bump && !is_known,
+			_ => false,
+		}
+	}
+
 	/// The newest round of this splice.
 	pub(crate) fn newest<'a>(&self, rounds: &'a [Round]) -> Option<(&'a Round, &'a OurPart)> {
 		let ours = |round: &'a Round| {
@@ -221,6 +244,27 @@ impl Splice {
 			Some((round, part))
 		};
 		rounds.iter().rev().find_map(ours)
+	}
+
+	/// Returns whether an event that gives `reason` is about what LDK has refused, which was acted
+	/// on when it was refused: nothing that LDK has taken since can be what failed. A previous
+	/// process run may have handed something over after the refusal; then the reason tells.
+	pub(crate) fn is_refusal_known(&self, reason: &FailureReason) -> bool {
+		let mut taken_since = false;
+		for step in self.steps.iter().rev() {
+			match &step.what {
+				What::Refused(refused) => return !taken_since || refused == reason,
+				What::HandedOver if !self.handed => taken_since = true,
+				What::HandedOver
+				| What::Bumped
+				| What::Signing(_)
+				| What::Negotiated(_)
+				| What::RoundFailed(_)
+				| What::BumpFailed(_) => return false,
+				_ => {},
+			}
+		}
+		false
 	}
 
 	pub(crate) fn step(&mut self, at: Timestamp, what: What) {

@@ -232,6 +232,27 @@ fn the_peers_splice_is_named_by_its_first_transaction() {
 	assert_eq!(other.seen(&second, Some(5)).unwrap().id, id);
 }
 
+/// The peer's splice has lost to another transaction for good, and ours, which is negotiated later,
+/// names it among its candidates: ours is a payment of its own, and the lost one stays lost.
+#[test]
+fn a_record_that_failed_is_not_taken_for_another_splice() {
+	let node = Node::new();
+	let (theirs, close) = (transaction(8, vec![pays(2)]), transaction(9, vec![pays(1)]));
+	let lost = node.broadcast(&[(&theirs, 100)]).unwrap().id;
+	let by = close.compute_txid();
+	node.fundings.replaced(&theirs.compute_txid(), by, Some(10)).unwrap();
+	assert_eq!(node.fundings.tip(10 + ANTI_REORG_DELAY - 1).unwrap().len(), 1);
+	let ours = round(1);
+	let record = node.broadcast(&[(&theirs, 100), (&ours, 200)]).unwrap();
+	assert_eq!((record.id, record.txid), (ID, ours.compute_txid()));
+	assert_eq!(record.state, UNCONFIRMED);
+	let failed = node.fundings.record(&lost).unwrap().unwrap();
+	assert_eq!(failed.state, FundingState::Failed { lost_to: by });
+	node.seen(&ours, Some(20)).unwrap();
+	node.fundings.tip(100).unwrap();
+	assert_eq!(node.state(), FundingState::Succeeded { confirmed_at: 20 });
+}
+
 #[test]
 fn candidates_are_bounded_and_the_confirmed_one_stays() {
 	let node = Node::new();

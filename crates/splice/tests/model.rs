@@ -16,7 +16,7 @@ mod fake;
 #[path = "model/run.rs"]
 mod run;
 
-use leyden_splice::{FailureReason, Splice, SpliceState};
+use leyden_splice::{FailureReason, Splice, SpliceState, What};
 use proptest::prelude::*;
 use run::{op, Op, Run};
 
@@ -29,8 +29,13 @@ proptest! {
 	})]
 
 	#[test]
-	fn every_splice_ends_well(ops in proptest::collection::vec(op(), 1..60)) {
+	fn every_splice_ends_well(
+		ops in proptest::collection::vec(op(), 1..60), names_no_spender in any::<bool>(),
+		refusal_sends_event in any::<bool>(),
+	) {
 		let mut run = Run::new();
+		run.fake.world().wallet_names_no_spender = names_no_spender;
+		run.fake.world().refusal_sends_event = refusal_sends_event;
 		for op in &ops {
 			run.run(op);
 		}
@@ -111,4 +116,170 @@ fn what_was_signed_before_the_channel_closed_is_waited_for() {
 		assert_eq!(ends(0), SpliceState::Settled);
 		assert_eq!(ends(1), SpliceState::Failed(FailureReason::ChannelClosed));
 	}
+}
+
+/// The coins of a splice-in are spent by its own negotiated transaction: a higher fee is negotiated
+/// over the same coins, also after a restart, also if the wallet cannot name the spender.
+#[test]
+fn the_fee_of_a_splice_in_can_be_raised() {
+	for names_no_spender in [false, true] {
+		for between in [Op::Look, Op::Restart, Op::Disconnect] {
+			let mut run = Run::new();
+			run.fake.world().wallet_names_no_spender = names_no_spender;
+			for op in [Op::AskIn, Op::Steps(5), Op::Hear, between.clone(), Op::Bump] {
+				run.run(&op);
+			}
+			let (splice, coins) = run.only();
+			assert_eq!(splice.bump_sat_per_kw(), Some(553), "{between:?}: {splice:?}");
+			assert_eq!(splice.inputs(), coins, "the same coins: {splice:?}");
+			for op in [Op::Connect, Op::Steps(5), Op::Hear, Op::Bump, Op::Steps(5), Op::Hear] {
+				run.run(&op);
+			}
+			let (splice, coins) = run.only();
+			assert_eq!((splice.txids().len(), splice.inputs()), (3, &coins[..]), "{splice:?}");
+			run.run(&Op::Lock(2));
+			run.finish();
+			run.check();
+			assert_eq!(*run.past()[0].state(), SpliceState::Settled);
+		}
+	}
+}
+
+/// The change of one candidate does not exist once another is confirmed, so it pays for none.
+#[test]
+fn the_change_of_a_candidate_pays_for_no_other() {
+	let mut run = Run::new();
+	for op in [Op::AskIn, Op::Steps(5), Op::Hear] {
+		run.run(&op);
+	}
+	run.fake.world().selects_own_change = true;
+	run.run(&Op::Bump);
+	let (splice, coins) = run.only();
+	assert_eq!((splice.bump_sat_per_kw(), splice.inputs()), (None, &coins[..]), "{splice:?}");
+	run.fake.world().selects_own_change = false;
+	run.run(&Op::Bump);
+	assert_eq!(run.only().0.bump_sat_per_kw(), Some(553));
+}
+
+/// A coin that was spent behind the wallet's back is replaced, whether or not the wallet can tell by
+/// what: only a candidate that LDK has negotiated is the splice's own spender.
+#[test]
+fn a_coin_that_somebody_else_has_spent_is_replaced() {
+	let mut run = Run::new();
+	for op in [Op::Disconnect, Op::AskIn] {
+		run.run(&op);
+	}
+	let (_, before) = run.only();
+	for op in [Op::Spend(0), Op::Restart] {
+		run.run(&op);
+	}
+	let (splice, after) = run.only();
+	assert!(!after.is_empty() && after.iter().all(|coin| !before.contains(coin)), "{splice:?}");
+	assert_eq!(splice.inputs(), after);
+	run.finish();
+	run.check();
+	assert_eq!(*run.past()[0].state(), SpliceState::Settled);
+}
+
+fn refusals_and_failures(splice: &Splice) -> usize {
+	let counted = |what: &What| matches!(what, What::Refused(_) | What::RoundFailed(_));
+	splice.steps().iter().filter(|step| counted(&step.what)).count()
+}
+
+/// LDK refuses what is handed in again. Whether an event says the same later, as in LDK's `main`,
+/// and whether the process dies before that event is handled: the refusal is one failure.
+#[test]
+fn a_refusal_is_counted_once() {
+	for sends_event in [false, true] {
+		for is_busy in [false, true] {
+			for dies in [false, true] {
+				let mut run = Run::new();
+				run.fake.world().refusal_sends_event = sends_event;
+				// A life with an even number hears the old news first.
+				for op in [Op::Disconnect, Op::AskOut, Op::Restart] {
+					run.run(&op);
+				}
+				run.fake.world().is_busy_once = is_busy;
+				for op in [Op::Refuse(0), Op::Restart, Op::Persist] {
+					run.run(&op);
+				}
+				run.run(if dies { &Op::Restart } else { &Op::Hear });
+				let splice = run.only().0;
+				let at = format!("event: {sends_event}, busy: {is_busy}, dies: {dies}: {splice:?}");
+				assert_eq!((splice.failures(), refusals_and_failures(&splice)), (1, 1), "{at}");
+				// A round that fails afterwards is another failure.
+				for op in [Op::Look, Op::Connect, Op::Steps(1), Op::Disconnect, Op::Hear] {
+					run.run(&op);
+				}
+				assert_eq!(run.only().0.failures(), 2, "{at}");
+				run.finish();
+				run.check();
+				assert_eq!(*run.past()[0].state(), SpliceState::Settled);
+			}
+		}
+	}
+}
+
+/// What LDK has refused once, and then taken: if the peer will not have that, it is over, though
+/// the process has died since, and does not know what it has handed over.
+#[test]
+fn a_failure_after_a_refusal_is_heard_after_a_restart() {
+	let mut run = Run::new();
+	for op in [Op::Disconnect, Op::AskOut, Op::Restart, Op::Refuse(0), Op::Restart] {
+		run.run(&op);
+	}
+	assert_eq!(run.only().0.failures(), 1);
+	for op in [Op::Connect, Op::Steps(1), Op::PeerAborts, Op::Persist, Op::Restart] {
+		run.run(&op);
+	}
+	let over = run.past()[0].state().clone();
+	let message = String::new();
+	assert_eq!(over, SpliceState::Failed(FailureReason::CounterpartyAborted { message }));
+}
+
+/// The same of a higher fee.
+#[test]
+fn a_refusal_of_a_higher_fee_is_counted_once() {
+	for sends_event in [false, true] {
+		for is_busy in [false, true] {
+			let mut run = Run::new();
+			run.fake.world().refusal_sends_event = sends_event;
+			for op in [Op::AskOut, Op::Steps(5), Op::Hear, Op::Persist, Op::Disconnect, Op::Bump] {
+				run.run(&op);
+			}
+			run.fake.world().is_busy_once = is_busy;
+			for op in [Op::Refuse(0), Op::Restart, Op::Hear] {
+				run.run(&op);
+			}
+			let splice = run.only().0;
+			let at = format!("event: {sends_event}, busy: {is_busy}: {splice:?}");
+			assert_eq!(refusals_and_failures(&splice), 1, "{at}");
+			// A round that fails afterwards is another failure.
+			for op in [Op::Look, Op::Connect, Op::Steps(1), Op::Disconnect, Op::Hear] {
+				run.run(&op);
+			}
+			assert_eq!(refusals_and_failures(&run.only().0), 2, "{at}");
+			run.finish();
+			run.check();
+			let past = run.past();
+			assert_eq!(
+				(past[0].state(), past[0].txids().len()),
+				(&SpliceState::Settled, 2),
+				"{at}"
+			);
+		}
+	}
+}
+
+/// What is refused for a reason that may pass is not handed in again at once: the same would be
+/// refused again, and use up what may fail.
+#[test]
+fn what_is_refused_is_built_anew() {
+	let mut run = Run::new();
+	for op in [Op::Disconnect, Op::AskOut, Op::Refuse(3), Op::Restart] {
+		run.run(&op);
+	}
+	let splice = run.only().0;
+	let rebuilt = splice.steps().iter().filter(|step| step.what == What::Rebuilt).count();
+	assert_eq!((splice.failures(), rebuilt), (1, 1), "{splice:?}");
 }

@@ -151,6 +151,12 @@ impl SpliceWallet for Wallet {
 		self.chain.coins_of(&self.script()).iter().any(|(outpoint, _)| outpoint == coin)
 	}
 
+	fn spender(&self, coin: &OutPoint) -> Option<Txid> {
+		let spends = |tx: &Transaction| tx.input.iter().any(|i| i.previous_output == *coin);
+		let waiting = || self.chain.mempool().into_iter().find(spends).map(|tx| tx.compute_txid());
+		self.chain.spender(coin).or_else(waiting)
+	}
+
 	fn transaction(&self, txid: &Txid) -> Option<Transaction> {
 		self.chain.tx(txid)
 	}

@@ -9,26 +9,38 @@ use std::ops::Deref;
 
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 use leyden_splice::{
-	BuildError, ChannelRef, ChannelView, Coins, Contribution, FailureReason, Fate, FeeBand,
-	Material, NotCanceled, OurPart, Round, SpliceDriver, Stage, SubmitError, Want,
+	BuildError, ChannelRef, ChannelView, Contribution, FailureReason, Fate, FeeBand, Material,
+	NotCanceled, OurPart, Round, Spender, SpliceDriver, Stage, SubmitError, Want,
 };
 use lightning::ln::channel_state::{
 	ChannelDetails, ChannelShutdownState, SpliceCandidateDetails, SpliceCandidateStatus,
 };
-use lightning::ln::channelmanager::{AChannelManager, SpliceContributionError};
+use lightning::ln::channelmanager::AChannelManager;
 use lightning::ln::funding::{FundingContribution, FundingContributionError};
 use lightning::ln::types::ChannelId;
 use lightning::util::ser::{Readable, Writeable};
 use lightning::util::wallet_utils::CoinSelectionSourceSync;
 
 use super::fate::FundingMonitors;
-use super::reason;
+use crate::compat;
 
 /// What the driver asks the wallet and the chain.
 pub trait SpliceWallet: Send + Sync {
 	/// Whether this coin of the wallet can be spent: it is confirmed, or the wallet's own change,
 	/// and nothing spends it.
 	fn is_unspent(&self, coin: &OutPoint) -> bool;
+
+	/// Returns the transaction that spends this coin of the wallet, confirmed or waiting for a
+	/// block, if the wallet knows it.
+	///
+	/// A splice that is negotiated spends its own coins, and still may replace its transaction by
+	/// one with a higher fee. Without an answer, coins that a negotiated transaction of the splice
+	/// spends count as spent by that one; a higher fee is then also negotiated over coins that
+	/// somebody else has spent, which helps nobody and harms nobody.
+	fn spender(&self, coin: &OutPoint) -> Option<Txid> {
+		let _ = coin;
+		None
+	}
 
 	/// A transaction, if the wallet or the chain source has it. Without one, a splice whose
 	/// transaction was never seen before it locked ends as `OutcomeUnknown`.
@@ -44,6 +56,10 @@ where
 {
 	fn is_unspent(&self, coin: &OutPoint) -> bool {
 		self.deref().is_unspent(coin)
+	}
+
+	fn spender(&self, coin: &OutPoint) -> Option<Txid> {
+		self.deref().spender(coin)
 	}
 
 	fn transaction(&self, txid: &Txid) -> Option<Transaction> {
@@ -150,14 +166,7 @@ where
 			return Err(SubmitError::Refused(FailureReason::ContributionInvalid));
 		};
 		let (id, peer) = (ChannelId(channel.channel_id.0), channel.counterparty);
-		let taken = self.manager.get_cm().funding_contributed(&id, &peer, contribution, None);
-		taken.map_err(|error| match error {
-			SpliceContributionError::ChannelUnavailable => SubmitError::ChannelGone,
-			SpliceContributionError::ContributionPending => SubmitError::AlreadyPending,
-			SpliceContributionError::NegotiationFailed { reason } => {
-				SubmitError::Refused(reason::of(&reason))
-			},
-		})
+		compat::hand_over(&*self.manager, &id, &peer, contribution)
 	}
 
 	fn cancel(&self, channel: &ChannelRef) -> Result<(), NotCanceled> {
@@ -166,11 +175,11 @@ where
 		canceled.map_err(|_| NotCanceled)
 	}
 
-	fn coins(&self, inputs: &[OutPoint]) -> Coins {
-		match inputs.iter().all(|input| self.wallet.is_unspent(input)) {
-			true => Coins::Unspent,
-			false => Coins::Spent,
+	fn spender(&self, input: &OutPoint) -> Spender {
+		if self.wallet.is_unspent(input) {
+			return Spender::Nothing;
 		}
+		self.wallet.spender(input).map_or(Spender::Unknown, Spender::Transaction)
 	}
 
 	fn transaction(&self, txid: &Txid) -> Option<Transaction> {

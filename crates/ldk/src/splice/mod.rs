@@ -31,6 +31,9 @@ pub use fate::FundingMonitors;
 pub use funding::splice_candidates;
 
 pub(crate) use failed::LAYOUT as FAILED_LAYOUT;
+pub(crate) use reason::failure_reason;
+
+use crate::compat;
 
 /// The id that Leyden has for LDK's.
 fn channel_id(id: &ChannelId) -> leyden_id::ChannelId {
@@ -152,10 +155,10 @@ impl SpliceKeeper {
 			Event::SpliceNegotiated { channel_id: id, .. }
 			| Event::ChannelReady { channel_id: id, .. }
 			| Event::ChannelClosed { channel_id: id, .. } => self.splices.look(&channel_id(id))?,
-			Event::SpliceNegotiationFailed { channel_id: id, reason, contribution, .. } => {
-				let contribution = contribution.as_ref().map(|failed| failed.contribution());
+			Event::SpliceNegotiationFailed { channel_id: id, reason, .. } => {
+				let contribution = compat::failed_contribution(event);
 				let material: Option<Material> = contribution.map(driver::material);
-				let reason = reason::of(reason);
+				let reason = failure_reason(reason);
 				self.splices.round_failed(&channel_id(id), &reason, material.as_ref())?;
 			},
 			Event::FundingTransactionReadyForSigning {

@@ -8,7 +8,7 @@
 use leyden_splice::FailureReason;
 use lightning::events::NegotiationFailureReason;
 
-pub(super) fn of(reason: &NegotiationFailureReason) -> FailureReason {
+pub(crate) fn failure_reason(reason: &NegotiationFailureReason) -> FailureReason {
 	use NegotiationFailureReason as Ldk;
 	match reason {
 		Ldk::Unknown => FailureReason::Unknown,
@@ -51,7 +51,7 @@ mod tests {
 			Ldk::CannotInitiateRbf,
 		];
 		for reason in reasons {
-			let ours = of(&reason);
+			let ours = failure_reason(&reason);
 			assert_eq!(ours.remedy() != Remedy::GiveUp, reason.is_retriable(), "{reason:?}");
 			assert!(ours.to_string().len() < 400, "what the peer says is cut");
 		}

@@ -13,7 +13,7 @@ use leyden_store::KeyRange;
 use super::*;
 use crate::driver::{BuildError, SubmitError, Want};
 use crate::law::{decide, Decision, Trigger};
-use crate::probe::{Coins, Fate, NewFunding, Probe, Stage};
+use crate::probe::{Fate, NewFunding, Probe, Stage};
 use crate::records::PAST;
 use crate::splice::{SpliceState, What};
 
@@ -43,7 +43,7 @@ impl Splices {
 			let probe = self.probe(live, &splice);
 			let decision = decide(&probe, &splice, self.now(), &trigger);
 			let channel = splice.channel.channel_id;
-			match self.act(live, splice, &probe, decision)? {
+			match self.act(live, splice, &probe, &trigger, decision)? {
 				Next::Rest => return Ok(()),
 				Next::Again(again) => trigger = again,
 				Next::Over => {
@@ -57,9 +57,10 @@ impl Splices {
 
 	fn probe(&self, live: &Live, splice: &Splice) -> Probe {
 		let channel = self.driver.view(&splice.channel);
-		let inputs = splice.contribution.iter().flat_map(|c| c.material.inputs());
-		let inputs: Vec<OutPoint> = inputs.copied().collect();
-		let coins = if inputs.is_empty() { Coins::Unspent } else { self.driver.coins(&inputs) };
+		let bump = splice.bump.as_ref().map(|bump| &bump.contribution);
+		let next = bump.or(splice.contribution.as_ref());
+		let inputs = next.map(|next| next.material.inputs()).unwrap_or_default();
+		let coins = self.input_status(splice, channel.as_ref(), inputs);
 		let new = channel.as_ref().map(|c| c.funding).filter(|new| *new != splice.anchor);
 		let new_funding = new.map_or(NewFunding::Unknown, |new| self.trace(splice, new.txid));
 		let first = live.of_channel(&splice.channel.channel_id).first() == Some(&splice.id);
@@ -120,9 +121,14 @@ impl Splices {
 	}
 
 	fn act(
-		&self, live: &mut Live, mut splice: Splice, probe: &Probe, decision: Decision,
+		&self, live: &mut Live, mut splice: Splice, probe: &Probe, trigger: &Trigger,
+		decision: Decision,
 	) -> Result<Next, SpliceError> {
 		let now = self.now();
+		let failed = |reason| match trigger {
+			Trigger::Refused(_) => What::Refused(reason),
+			Trigger::Look | Trigger::Failed(_) => What::RoundFailed(reason),
+		};
 		match decision {
 			Decision::Keep(stage) => self.keep(live, splice, stage).map(|()| Next::Rest),
 			Decision::Await => Ok(Next::Rest),
@@ -133,7 +139,7 @@ impl Splices {
 			Decision::Submit { after } => {
 				if let Some(reason) = after {
 					splice.failures = splice.failures.saturating_add(1);
-					splice.step(now, What::RoundFailed(reason));
+					splice.step(now, failed(reason));
 					// Before it is handed over: a crash must not give it more attempts.
 					self.write(Batch::new(), &splice)?;
 				}
@@ -142,19 +148,19 @@ impl Splices {
 			Decision::Rebuild { after } => {
 				if let Some(reason) = after {
 					splice.failures = splice.failures.saturating_add(1);
-					splice.step(now, What::RoundFailed(reason));
+					splice.step(now, failed(reason));
 				}
 				self.rebuild(live, splice)
 			},
 			Decision::SubmitBump { after } => {
 				if let (Some(reason), Some(bump)) = (after, &mut splice.bump) {
 					bump.failures = bump.failures.saturating_add(1);
-					splice.step(now, What::RoundFailed(reason));
+					splice.step(now, failed(reason));
 					self.write(Batch::new(), &splice)?;
 				}
 				self.submit_bump(live, splice)
 			},
-			Decision::RebuildBump { after } => self.rebuild_bump(live, splice, after),
+			Decision::RebuildBump { after } => self.rebuild_bump(live, splice, failed(after)),
 			Decision::BumpDone(txid) => {
 				if let Some(bump) = splice.bump.take() {
 					splice.contribute(bump.contribution);
@@ -174,10 +180,11 @@ impl Splices {
 			},
 			Decision::ForgetBump => self.drop_bump(live, splice, None),
 			Decision::Reanchor(anchor) => {
-				let listed = probe.channel.as_ref();
-				let listed = listed.is_some_and(|c| splice.newest(&c.rounds).is_some());
+				let rounds = probe.channel.iter().flat_map(|c| splice.newest(&c.rounds));
+				let listed = rounds.map(|(round, _)| round.stage).next();
 				splice.anchor = anchor;
-				if !listed && splice.state != SpliceState::Tentative {
+				let has_transaction = listed.is_some_and(|stage| stage.txid().is_some());
+				if !has_transaction && splice.state != SpliceState::Tentative {
 					// What it had negotiated spends what is spent.
 					splice.state = SpliceState::Accepted;
 				}
@@ -189,6 +196,15 @@ impl Splices {
 			Decision::Cancel(reason) => match self.driver.cancel(&splice.channel) {
 				Ok(()) => self.end(live, splice, SpliceState::Failed(reason), false),
 				// Signed, or about to be: then it runs.
+				Err(_) => Ok(Next::Rest),
+			},
+			Decision::TakeBack => match self.driver.cancel(&splice.channel) {
+				Ok(()) if splice.state == SpliceState::Tentative => {
+					self.forget(live, &splice)?;
+					Ok(Next::Over)
+				},
+				Ok(()) => self.drop_bump(live, splice, None),
+				// It is not signed, and LDK is asked again.
 				Err(_) => Ok(Next::Rest),
 			},
 			Decision::Locked(txid) => {
@@ -210,17 +226,15 @@ impl Splices {
 	fn keep(&self, live: &mut Live, mut splice: Splice, stage: Stage) -> Result<(), SpliceError> {
 		let now = self.now();
 		let before = splice.clone();
-		let bumping = splice.bump.is_some() && splice.state == SpliceState::Negotiated;
+		// A round that replaces what is broadcast makes the splice no less broadcast.
+		let is_broadcast = splice.state == SpliceState::Negotiated;
 		splice.signing |= matches!(stage, Stage::Signing(_));
-		if let (true, Some(bump)) = (bumping, &mut splice.bump) {
-			bump.accepted |= !matches!(stage, Stage::Negotiated(_));
-		}
 		match stage {
 			Stage::Queued | Stage::BehindLock | Stage::Negotiating => {
 				if matches!(splice.state, SpliceState::Tentative | SpliceState::Deferred) {
 					splice.state = SpliceState::Accepted;
 				}
-				if !bumping && splice.state == SpliceState::Signing {
+				if splice.state == SpliceState::Signing {
 					splice.state = SpliceState::Accepted;
 				}
 			},
@@ -228,7 +242,7 @@ impl Splices {
 				if splice.note_txid(txid) {
 					splice.step(now, What::Signing(txid));
 				}
-				if !bumping {
+				if !is_broadcast {
 					splice.state = SpliceState::Signing;
 				}
 			},
@@ -275,9 +289,8 @@ impl Splices {
 				Ok(Next::Rest)
 			},
 			Err(SubmitError::Refused(reason)) => {
-				// Refused where it was handed in: LDK sends no event for that.
 				live.insert(splice);
-				Ok(Next::Again(Trigger::Failed(reason)))
+				Ok(Next::Again(Trigger::Refused(reason)))
 			},
 		}
 	}
@@ -330,17 +343,22 @@ impl Splices {
 
 	fn submit_bump(&self, live: &mut Live, mut splice: Splice) -> Result<Next, SpliceError> {
 		let Some(bump) = &splice.bump else { return Ok(Next::Rest) };
-		let submitted = self.driver.submit(&splice.channel, &bump.contribution);
-		(splice.handed, splice.signing) = (true, false);
+		let next = match self.driver.submit(&splice.channel, &bump.contribution) {
+			Ok(()) => {
+				(splice.handed, splice.signing) = (true, false);
+				splice.step(self.now(), What::HandedOver);
+				self.write(Batch::new(), &splice)?;
+				Next::Rest
+			},
+			Err(SubmitError::AlreadyPending | SubmitError::ChannelGone) => Next::Rest,
+			Err(SubmitError::Refused(reason)) => Next::Again(Trigger::Refused(reason)),
+		};
 		live.insert(splice);
-		match submitted {
-			Ok(()) | Err(SubmitError::AlreadyPending | SubmitError::ChannelGone) => Ok(Next::Rest),
-			Err(SubmitError::Refused(reason)) => Ok(Next::Again(Trigger::Failed(reason))),
-		}
+		Ok(next)
 	}
 
 	fn rebuild_bump(
-		&self, live: &mut Live, mut splice: Splice, after: FailureReason,
+		&self, live: &mut Live, mut splice: Splice, after: What,
 	) -> Result<Next, SpliceError> {
 		let Some(band) = splice.bump.as_ref().map(|bump| bump.band) else { return Ok(Next::Rest) };
 		let contribution = match self.driver.build(&splice.channel, &Want::Bump, band) {
@@ -363,7 +381,7 @@ impl Splices {
 			bump.failures = bump.failures.saturating_add(1);
 			bump.contribution = contribution;
 		}
-		splice.step(self.now(), What::RoundFailed(after));
+		splice.step(self.now(), after);
 		self.write(batch, &splice)?;
 		self.reserved(&splice.id, &new);
 		self.submit_bump(live, splice)

@@ -5,14 +5,14 @@
 // http://opensource.org/licenses/MIT>, at your option.
 //! What the user asks for.
 
-use bitcoin::TxOut;
+use bitcoin::{TxOut, Txid};
 use leyden_store::Expectation;
 
 use super::*;
 use crate::driver::{BuildError, SubmitError, Want};
 use crate::law::Trigger;
 use crate::parts::{Contribution, FeeBand};
-use crate::probe::Coins;
+use crate::probe::{ChannelView, InputStatus, Spender, Stage};
 use crate::splice::{Bump, SpliceState, What};
 
 /// Outputs of a splice-out.
@@ -100,7 +100,7 @@ impl Splices {
 		(splice.handed, splice.signing) = (true, false);
 		splice.step(self.now(), What::Bumped);
 		if let Err(error) = self.write(Batch::new(), &splice) {
-			// The higher fee may be taken back or not; the splice is the same.
+			// As a new splice: what was not accepted is not signed.
 			let _ = self.driver.cancel(&splice.channel);
 			return Err(error);
 		}
@@ -211,10 +211,8 @@ impl Splices {
 		splice.step(self.now(), What::HandedOver);
 		if let Err(error) = self.write(Batch::new(), &splice) {
 			// The caller hears an error, so it must not run: taken back, and if that is too late,
-			// it is not signed.
-			if self.driver.cancel(&splice.channel).is_err() {
-				live.vetoed.push(id);
-			}
+			// it is not signed, since it stays tentative.
+			let _ = self.driver.cancel(&splice.channel);
 			return Err(error);
 		}
 		live.insert(splice);
@@ -258,7 +256,8 @@ impl Splices {
 		})
 	}
 
-	/// The wallet may have selected what it must not.
+	/// Refuses a contribution over inputs that the wallet must not have selected, and over inputs
+	/// that a transaction of somebody else spends.
 	pub(super) fn check_coins(
 		&self, splice: &Splice, contribution: &Contribution,
 	) -> Result<(), SpliceError> {
@@ -267,9 +266,39 @@ impl Splices {
 		if let Some(input) = inputs.iter().find(other) {
 			return Err(SpliceError::InputReserved { input: *input });
 		}
-		match self.driver.coins(inputs) {
-			Coins::Unspent => Ok(()),
-			Coins::Spent => Err(SpliceError::InputSpent),
+		let view = self.driver.view(&splice.channel);
+		match self.input_status(splice, view.as_ref(), inputs) {
+			InputStatus::Unspent => Ok(()),
+			InputStatus::Spent => Err(SpliceError::InputSpent),
+		}
+	}
+
+	/// Whether `inputs` can be spent by another transaction of `splice`, whose own candidates spend
+	/// them already once one is negotiated.
+	pub(super) fn input_status(
+		&self, splice: &Splice, channel: Option<&ChannelView>, inputs: &[OutPoint],
+	) -> InputStatus {
+		let rounds = channel.map(|channel| channel.rounds.as_slice()).unwrap_or_default();
+		let own = |txid: &Txid| splice.txids.contains(txid);
+		let negotiated = |input: &OutPoint| {
+			let candidates = rounds.iter().filter(|r| matches!(r.stage, Stage::Negotiated(_)));
+			let parts = candidates.filter_map(|round| round.ours.as_ref());
+			let mut parts = parts.filter(|part| splice.is_ours(part));
+			parts.any(|part| part.material.inputs().contains(input))
+		};
+		let can_be_spent = |input: &OutPoint| {
+			// The output of one candidate does not exist if another is confirmed.
+			!own(&input.txid)
+				&& match self.driver.spender(input) {
+					Spender::Nothing => true,
+					Spender::Transaction(txid) => own(&txid),
+					// A candidate that LDK has negotiated spends the input: the wallet means that.
+					Spender::Unknown => negotiated(input),
+				}
+		};
+		match inputs.iter().all(can_be_spent) {
+			true => InputStatus::Unspent,
+			false => InputStatus::Spent,
 		}
 	}
 }

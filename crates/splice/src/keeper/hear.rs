@@ -73,7 +73,8 @@ impl Splices {
 	///
 	/// Answers whether it may be signed. It may not if it has what a splice brings that is over,
 	/// and none that goes on: LDK has come back with it, from a manager that was written before, or
-	/// has kept a higher fee for what has locked. It was then taken back; do not sign it.
+	/// has kept a higher fee for what has locked. Nor may it if the caller was not told that the
+	/// splice, or the higher fee, would run. LDK is then asked to take it back; do not sign it.
 	///
 	/// # Errors
 	/// The store's. Do not sign; LDK asks again.
@@ -83,25 +84,26 @@ impl Splices {
 	pub fn before_signing(
 		&self, channel: &ChannelId, transaction: &Transaction,
 	) -> Result<bool, SpliceError> {
+		let txid = transaction.compute_txid();
 		let mut live = self.live.lock();
+		let of_channel = live.of_channel(channel);
+		let mut splices = of_channel.iter().filter_map(|id| live.get(id));
+		let is_unanswered =
+			splices.any(|splice| splice.is_unanswered(Some(&txid)) && splice.brings(transaction));
 		// What has locked meanwhile is over before anything else is signed for it.
 		for id in live.of_channel(channel) {
 			self.look_at(&mut live, &id, Trigger::Look)?;
 		}
+		if is_unanswered {
+			return Ok(false);
+		}
 		let mut known = false;
 		for id in live.of_channel(channel) {
 			let Some(mut splice) = live.get(&id).cloned() else { continue };
-			let bump = splice.bump.as_ref().map(|bump| &bump.contribution);
-			let mut current = splice.contribution.iter().chain(bump);
-			if !current.any(|c| c.material.is_in(transaction)) {
+			if !splice.brings(transaction) {
 				continue;
 			}
-			if live.vetoed.contains(&id) {
-				let _ = self.driver.cancel(&splice.channel);
-				return Ok(false);
-			}
 			known = true;
-			let txid = transaction.compute_txid();
 			splice.signing = true;
 			if splice.note_txid(txid) {
 				splice.step(self.now(), What::Signing(txid));

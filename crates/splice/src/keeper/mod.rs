@@ -107,8 +107,6 @@ pub struct Splices {
 struct Live {
 	splices: BTreeMap<u64, Splice>,
 	numbers: BTreeMap<SpliceId, u64>,
-	/// Splices that must not be signed: the caller was told `Err`.
-	vetoed: Vec<SpliceId>,
 	/// What became of those whose channel is gone, when it was last asked for.
 	fates: BTreeMap<SpliceId, Fate>,
 }
@@ -127,7 +125,6 @@ impl Live {
 		if let Some(number) = self.numbers.remove(id) {
 			self.splices.remove(&number);
 		}
-		self.vetoed.retain(|vetoed| vetoed != id);
 		self.fates.remove(id);
 	}
 

@@ -14,8 +14,7 @@
 use bitcoin::{OutPoint, Txid};
 use leyden_store::Timestamp;
 
-use crate::parts::SpliceKind;
-use crate::probe::{ChannelView, Coins, Fate, NewFunding, Probe, Stage};
+use crate::probe::{ChannelView, Fate, InputStatus, NewFunding, Probe, Stage};
 use crate::reason::{FailureReason, Remedy};
 use crate::splice::{Bump, Splice, SpliceState};
 
@@ -27,8 +26,39 @@ pub const MAX_FAILURES: u32 = 3;
 pub enum Trigger {
 	/// The start, a reconnected peer, a new block, or anything else.
 	Look,
-	/// LDK says that a round failed, or has refused one.
+	/// LDK says by an event that a round failed.
 	Failed(FailureReason),
+	/// LDK has just refused what was handed in.
+	Refused(FailureReason),
+}
+
+impl Trigger {
+	/// Returns the failure to act on. An event about a refusal is none: what was refused was acted
+	/// on when it was handed in. LDK 0.3.0-rc3 sends no such event; its `main` and 0.3.0-beta1 do.
+	fn failure(&self, splice: &Splice) -> Option<&FailureReason> {
+		match self {
+			Self::Look => None,
+			Self::Failed(reason) if splice.is_refusal_known(reason) => None,
+			Self::Failed(reason) | Self::Refused(reason) => Some(reason),
+		}
+	}
+
+	/// Returns whether `reason` uses up one of the rounds that may fail. A round that LDK says
+	/// nothing of but that the peer was away is no failure, unless it was handed over in this
+	/// process run.
+	fn counts(&self, splice: &Splice, reason: &FailureReason) -> bool {
+		let is_refusal = matches!(self, Self::Refused(_));
+		is_refusal || splice.handed || reason.remedy() != Remedy::Resubmit
+	}
+
+	/// Returns what helps. What was refused is not handed in as it is at once: the answer would be
+	/// the same.
+	fn remedy(&self, splice: &Splice, reason: &FailureReason) -> Remedy {
+		match (self, remedy(splice, reason)) {
+			(Self::Refused(_), Remedy::Resubmit) => Remedy::Rebuild,
+			(_, remedy) => remedy,
+		}
+	}
 }
 
 /// What is to be done with a splice.
@@ -75,6 +105,9 @@ pub enum Decision {
 	Reanchor(OutPoint),
 	/// Take it back from LDK; then it has failed.
 	Cancel(FailureReason),
+	/// Take back from LDK what the caller was not told would run, or was told would not: the
+	/// splice, or the higher fee of one that is broadcast. Then forget it.
+	TakeBack,
 	/// It funds the channel.
 	Locked(Txid),
 	/// It is over.
@@ -101,27 +134,34 @@ pub fn decide(probe: &Probe, splice: &Splice, now: Timestamp, trigger: &Trigger)
 	let Some((round, part)) = splice.newest(&channel.rounds) else {
 		return decide_absent(probe, channel, splice, now, trigger);
 	};
+	// Another round of a splice that is broadcast replaces its transaction: a higher fee of ours,
+	// or the peer's splice with what we bring. If that round fails, the splice has not failed.
+	let is_broadcast = splice.state == SpliceState::Negotiated;
 	match round.stage {
-		// Row 3.
-		stage if stage.txid().is_none() && channel.closing => {
-			give_up(splice, FailureReason::ChannelClosing)
+		stage if splice.is_unanswered(stage.txid().as_ref()) && !is_negotiated(stage) => {
+			Decision::TakeBack
 		},
-		// Row 8. A round of the bump, too.
-		Stage::Negotiating => match splice.canceling && !is_bump_of_negotiated(splice) {
+		// Row 3.
+		stage if stage.txid().is_none() && channel.closing => match (is_broadcast, &splice.bump) {
+			(false, _) => fail(FailureReason::ChannelClosing, false),
+			(true, Some(_)) => drop_bump(FailureReason::ChannelClosing),
+			(true, None) => Decision::Keep(stage),
+		},
+		// Row 8. A round that replaces what is broadcast, too.
+		Stage::Negotiating => match splice.canceling && !is_broadcast {
 			true => Decision::Cancel(FailureReason::LocallyCanceled),
 			false => Decision::Keep(round.stage),
 		},
 		Stage::Queued | Stage::BehindLock => {
-			let bumps = is_bump_of_negotiated(splice);
-			if splice.canceling && !bumps {
+			if splice.canceling && !is_broadcast {
 				Decision::Cancel(FailureReason::LocallyCanceled)
-			} else if now >= splice.expires_at && !bumps {
+			} else if now >= splice.expires_at && !is_broadcast {
 				Decision::Cancel(FailureReason::TooOld)
 			} else {
 				Decision::Keep(round.stage)
 			}
 		},
-		Stage::Signing(_) if splice.canceling && !is_bump_of_negotiated(splice) => {
+		Stage::Signing(_) if splice.canceling && !is_broadcast => {
 			Decision::Cancel(FailureReason::LocallyCanceled)
 		},
 		// Rows 9 and 10.
@@ -131,7 +171,7 @@ pub fn decide(probe: &Probe, splice: &Splice, now: Timestamp, trigger: &Trigger)
 			Some(bump) if part.sat_per_kw >= bump.contribution.sat_per_kw => {
 				Decision::BumpDone(txid)
 			},
-			Some(bump) => decide_bump(channel, bump, now, splice, trigger),
+			Some(bump) => decide_bump(probe, channel, bump, now, splice, trigger),
 			None => Decision::Keep(round.stage),
 		},
 	}
@@ -194,10 +234,10 @@ fn decide_absent(
 	if now >= splice.expires_at {
 		return fail(FailureReason::TooOld, false);
 	}
-	if let Trigger::Failed(reason) = trigger {
-		let counted = (counts(reason) || splice.handed).then(|| reason.clone());
+	if let Some(reason) = trigger.failure(splice) {
+		let counted = trigger.counts(splice, reason).then(|| reason.clone());
 		let last = counted.is_some() && splice.failures + 1 >= MAX_FAILURES;
-		let remedy = remedy(splice, reason);
+		let remedy = trigger.remedy(splice, reason);
 		if last || remedy == Remedy::GiveUp {
 			let (reason, counted) = (reason.clone(), counted.is_some());
 			return Decision::Fail { reason, counted, keep_coins: false };
@@ -214,21 +254,27 @@ fn decide_absent(
 	submit(probe, splice, None)
 }
 
-/// Row 12: the same again, if its coins are there.
+/// Row 12: the same again, if its inputs can be spent. A splice-out has inputs only if a higher fee
+/// brought them.
 fn submit(probe: &Probe, splice: &Splice, after: Option<FailureReason>) -> Decision {
-	match (&splice.contribution, probe.coins, &splice.kind) {
-		(None, ..) | (_, Coins::Spent, SpliceKind::In { .. }) => Decision::Rebuild { after },
-		(_, Coins::Spent, SpliceKind::Out { .. }) => fail(FailureReason::InputsSpent, false),
-		_ => Decision::Submit { after },
+	match (&splice.contribution, probe.coins) {
+		(Some(_), InputStatus::Unspent) => Decision::Submit { after },
+		_ => Decision::Rebuild { after },
 	}
+}
+
+fn is_negotiated(stage: Stage) -> bool {
+	matches!(stage, Stage::Negotiated(_))
 }
 
 /// Row 10: a cheaper round of ours is there, and a higher fee is wanted.
 fn decide_bump(
-	channel: &ChannelView, bump: &Bump, now: Timestamp, splice: &Splice, trigger: &Trigger,
+	probe: &Probe, channel: &ChannelView, bump: &Bump, now: Timestamp, splice: &Splice,
+	trigger: &Trigger,
 ) -> Decision {
-	if !bump.accepted && *trigger == Trigger::Look {
-		// The node died while it was handed over: the caller was told nothing.
+	if !bump.accepted {
+		// The node died while it was handed over, and the caller was told nothing; or the store
+		// failed, and the caller was told that.
 		return Decision::ForgetBump;
 	}
 	if channel.decided {
@@ -243,30 +289,23 @@ fn decide_bump(
 	if now >= splice.expires_at {
 		return drop_bump(FailureReason::TooOld);
 	}
-	let Trigger::Failed(reason) = trigger else {
-		return Decision::SubmitBump { after: None };
+	let Some(reason) = trigger.failure(splice) else {
+		return match probe.coins {
+			InputStatus::Unspent => Decision::SubmitBump { after: None },
+			InputStatus::Spent if bump.failures + 1 >= MAX_FAILURES => {
+				Decision::DropBump { reason: FailureReason::InputsSpent, counted: true }
+			},
+			InputStatus::Spent => Decision::RebuildBump { after: FailureReason::InputsSpent },
+		};
 	};
-	let counted = (counts(reason) || splice.handed).then(|| reason.clone());
+	let counted = trigger.counts(splice, reason).then(|| reason.clone());
 	if counted.is_some() && bump.failures + 1 >= MAX_FAILURES {
 		return Decision::DropBump { reason: reason.clone(), counted: true };
 	}
-	match remedy(splice, reason) {
+	match trigger.remedy(splice, reason) {
 		Remedy::GiveUp => Decision::DropBump { reason: reason.clone(), counted: counted.is_some() },
 		Remedy::Rebuild => Decision::RebuildBump { after: reason.clone() },
 		Remedy::Resubmit => Decision::SubmitBump { after: counted },
-	}
-}
-
-/// Whether the volatile round that LDK shows is that of a higher fee: what is negotiated stays.
-fn is_bump_of_negotiated(splice: &Splice) -> bool {
-	splice.bump.is_some() && splice.state == SpliceState::Negotiated
-}
-
-/// In a closing channel: the splice, or only its bump.
-fn give_up(splice: &Splice, reason: FailureReason) -> Decision {
-	match is_bump_of_negotiated(splice) {
-		true => drop_bump(reason),
-		false => fail(reason, false),
 	}
 }
 
@@ -278,11 +317,6 @@ fn remedy(splice: &Splice, reason: &FailureReason) -> Remedy {
 		FailureReason::CounterpartyAborted { .. } if splice.signing => Remedy::Resubmit,
 		reason => reason.remedy(),
 	}
-}
-
-/// Whether the budget counts it even if nothing of it was seen to begin.
-fn counts(reason: &FailureReason) -> bool {
-	reason.remedy() != Remedy::Resubmit
 }
 
 fn fail(reason: FailureReason, keep_coins: bool) -> Decision {

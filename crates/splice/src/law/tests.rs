@@ -10,7 +10,7 @@ use bitcoin::{Amount, ScriptBuf, TxOut};
 use leyden_id::ChannelId;
 
 use super::*;
-use crate::parts::{ChannelRef, Contribution, FeeBand, Material, SpliceId};
+use crate::parts::{ChannelRef, Contribution, FeeBand, Material, SpliceId, SpliceKind};
 use crate::probe::{OurPart, Round};
 
 const NOW: Timestamp = Timestamp(1_000);
@@ -96,7 +96,7 @@ fn shows(rounds: Vec<Round>) -> Probe {
 	let channel = ChannelView { funding: coin(OLD), closing: false, rounds, decided: false };
 	Probe {
 		channel: Some(channel),
-		coins: Coins::Unspent,
+		coins: InputStatus::Unspent,
 		new_funding: NewFunding::Unknown,
 		fate: Fate::Open,
 		its_turn: true,
@@ -202,7 +202,7 @@ fn row_7_a_bump_ends_with_its_splice() {
 
 #[test]
 fn row_8_ldk_has_it() {
-	for state in [Tentative, Accepted, Deferred] {
+	for state in [Accepted, Deferred] {
 		let splice = out(state);
 		for stage in [Stage::Queued, Stage::BehindLock, Stage::Negotiating] {
 			// LDK has raised its fee rate; it is the same.
@@ -210,6 +210,28 @@ fn row_8_ldk_has_it() {
 			assert_eq!(look(&probe, &splice), Decision::Keep(stage));
 		}
 	}
+}
+
+/// LDK has what the caller was not told would run.
+#[test]
+fn row_8_what_is_not_answered_is_taken_back() {
+	let splice = out(Tentative);
+	let bump = bumped(false);
+	for stage in [Stage::Queued, Stage::BehindLock, Stage::Negotiating, Stage::Signing(txid(5))] {
+		let probe = shows(vec![round(&splice, stage, 278)]);
+		assert_eq!(look(&probe, &splice), Decision::TakeBack);
+		let first = round(&bump, Stage::Negotiated(txid(OWN)), 253);
+		let probe = shows(vec![first, round(&bump, stage, 1_000)]);
+		assert_eq!(look(&probe, &bump), Decision::TakeBack);
+		assert_eq!(look(&probe, &bumped(true)), Decision::Keep(stage));
+	}
+	// From a manager that was written before the splice was negotiated: that round goes on.
+	let stage = Stage::Signing(txid(OWN));
+	assert_eq!(look(&shows(vec![round(&bump, stage, 253)]), &bump), Decision::Keep(stage));
+	// What is signed by both was answered.
+	let stage = Stage::Negotiated(txid(OWN));
+	let probe = shows(vec![round(&splice, stage, 253)]);
+	assert_eq!(look(&probe, &splice), Decision::Keep(stage));
 }
 
 #[test]
@@ -238,6 +260,14 @@ fn row_10_a_cheaper_round_is_negotiated() {
 	let mut probe = shows(vec![round(&splice, Stage::Negotiated(txid(OWN)), 253)]);
 	assert_eq!(look(&probe, &splice), Decision::SubmitBump { after: None });
 	assert_eq!(look(&probe, &bumped(false)), Decision::ForgetBump, "nobody was told of it");
+	let failed = decide(&probe, &bumped(false), NOW, &Trigger::Failed(Why::Unknown));
+	assert_eq!(failed, Decision::ForgetBump, "whatever LDK says of it");
+	let spent = Probe { coins: InputStatus::Spent, ..probe.clone() };
+	assert_eq!(look(&spent, &splice), Decision::RebuildBump { after: Why::InputsSpent });
+	let mut again = splice.clone();
+	again.bump.as_mut().unwrap().failures = MAX_FAILURES - 1;
+	let over = Decision::DropBump { reason: Why::InputsSpent, counted: true };
+	assert_eq!(look(&spent, &again), over);
 	let refused = |reason| decide(&probe, &splice, NOW, &Trigger::Failed(reason));
 	assert_eq!(refused(Why::FeeRateTooLow), Decision::RebuildBump { after: Why::FeeRateTooLow });
 	assert_eq!(
@@ -262,9 +292,9 @@ fn row_12_ldk_has_forgotten_it() {
 		assert_eq!(look(&nothing, &out(state.clone())), Decision::Submit { after: None });
 		assert_eq!(look(&nothing, &into(state)), Decision::Submit { after: None });
 	}
-	let spent = Probe { coins: Coins::Spent, ..nothing.clone() };
+	let spent = Probe { coins: InputStatus::Spent, ..nothing.clone() };
 	assert_eq!(look(&spent, &into(Accepted)), Decision::Rebuild { after: None });
-	assert_eq!(look(&spent, &out(Accepted)), fails(Why::InputsSpent));
+	assert_eq!(look(&spent, &out(Accepted)), Decision::Rebuild { after: None });
 	let waits = Probe { its_turn: false, ..nothing.clone() };
 	assert_eq!(look(&waits, &out(Deferred)), Decision::Wait);
 	let late = decide(&nothing, &out(Accepted), LATE, &Trigger::Look);
@@ -365,21 +395,21 @@ fn what_is_canceled_is_taken_back_if_it_can_be() {
 #[allow(clippy::too_many_lines)]
 fn nothing_falls_through() {
 	let message = String::new;
+	let reasons = [
+		Why::Unknown,
+		Why::PeerDisconnected,
+		Why::CounterpartyAborted { message: message() },
+		Why::NegotiationError { message: message() },
+		Why::ContributionInvalid,
+		Why::LocallyCanceled,
+		Why::ChannelClosing,
+		Why::FeeRateTooLow,
+		Why::CannotInitiateRbf,
+	];
 	let mut triggers = vec![Trigger::Look];
-	triggers.extend(
-		[
-			Why::Unknown,
-			Why::PeerDisconnected,
-			Why::CounterpartyAborted { message: message() },
-			Why::NegotiationError { message: message() },
-			Why::ContributionInvalid,
-			Why::LocallyCanceled,
-			Why::ChannelClosing,
-			Why::FeeRateTooLow,
-			Why::CannotInitiateRbf,
-		]
-		.map(Trigger::Failed),
-	);
+	triggers.extend(reasons.map(Trigger::Failed));
+	let refusals = [Why::Unknown, Why::FeeRateTooLow, Why::ChannelClosing];
+	triggers.extend(refusals.map(Trigger::Refused));
 	let stages = [
 		Stage::Queued,
 		Stage::BehindLock,
@@ -437,7 +467,7 @@ fn nothing_falls_through() {
 					let channel = probe.channel.as_mut().unwrap();
 					(channel.closing, channel.decided) = (bit(0), bit(1));
 					probe.its_turn = bit(2);
-					probe.coins = if bit(3) { Coins::Spent } else { Coins::Unspent };
+					probe.coins = if bit(3) { InputStatus::Spent } else { InputStatus::Unspent };
 					probes.push(probe);
 				}
 			}
@@ -499,6 +529,13 @@ fn check(probe: &Probe, splice: &Splice, now: Timestamp, trigger: &Trigger) {
 		);
 		assert!(stays && !hands_in, "it is broadcast: {}", seen());
 	}
+	if same && splice.state == Negotiated && ours.is_some() {
+		let told = matches!(
+			decision,
+			Decision::Fail { .. } | Decision::Drop | Decision::Cancel(_) | Decision::Submit { .. }
+		);
+		assert!(!told, "a candidate is broadcast, whatever else is negotiated: {}", seen());
+	}
 	if splice.txids.contains(&channel.funding.txid) && !same {
 		assert_eq!(decision, Decision::Locked(channel.funding.txid), "{}", seen());
 	}
@@ -515,7 +552,7 @@ fn check(probe: &Probe, splice: &Splice, now: Timestamp, trigger: &Trigger) {
 		let next = decide(probe, &again, now, &Trigger::Look);
 		assert!(!matches!(next, Decision::Reanchor(_)), "it goes round: {}", seen());
 	}
-	if let (Trigger::Failed(_), true, true) =
+	if let (Trigger::Failed(_) | Trigger::Refused(_), true, true) =
 		(trigger, hands_in, splice.failures + 1 >= MAX_FAILURES)
 	{
 		let counted = matches!(

@@ -14,9 +14,9 @@ use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use leyden_splice::{
-	BuildError, ChannelRef, ChannelView, Coins, Contribution, FailureReason, Fate, FeeBand,
-	InputReserver, Material, NotCanceled, OurPart, Round, SpliceDriver, SpliceId, Stage,
-	SubmitError, Want,
+	BuildError, ChannelRef, ChannelView, Contribution, FailureReason, Fate, FeeBand, InputReserver,
+	Material, NotCanceled, OurPart, Round, Spender, SpliceDriver, SpliceId, Stage, SubmitError,
+	Want,
 };
 
 /// What LDK tells the user.
@@ -60,11 +60,24 @@ pub struct World {
 	broadcast: Vec<Txid>,
 	/// Whether a complete transaction is listed only once it is signed.
 	pub lags: bool,
+	/// Whether LDK takes nothing back, as if it had been asked too late.
+	pub keeps_what_is_canceled: bool,
+	/// How often LDK has taken something, and how often when the process died last.
+	pub submitted: u32,
+	pub submitted_before_death: u32,
 	/// Whether LDK has taken one back.
 	pub canceled: bool,
 	/// What the chain made of that: one of them, or none. Monitors know when it is deep.
 	buried: Option<Option<Txid>>,
 	pub refuse: Option<FailureReason>,
+	/// Whether an event tells of what is refused, too: so do LDK's `main` and 0.3.0-beta1.
+	pub refusal_sends_event: bool,
+	/// Whether what is handed in next, and not refused, meets a negotiation of somebody else.
+	pub is_busy_once: bool,
+	/// Whether the wallet knows that a coin is spent, and not by which transaction.
+	pub wallet_names_no_spender: bool,
+	/// Whether the wallet selects the change of a candidate for the next one.
+	pub selects_own_change: bool,
 	/// What the peer knows nothing of any more.
 	forgotten: BTreeSet<Txid>,
 	coins: BTreeSet<OutPoint>,
@@ -122,6 +135,7 @@ impl World {
 		};
 		let newer = self.live.funding != self.disk.funding
 			|| negotiated(&self.live) > negotiated(&self.disk);
+		self.submitted_before_death = std::mem::take(&mut self.submitted);
 		let before = std::mem::replace(&mut self.live, self.disk.clone());
 		if newer {
 			self.watch(&before);
@@ -280,6 +294,14 @@ impl World {
 		None
 	}
 
+	/// The newest candidate that spends this coin.
+	fn candidate_with(&self, coin: &OutPoint) -> Option<Txid> {
+		let candidates = self.live.rounds.iter().rev();
+		let candidates = candidates.filter(|round| matches!(round.stage, Stage::Negotiated(_)));
+		let mut txids = candidates.filter_map(|round| round.stage.txid());
+		txids.find(|txid| self.txs[txid].input.iter().any(|i| i.previous_output == *coin))
+	}
+
 	/// We sign. The manager was written before.
 	pub fn sign(&mut self, tx: &Transaction) {
 		let txid = tx.compute_txid();
@@ -349,7 +371,10 @@ impl SpliceDriver for Fake {
 		let sat_per_kw = band.min_sat_per_kw;
 		let material = match want {
 			Want::In { .. } => {
-				let mut free = world.coins.iter().filter(|coin| !world.held.contains(coin));
+				let free = |coin: &&OutPoint| {
+					!world.held.contains(*coin) && world.candidate_with(coin).is_none()
+				};
+				let mut free = world.coins.iter().filter(free);
 				let Some(coin) = free.next() else {
 					let message = "no coins".to_owned();
 					let reason = FailureReason::NotEnoughFunds { message };
@@ -363,7 +388,10 @@ impl SpliceDriver for Fake {
 				let Some(ours) = ours else {
 					return Err(BuildError::Impossible(FailureReason::NothingToBump));
 				};
-				ours.material.clone()
+				let change = OutPoint { txid: *world.txs.keys().next().expect("ours"), vout: 9 };
+				let change = world.selects_own_change.then_some(change);
+				let inputs = ours.material.inputs().iter().copied().chain(change);
+				Material::new(inputs, ours.material.outputs().to_vec())
 			},
 		};
 		assert!(material.inputs().len() as u64 * COIN_SAT < 10 * COIN_SAT);
@@ -378,7 +406,14 @@ impl SpliceDriver for Fake {
 		if let Some(reason) = world.refuse.take() {
 			let inputs = contribution.material.inputs().to_vec();
 			world.live.news.push(News::Discard(inputs));
+			if world.refusal_sends_event {
+				let material = contribution.material.clone();
+				world.live.news.push(News::Failed(reason.clone(), material));
+			}
 			return Err(SubmitError::Refused(reason));
+		}
+		if std::mem::take(&mut world.is_busy_once) {
+			return Err(SubmitError::AlreadyPending);
 		}
 		let volatile = |r: &FakeRound| r.ours.is_some() && !matches!(r.stage, Stage::Negotiated(_));
 		if world.live.rounds.iter().any(volatile) {
@@ -387,6 +422,7 @@ impl SpliceDriver for Fake {
 		if world.live.decided {
 			return Err(SubmitError::Refused(FailureReason::CannotInitiateRbf));
 		}
+		world.submitted += 1;
 		let (ours, stage) = (Some(contribution.clone()), Stage::Queued);
 		world.live.rounds.push(FakeRound { ours, stage, signed: false });
 		Ok(())
@@ -397,7 +433,8 @@ impl SpliceDriver for Fake {
 		let takeable = |round: &FakeRound| {
 			round.ours.is_some() && !round.signed && !matches!(round.stage, Stage::Negotiated(_))
 		};
-		if world.dead || !world.live.rounds.iter().any(takeable) {
+		let takes_back = !world.dead && !world.keeps_what_is_canceled;
+		if !takes_back || !world.live.rounds.iter().any(takeable) {
 			return Err(NotCanceled);
 		}
 		let stages: Vec<Stage> =
@@ -410,11 +447,19 @@ impl SpliceDriver for Fake {
 		Ok(())
 	}
 
-	fn coins(&self, inputs: &[OutPoint]) -> Coins {
+	/// A negotiated transaction is broadcast, and spends its coins.
+	fn spender(&self, input: &OutPoint) -> Spender {
 		let world = self.world();
-		match inputs.iter().all(|input| world.coins.contains(input)) {
-			true => Coins::Unspent,
-			false => Coins::Spent,
+		if world.txs.contains_key(&input.txid) {
+			return Spender::Nothing;
+		}
+		if !world.coins.contains(input) {
+			return Spender::Unknown;
+		}
+		match world.candidate_with(input) {
+			None => Spender::Nothing,
+			Some(_) if world.wallet_names_no_spender => Spender::Unknown,
+			Some(txid) => Spender::Transaction(txid),
 		}
 	}
 

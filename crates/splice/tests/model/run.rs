@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bitcoin::{Amount, ScriptBuf, TxOut};
+use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut};
 use leyden_id::ChannelId;
 use leyden_splice::{
 	ChannelRef, FailureReason, FeeBand, Splice, SpliceError, SpliceFailed, SpliceId, SpliceOptions,
@@ -95,7 +95,8 @@ pub struct Run {
 	/// What was asked to be paid, by the number in the script.
 	outs: BTreeMap<u8, (Answer, Option<SpliceId>)>,
 	ins: Vec<(Answer, Option<SpliceId>)>,
-	lives: u32,
+	/// Which process run this is.
+	pub lives: u32,
 	doom: Arc<Doom>,
 }
 
@@ -334,6 +335,15 @@ impl Run {
 			self.steps(4);
 			self.fake.world().lock(0);
 		}
+	}
+
+	/// The only splice that is going on, and the coins that are reserved.
+	pub fn only(&self) -> (Splice, Vec<OutPoint>) {
+		let keeper = self.keeper.as_ref().unwrap();
+		let splices = keeper.splices();
+		assert_eq!(splices.len(), 1, "{splices:?}");
+		let coins = keeper.reservations().all().into_iter().map(|(coin, _)| coin).collect();
+		(splices.into_iter().next().unwrap(), coins)
 	}
 
 	/// What is over, the newest first.

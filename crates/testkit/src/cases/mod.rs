@@ -56,7 +56,7 @@ pub enum Case {
 	SpliceOut,
 	/// A splice-in that the node had taken and forgot.
 	SpliceIn,
-	/// A higher fee for a splice, that the node had taken and forgot.
+	/// Higher fees for a splice-out and a splice-in, that the node had taken and forgot.
 	FeeBump,
 	/// A splice-out with a peer that stays away over several restarts.
 	SplicePeerOffline,
@@ -116,7 +116,10 @@ impl Case {
 			Case::P => "close written, payment sent handled by the user and not written",
 			Case::SpliceOut => "splice-out taken by LDK, node stops before it is signed",
 			Case::SpliceIn => "splice-in taken by LDK, node stops before it is signed",
-			Case::FeeBump => "higher fee taken by LDK, node stops before it is signed",
+			Case::FeeBump => {
+				"higher fees of a splice-out and a splice-in taken by LDK, node stops before they are \
+				 signed"
+			},
 			Case::SplicePeerOffline => "splice-out, the peer is away over four restarts",
 		}
 	}

@@ -29,7 +29,10 @@ pub(super) fn run(case: Case, setup: &CaseSetup, step: &mut dyn FnMut(&str)) -> 
 	step("two nodes and a channel");
 	net.connect(victim, peer);
 	let channel = net.open_channel_pushing(victim, peer, CHANNEL_SATS, 300_000_000);
-	let mut play = Play { case, net, victim, peer, channel, step, lives: Vec::new() };
+	// A splice-in spends coins of the wallet and a splice-out does not: the fees of both are raised.
+	let second = (case == Case::FeeBump)
+		.then(|| net.open_channel_pushing(victim, peer, CHANNEL_SATS, 300_000_000));
+	let mut play = Play { case, net, victim, peer, channel, second, step, lives: Vec::new() };
 	play.run()
 }
 
@@ -39,6 +42,8 @@ struct Play<'a> {
 	victim: Idx,
 	peer: Idx,
 	channel: ChannelId,
+	/// The channel with the splice-in whose fee is raised.
+	second: Option<ChannelId>,
 	step: &'a mut dyn FnMut(&str),
 	lives: Vec<LifeReport>,
 }
@@ -47,21 +52,30 @@ impl Play<'_> {
 	fn run(&mut self) -> Outcome {
 		let script = self.net.node(self.victim).wallet().script();
 		let out = Asked::Out { sats: SPLICE_SATS, script };
-		if self.case == Case::FeeBump {
-			self.ask("asks for a splice-out, and it is negotiated", out.clone());
+		if let Some(second) = self.second {
+			self.ask("asks for a splice-out, and it is negotiated", self.channel, out.clone());
+			self.net.settle();
+			let into = Asked::In { sats: SPLICE_SATS };
+			self.ask("asks for a splice-in, and it is negotiated", second, into);
 			self.net.settle();
 		}
 		(self.step)("the victim writes its manager, and the peer goes away");
 		assert!(self.net.persist_manager(self.victim));
 		self.net.disconnect(self.victim, self.peer);
-		match self.case {
-			Case::SpliceIn => self.ask("asks for a splice-in", Asked::In { sats: SPLICE_SATS }),
-			Case::FeeBump => {
-				self.ask("asks for a higher fee", Asked::Bump { sat_per_kw: HIGHER_FEE });
+		let channel = self.channel;
+		match (self.case, self.second) {
+			(Case::SpliceIn, _) => {
+				self.ask("asks for a splice-in", channel, Asked::In { sats: SPLICE_SATS });
 			},
-			_ => self.ask("asks for a splice-out", out),
+			(_, Some(second)) => {
+				let higher = Asked::Bump { sat_per_kw: HIGHER_FEE };
+				self.ask("asks for a higher fee of the splice-out", channel, higher.clone());
+				self.ask("asks for a higher fee of the splice-in", second, higher);
+			},
+			_ => self.ask("asks for a splice-out", channel, out),
 		}
-		let before = self.funding();
+		let channels: Vec<ChannelId> = [channel].into_iter().chain(self.second).collect();
+		let before: Vec<_> = channels.iter().map(|channel| self.funding(*channel)).collect();
 		if self.case == Case::SplicePeerOffline {
 			for _ in 0..LONELY_LIVES {
 				(self.step)("the victim writes its manager and stops; the peer is still away");
@@ -75,23 +89,24 @@ impl Play<'_> {
 		let last = self.report();
 		(self.step)(&last.to_string());
 		self.lives.push(last);
-		let locked = self.net.is_running(self.victim) && self.funding() != before;
-		let spliced = match self.case {
-			Case::FeeBump => locked && self.pays_more(),
-			_ => locked,
-		};
+		let runs = self.net.is_running(self.victim);
+		let spliced = runs
+			&& channels.iter().zip(before).all(|(channel, before)| {
+				let bumped = || self.case != Case::FeeBump || self.pays_more(*channel);
+				self.funding(*channel) != before && bumped()
+			});
 		Outcome {
 			case: self.case,
 			lives: std::mem::take(&mut self.lives),
 			paid: None,
-			channels_expected: 1,
+			channels_expected: channels.len(),
 			spliced: Some(spliced),
 		}
 	}
 
-	fn ask(&mut self, what: &str, asked: Asked) {
+	fn ask(&mut self, what: &str, channel: ChannelId, asked: Asked) {
 		(self.step)(&format!("the victim's user {what}"));
-		self.net.ask_for_splice(self.victim, self.channel, asked);
+		self.net.ask_for_splice(self.victim, channel, asked);
 	}
 
 	fn crash(&mut self) {
@@ -119,13 +134,13 @@ impl Play<'_> {
 		}
 	}
 
-	fn funding(&self) -> Option<lightning::chain::transaction::OutPoint> {
-		self.net.channel(self.victim, self.channel)?.funding_txo
+	fn funding(&self, channel: ChannelId) -> Option<lightning::chain::transaction::OutPoint> {
+		self.net.channel(self.victim, channel)?.funding_txo
 	}
 
 	/// Whether the splice that has locked is the one with the higher fee.
-	fn pays_more(&self) -> bool {
-		let Some(funding) = self.funding() else { return false };
+	fn pays_more(&self, channel: ChannelId) -> bool {
+		let Some(funding) = self.funding(channel) else { return false };
 		let Some(splice) = self.net.chain.tx(&funding.txid) else { return false };
 		let value = |input: &bitcoin::TxIn| {
 			let from = self.net.chain.tx(&input.previous_output.txid)?;

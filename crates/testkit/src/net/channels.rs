@@ -152,8 +152,11 @@ impl LdkNet {
 	pub fn splice_out(&mut self, n: Idx, id: ChannelId, sats: u64) {
 		let script_pubkey = self.node(n).wallet().script();
 		let outputs = vec![TxOut { value: Amount::from_sat(sats), script_pubkey }];
-		let rate = FeeRate::from_sat_per_kwu(SPLICE_SAT_PER_KW);
-		let contribution = self.splice_template(n, id).splice_out(outputs, rate, FeeRate::MAX);
+		let template = self.splice_template(n, id);
+		// A splice that is pending is replaced.
+		let least = FeeRate::from_sat_per_kwu(SPLICE_SAT_PER_KW);
+		let rate = template.min_rbf_feerate().map_or(least, |replacing| replacing.max(least));
+		let contribution = template.splice_out(outputs, rate, FeeRate::MAX);
 		self.contribute(n, id, contribution.expect("enough in the channel"));
 	}
 
