@@ -51,7 +51,7 @@ pub use journal::{
 	class_of, decode_event, kind_of, Identity, Journal, JournalNote, UnreadableEvent, EVENT_STREAM,
 	LEDGER_CONSUMER, MAX_UNSETTLED_EVENTS,
 };
-pub use kv_backend::{KvBackedStore, KV_FORMAT};
+pub use kv_backend::{KvBackedStore, KvOptions, KV_FORMAT};
 pub use kv_store::{LeydenKvStore, KEYS_PER_PAGE};
 pub use manager_store::ManagerStore;
 pub use monitor::{

@@ -14,8 +14,8 @@ use leyden_store::group::{
 };
 use leyden_store::page::PageBuilder;
 use leyden_store::{
-	Batch, Durability, Expectation, Guarantees, Key, KeyRange, RecordType, Store, StoreError, Table,
-	Value,
+	Batch, Durability, Expectation, Guarantees, Key, KeyRange, RecordType, Store, StoreError,
+	Table, Value,
 };
 
 const T: Table = Table::new("t");
@@ -236,8 +236,7 @@ fn an_asynchronous_engine_is_used_by_the_commit_thread_alone() {
 	let rig = Rig::new(true);
 	rig.script.lock().unwrap().threads.clear();
 	// More than the queue takes: who submits one more waits, and does not help.
-	let tickets: Vec<_> =
-		(0..MAX_WAITING + 10).map(|_| rig.store.commit(append("x"))).collect();
+	let tickets: Vec<_> = (0..MAX_WAITING + 10).map(|_| rig.store.commit(append("x"))).collect();
 	for ticket in tickets {
 		ticket.wait().unwrap();
 	}

@@ -5,15 +5,13 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
 
-use leyden_ldk::KvBackedStore;
+use leyden_ldk::{KvBackedStore, KvOptions};
 use leyden_store::conformance::Backend;
-use leyden_store::{frame, Key, Namespace, Store, StoreError};
+use leyden_store::group::OutagePolicy;
+use leyden_store::{frame, Key, Namespace, Store, StoreError, Ticket};
 use lightning::io::{self, ErrorKind};
-use lightning::util::native_async::FutureSpawner;
 use lightning::util::persist::{KVStore, KVStoreSync};
 use lightning_persister::fs_store::v1::FilesystemStore;
 
@@ -47,6 +45,11 @@ struct State {
 	dead: bool,
 	/// What did not happen, while the rest of its group may still.
 	reordering: Option<Name>,
+}
+
+/// Waits for no outage.
+pub fn impatient() -> KvOptions {
+	KvOptions { outages: OutagePolicy::none(), ..KvOptions::default() }
 }
 
 /// What is left when a process is gone.
@@ -216,82 +219,64 @@ impl KVStoreSync for Unruly {
 	}
 }
 
-/// The same with futures: what is written is fixed when it is asked for, and happens when somebody
-/// runs it, later ones first.
-pub struct Futures(pub Arc<Unruly>);
+/// The same with futures: what is written is fixed when it is asked for, and happens on a thread of
+/// the store's own, later ones first.
+pub struct Futures {
+	kv: Arc<Unruly>,
+	tasks: std::sync::mpsc::Sender<Task>,
+}
+
+type Task = Box<dyn FnOnce() + Send>;
+
+impl Futures {
+	pub fn new(kv: Arc<Unruly>) -> Self {
+		let (tasks, asked) = std::sync::mpsc::channel::<Task>();
+		std::thread::spawn(move || {
+			while let Ok(first) = asked.recv() {
+				let mut waiting = vec![first];
+				waiting.extend(asked.try_iter());
+				waiting.into_iter().rev().for_each(|task| task());
+			}
+		});
+		Self { kv, tasks }
+	}
+
+	fn ask<T: Send + 'static>(
+		&self, ask: impl FnOnce(&Unruly) -> Result<T, io::Error> + Send + 'static,
+	) -> impl Future<Output = Result<T, io::Error>> + 'static + Send {
+		let (kv, (completer, ticket)) = (Arc::clone(&self.kv), Ticket::pair());
+		self.tasks.send(Box::new(move || completer.complete(Ok(ask(&kv))))).unwrap();
+		async move { ticket.await.unwrap() }
+	}
+}
 
 impl KVStore for Futures {
 	fn read(
 		&self, primary: &str, secondary: &str, key: &str,
 	) -> impl Future<Output = Result<Vec<u8>, io::Error>> + 'static + Send {
-		let (kv, name) = (Arc::clone(&self.0), name(primary, secondary, key));
-		async move { KVStoreSync::read(&*kv, &name.0, &name.1, &name.2) }
+		let name = name(primary, secondary, key);
+		self.ask(move |kv| KVStoreSync::read(kv, &name.0, &name.1, &name.2))
 	}
 
 	fn write(
 		&self, primary: &str, secondary: &str, key: &str, value: Vec<u8>,
 	) -> impl Future<Output = Result<(), io::Error>> + 'static + Send {
-		let (kv, name) = (Arc::clone(&self.0), name(primary, secondary, key));
-		async move { kv.disk.change(name, Some(value)) }
+		let name = name(primary, secondary, key);
+		self.ask(move |kv| kv.disk.change(name, Some(value)))
 	}
 
 	fn remove(
 		&self, primary: &str, secondary: &str, key: &str, _: bool,
 	) -> impl Future<Output = Result<(), io::Error>> + 'static + Send {
-		let (kv, name) = (Arc::clone(&self.0), name(primary, secondary, key));
-		async move { kv.disk.change(name, None) }
+		let name = name(primary, secondary, key);
+		self.ask(move |kv| kv.disk.change(name, None))
 	}
 
 	fn list(
 		&self, primary: &str, secondary: &str,
 	) -> impl Future<Output = Result<Vec<String>, io::Error>> + 'static + Send {
-		let (kv, name) = (Arc::clone(&self.0), name(primary, secondary, ""));
-		async move { KVStoreSync::list(&*kv, &name.0, &name.1) }
-	}
-}
-
-/// Runs tasks on a thread of its own, those that are waiting in reverse.
-pub struct Backwards(std::sync::mpsc::Sender<Pin<Box<dyn Future<Output = ()> + Send>>>);
-
-impl Backwards {
-	pub fn new() -> Self {
-		let (sender, tasks) =
-			std::sync::mpsc::channel::<Pin<Box<dyn Future<Output = ()> + Send>>>();
-		std::thread::spawn(move || {
-			while let Ok(first) = tasks.recv() {
-				let mut waiting = vec![first];
-				waiting.extend(tasks.try_iter());
-				for mut task in waiting.into_iter().rev() {
-					let mut context = Context::from_waker(Waker::noop());
-					assert!(task.as_mut().poll(&mut context).is_ready());
-				}
-			}
-		});
-		Self(sender)
-	}
-}
-
-/// What nobody waits for.
-pub struct Spawned<O>(std::marker::PhantomData<fn() -> O>);
-
-impl<O> Future for Spawned<O> {
-	type Output = Result<O, ()>;
-
-	fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-		Poll::Ready(Err(()))
-	}
-}
-
-impl FutureSpawner for Backwards {
-	type E = ();
-	type SpawnedFutureResult<O> = Spawned<O>;
-
-	fn spawn<O: Send + 'static, T: Future<Output = O> + Send + 'static>(
-		&self, future: T,
-	) -> Spawned<O> {
-		let task = Box::pin(async move { drop(future.await) });
-		self.0.send(task).unwrap();
-		Spawned(std::marker::PhantomData)
+		let name = name(primary, secondary, "");
+		self.ask(move |kv| KVStoreSync::list(kv, &name.0, &name.1))
 	}
 }
 
@@ -342,10 +327,10 @@ impl Backend for Backing {
 		self.disk.plan(Trouble::None);
 		let unruly = Arc::new(Unruly::on(&self.disk));
 		Ok(Arc::new(match self.kind {
-			Kind::Sync => KvBackedStore::open(unruly, namespace)?,
+			Kind::Sync => KvBackedStore::open_with(unruly, namespace, impatient())?,
 			Kind::Async => {
-				let futures = Arc::new(Futures(unruly));
-				KvBackedStore::open_async(futures, Backwards::new(), namespace)?
+				let futures = Arc::new(Futures::new(unruly));
+				KvBackedStore::open_async_with(futures, namespace, impatient())?
 			},
 			Kind::Filesystem => KvBackedStore::open(FileKv::in_dir(self.dir.path()), namespace)?,
 		}))

@@ -35,7 +35,7 @@ use crate::ticket::Ticket;
 
 pub use index::KeyIndex;
 pub use outage::{
-	Closing, OutagePolicy, Outages, Pauser, StoreEvent, StoreObserver, SystemPauser,
+	Asked, Closing, OutagePolicy, Outages, Pauser, StoreEvent, StoreObserver, SystemPauser,
 	DEFAULT_OUTAGE_TOLERANCE, FIRST_PAUSE, LONGEST_PAUSE, TRY_COUNTS_AT_MOST,
 };
 pub use portable::{MoveMark, Portable};

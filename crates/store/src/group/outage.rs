@@ -207,6 +207,16 @@ impl fmt::Display for StoreEvent {
 /// its work: it must be quick and must not wait for the store.
 pub type StoreObserver = Arc<dyn Fn(&StoreEvent) + Send + Sync>;
 
+/// Whether an engine was asked to read or to write. One that cannot be written may be read all the
+/// time, so only a write ends an outage in which a write has failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Asked {
+	/// For records.
+	Read,
+	/// To write records, or to read what deciding about them needs.
+	Write,
+}
+
 /// The outages of one store, as its medium and its writer see them. All clones are one.
 #[derive(Clone)]
 pub struct Outages(Arc<Shared>);
@@ -227,6 +237,8 @@ struct Outage {
 	/// When the try that follows the last pause began.
 	try_began: Duration,
 	is_over_tolerance: bool,
+	/// A write has failed in it.
+	is_of_writes: bool,
 }
 
 impl Outages {
@@ -256,9 +268,9 @@ impl Outages {
 		self.0.policy.tolerance
 	}
 
-	/// Waits before the engine is tried again after `error`. Returns `false` if it is not to be
+	/// Waits before the engine is asked again after `error`. Returns `false` if it is not to be
 	/// tried again: the outage is longer than the tolerance, or the store closes.
-	pub fn pause(&self, error: &StoreError) -> bool {
+	pub fn pause(&self, asked: Asked, error: &StoreError) -> bool {
 		let shared = &*self.0;
 		if !self.are_tolerated() {
 			return false;
@@ -272,7 +284,9 @@ impl Outages {
 				next_pause: FIRST_PAUSE,
 				try_began: now,
 				is_over_tolerance: false,
+				is_of_writes: false,
 			});
+			outage.is_of_writes |= asked == Asked::Write;
 			let tried = now.saturating_sub(outage.try_began).min(TRY_COUNTS_AT_MOST);
 			outage.lasted = outage.lasted.saturating_add(tried);
 			outage.try_began = now;
@@ -305,10 +319,11 @@ impl Outages {
 		true
 	}
 
-	/// The engine did what it was asked: the outage, if there was one, is over.
-	pub fn end(&self) {
+	/// The engine did what it was asked, which ends the outage, if there was one.
+	pub fn end(&self, asked: Asked) {
 		// Nearly always there is none.
-		let ended = self.0.current.lock().take();
+		let ended =
+			self.0.current.lock().take_if(|outage| asked == Asked::Write || !outage.is_of_writes);
 		if let Some(Outage { lasted, .. }) = ended {
 			self.tell(&StoreEvent::OutageEnded { place: self.0.place.clone(), lasted });
 		}
@@ -320,18 +335,18 @@ impl Outages {
 	/// # Errors
 	/// Those of `ask`.
 	pub fn heal<T>(
-		&self, mut ask: impl FnMut() -> Result<T, StoreError>,
+		&self, asked: Asked, mut ask: impl FnMut() -> Result<T, StoreError>,
 	) -> Result<T, StoreError> {
 		loop {
 			match ask() {
 				Err(error @ StoreError::Unavailable { .. }) => {
-					if !self.pause(&error) {
+					if !self.pause(asked, &error) {
 						return Err(error);
 					}
 				},
 				answer => {
 					if answer.is_ok() {
-						self.end();
+						self.end(asked);
 					}
 					return answer;
 				},
@@ -413,14 +428,17 @@ mod tests {
 	}
 
 	fn away() -> StoreError {
-		StoreError::Unavailable { doing: "reading", source: Arc::new(std::io::Error::other("away")) }
+		StoreError::Unavailable {
+			doing: "reading",
+			source: Arc::new(std::io::Error::other("away")),
+		}
 	}
 
 	#[test]
 	fn an_outage_shorter_than_the_tolerance_is_waited_for_and_told() {
 		let (pauser, outages, told) = outages(Duration::from_secs(60));
 		let mut fails = 40;
-		let answer = outages.heal(|| {
+		let answer = outages.heal(Asked::Read, || {
 			fails -= 1;
 			if fails > 0 {
 				Err(away())
@@ -441,36 +459,36 @@ mod tests {
 	#[test]
 	fn an_outage_longer_than_the_tolerance_fails_and_then_fails_at_once() {
 		let (pauser, outages, told) = outages(Duration::from_secs(60));
-		assert!(outages.heal(|| Err::<(), _>(away())).is_err());
+		assert!(outages.heal(Asked::Read, || Err::<(), _>(away())).is_err());
 		let waited: Duration = pauser.pauses().iter().sum();
 		assert!(waited >= Duration::from_secs(60), "{waited:?}");
 		assert!(waited < Duration::from_secs(62), "{waited:?}");
 		let pauses = pauser.pauses().len();
-		assert!(outages.heal(|| Err::<(), _>(away())).is_err());
+		assert!(outages.heal(Asked::Read, || Err::<(), _>(away())).is_err());
 		assert_eq!(pauser.pauses().len(), pauses);
-		outages.heal(|| Ok(())).unwrap();
+		outages.heal(Asked::Read, || Ok(())).unwrap();
 		let told = told.lock().clone();
 		assert_eq!(told.len(), 3, "{told:?}");
 		// The next outage is waited for again.
-		assert!(outages.pause(&away()));
+		assert!(outages.pause(Asked::Read, &away()));
 	}
 
 	#[test]
 	fn a_try_counts_for_the_time_in_which_the_process_ran() {
 		let (pauser, outages, _) = outages(Duration::from_secs(60));
-		assert!(outages.pause(&away()));
+		assert!(outages.pause(Asked::Read, &away()));
 		// Stopped in the middle of a try, for an hour.
 		pauser.pass(Duration::from_secs(3_600));
-		assert!(outages.pause(&away()));
+		assert!(outages.pause(Asked::Read, &away()));
 		pauser.pass(Duration::from_secs(3_600));
-		assert!(!outages.pause(&away()), "two tries of 30 seconds and more");
+		assert!(!outages.pause(Asked::Read, &away()), "two tries of 30 seconds and more");
 	}
 
 	#[test]
 	fn a_store_that_closes_waits_for_no_outage() {
 		let (pauser, outages, _) = outages(Duration::from_secs(60));
 		outages.close();
-		assert!(outages.heal(|| Err::<(), _>(away())).is_err());
+		assert!(outages.heal(Asked::Read, || Err::<(), _>(away())).is_err());
 		assert!(pauser.pauses().is_empty());
 		// The machine's pause ends with it as well.
 		let closing = Closing::default();
@@ -479,10 +497,20 @@ mod tests {
 	}
 
 	#[test]
+	fn what_can_be_read_and_not_written_is_in_an_outage() {
+		let (_, outages, told) = outages(Duration::from_secs(60));
+		assert!(outages.pause(Asked::Write, &away()));
+		outages.heal(Asked::Read, || Ok(())).unwrap();
+		assert_eq!(told.lock().len(), 1);
+		outages.heal(Asked::Write, || Ok(())).unwrap();
+		assert_eq!(told.lock().len(), 2);
+	}
+
+	#[test]
 	fn other_errors_are_no_outage() {
 		let (pauser, outages, told) = outages(Duration::from_secs(60));
 		let full = || Err::<(), _>(StoreError::NoSpace { place: "here".to_owned() });
-		assert!(matches!(outages.heal(full), Err(StoreError::NoSpace { .. })));
+		assert!(matches!(outages.heal(Asked::Read, full), Err(StoreError::NoSpace { .. })));
 		assert!(pauser.pauses().is_empty() && told.lock().is_empty());
 	}
 }

@@ -17,7 +17,7 @@ use crate::key::{Key, KeyRange};
 use crate::page::{Page, PageBuilder};
 use crate::record::{Epoch, Record};
 
-use super::outage::{OutagePolicy, Outages, StoreEvent};
+use super::outage::{Asked, OutagePolicy, Outages, StoreEvent};
 use super::Medium;
 
 /// A medium, and whether and how it may be written.
@@ -112,13 +112,13 @@ impl<M: Medium> Writer<M> {
 
 	pub(super) fn get(&mut self, key: &Key) -> Result<Option<Record>, StoreError> {
 		self.alive()?;
-		let frame = self.outages.heal(|| self.medium.read(key))?;
+		let frame = self.outages.heal(Asked::Read, || self.medium.read(key))?;
 		frame.map(|frame| frame::decode(key, &frame)).transpose()
 	}
 
 	pub(super) fn scan(&mut self, range: KeyRange, limit: usize) -> Result<Page, StoreError> {
 		self.alive()?;
-		self.outages.heal(|| {
+		self.outages.heal(Asked::Read, || {
 			let mut page = PageBuilder::new(range.clone(), limit);
 			if !range.is_empty() {
 				self.medium.scan(&range, &mut page)?;
@@ -138,7 +138,7 @@ impl<M: Medium> Writer<M> {
 		let outages = self.outages.clone();
 		while let Some(batches) = left.pop() {
 			// Nothing was written if it is unavailable, so everything is decided anew.
-			let answers = match outages.heal(|| self.try_commit(batches)) {
+			let answers = match outages.heal(Asked::Write, || self.try_commit(batches)) {
 				Ok(Tried::Done { answers, wrote, flushed }) => {
 					done.wrote += u64::from(wrote);
 					done.flushed += u64::from(flushed);
@@ -175,9 +175,8 @@ impl<M: Medium> Writer<M> {
 		// What was fetched for these batches is not for anybody else.
 		self.medium.foresee(&[])?;
 		let (answers, decided) = decided?;
-		let is_away = |answer: &&Result<_, StoreError>| {
-			matches!(answer, Err(StoreError::Unavailable { .. }))
-		};
+		let is_away =
+			|answer: &&Result<_, StoreError>| matches!(answer, Err(StoreError::Unavailable { .. }));
 		if let Some(Err(away)) = answers.iter().find(is_away) {
 			if self.outages.are_tolerated() {
 				// One batch could not be decided. None of the group is before the others.
