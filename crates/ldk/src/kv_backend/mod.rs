@@ -194,8 +194,10 @@ impl KvBackedStore {
 		let thread = thread.spawn(move || {
 			let kv: Box<dyn Kv> = Box::new(Asynchronous { kv, runtime });
 			if probed.send(KvMedium::probe(&*kv, &namespace)).is_ok() {
+				let store = KvMedium::open(kv, &namespace);
+				let store = store.and_then(|store| Self::start(store, outages));
 				// Nobody listens any more if the opening was given up.
-				let _ = opened.send(KvMedium::open(kv, &namespace));
+				let _ = opened.send(store);
 			}
 		});
 		thread.map_err(|error| StoreError::Unavailable {
@@ -216,7 +218,7 @@ impl KvBackedStore {
 			Some(blocking) => blocking(&mut wait),
 			None => wait(),
 		}
-		Self::start(outcome.unwrap_or_else(|| Err(panicked()))?, outages)
+		outcome.unwrap_or_else(|| Err(panicked()))
 	}
 
 	fn start(

@@ -25,7 +25,7 @@ use leyden_store::group::Blocking;
 use leyden_store::StoreError;
 use lightning::io;
 use parking_lot::{Condvar, Mutex};
-use tokio::runtime::{Builder, Handle, RuntimeFlavor};
+use tokio::runtime::{Builder, Handle, Id, RuntimeFlavor};
 use tokio::task::{block_in_place, unconstrained};
 
 /// Threads of Leyden's own runtime. They drive sockets, timers and what the store spawns.
@@ -91,9 +91,9 @@ impl Runtime {
 			return None;
 		}
 		let node = self.handle.id();
-		Some(Arc::new(move |wait: &mut dyn FnMut()| match Handle::try_current() {
-			Ok(current) if current.id() == node => block_in_place(wait),
-			_ => wait(),
+		Some(Arc::new(move |wait: &mut dyn FnMut()| match is_worker_of(node) {
+			true => block_in_place(wait),
+			false => wait(),
 		}))
 	}
 
@@ -104,6 +104,17 @@ impl Runtime {
 
 	/// Makes the calls in their order, and then waits for all answers.
 	pub(super) fn run<T, C>(&self, calls: impl IntoIterator<Item = C>) -> Vec<Result<T, io::Error>>
+	where
+		C: FnOnce() -> Answer<T>,
+	{
+		// Not the thread that commits, but one that uses the medium itself.
+		match !self.is_own() && is_worker_of(self.handle.id()) {
+			true => block_in_place(|| self.poll(calls)),
+			false => self.poll(calls),
+		}
+	}
+
+	fn poll<T, C>(&self, calls: impl IntoIterator<Item = C>) -> Vec<Result<T, io::Error>>
 	where
 		C: FnOnce() -> Answer<T>,
 	{
@@ -132,6 +143,11 @@ impl Runtime {
 	}
 }
 
+/// Whether this thread is in the context of that runtime.
+fn is_worker_of(runtime: Id) -> bool {
+	Handle::try_current().is_ok_and(|current| current.id() == runtime)
+}
+
 impl Drop for Runtime {
 	fn drop(&mut self) {
 		if let Some(own) = self.own.take() {
@@ -150,8 +166,14 @@ fn unanswered(after: Duration) -> io::Error {
 	io::Error::new(io::ErrorKind::TimedOut, Unanswered(after))
 }
 
-#[derive(Debug)]
 struct Unanswered(Duration);
+
+impl fmt::Debug for Unanswered {
+	/// What LDK's `io::Error` shows.
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		fmt::Display::fmt(self, f)
+	}
+}
 
 impl fmt::Display for Unanswered {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

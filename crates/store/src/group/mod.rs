@@ -31,7 +31,7 @@ use crate::page::{Page, PageBuilder};
 use crate::record::{Epoch, Record};
 use crate::store::Store;
 use crate::sync::thread::{self, JoinHandle};
-use crate::ticket::Ticket;
+use crate::ticket::{Help, Ticket};
 
 pub use index::KeyIndex;
 pub use outage::{
@@ -212,10 +212,13 @@ impl<M: Medium> Drop for GroupStore<M> {
 	/// What was submitted is finished first; then the medium is free for others.
 	fn drop(&mut self) {
 		self.shared.close();
-		if let Some(thread) = self.thread.take() {
-			// It does not panic; if it did, there would be nothing left to do here.
-			let _ = thread.join();
-		}
+		let mut thread = self.thread.take();
+		self.shared.block(&mut || {
+			if let Some(thread) = thread.take() {
+				// It does not panic; if it did, there would be nothing left to do here.
+				let _ = thread.join();
+			}
+		});
 		self.shared.release();
 	}
 }
