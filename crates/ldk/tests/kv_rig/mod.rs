@@ -33,6 +33,18 @@ pub enum Trouble {
 	Full,
 	/// Changes are acknowledged and are in memory.
 	Lies,
+	/// Nothing is answered any more when the n-th change is asked for, until there is other trouble.
+	AwayBefore(u64),
+	/// The n-th change happens, and nothing is answered from then on.
+	AwayAfter(u64),
+	/// The n-th change happens, and then the store is full.
+	FullAfter(u64),
+	/// Nothing is answered.
+	Away,
+	/// So many changes of redos fail, and land when the test says so.
+	LandLate(u64),
+	/// As `LandLate(1)`, and then the store is full.
+	LandLateThenFull,
 }
 
 #[derive(Default)]
@@ -43,6 +55,10 @@ struct State {
 	trouble: Trouble,
 	changes: u64,
 	dead: bool,
+	/// Nothing is answered just now.
+	away: bool,
+	/// Changes that failed and have not happened yet.
+	late: Vec<(Name, Option<Vec<u8>>)>,
 	/// What did not happen, while the rest of its group may still.
 	reordering: Option<Name>,
 }
@@ -72,9 +88,23 @@ impl Disk {
 	pub fn plan(&self, trouble: Trouble) {
 		let mut state = self.state();
 		(state.trouble, state.dead, state.reordering) = (trouble, false, None);
+		state.away = trouble == Trouble::Away;
 		if trouble == Trouble::Lies {
 			state.durable = Some(state.values.clone());
 		}
+	}
+
+	/// What failed happens now. Answers how much that is.
+	pub fn land_late(&self) -> usize {
+		let mut state = self.state();
+		let late = std::mem::take(&mut state.late);
+		for (name, value) in late.clone() {
+			match value {
+				Some(value) => drop(state.values.insert(name, value)),
+				None => drop(state.values.remove(&name)),
+			}
+		}
+		late.len()
 	}
 
 	pub fn changes(&self) -> u64 {
@@ -136,7 +166,36 @@ impl Disk {
 		}
 		let number = state.changes;
 		state.changes += 1;
+		let away = || io::Error::new(ErrorKind::Other, "away");
+		let full = || {
+			let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+			io::Error::new(ErrorKind::Other, full)
+		};
+		if state.away {
+			return Err(away());
+		}
+		let is_redo = name.1 == "_redo";
 		let after = match state.trouble {
+			Trouble::AwayBefore(at) if number >= at => {
+				state.away = true;
+				return Err(away());
+			},
+			Trouble::AwayAfter(at) if number >= at => {
+				state.away = true;
+				true
+			},
+			Trouble::LandLate(left) if is_redo && left > 0 => {
+				state.trouble = Trouble::LandLate(left - 1);
+				state.late.push((name, value));
+				return Err(away());
+			},
+			Trouble::LandLateThenFull if is_redo => {
+				if !state.late.is_empty() {
+					return Err(full());
+				}
+				state.late.push((name, value));
+				return Err(away());
+			},
 			Trouble::DieBefore(at) if number >= at => {
 				state.dead = true;
 				return Err(dead());
@@ -150,15 +209,16 @@ impl Disk {
 				return Err(io::Error::new(ErrorKind::Other, "now and then"));
 			},
 			Trouble::FailAll => return Err(io::Error::new(ErrorKind::Other, "always")),
-			Trouble::Full => {
-				let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-				return Err(io::Error::new(ErrorKind::Other, full));
-			},
+			Trouble::FullAfter(at) if number > at => return Err(full()),
+			Trouble::Full => return Err(full()),
 			_ => false,
 		};
 		match value {
 			Some(value) => drop(state.values.insert(name, value)),
 			None => drop(state.values.remove(&name)),
+		}
+		if state.away {
+			return Err(away());
 		}
 		if after {
 			state.dead = true;
@@ -171,10 +231,10 @@ impl Disk {
 	fn look(&self) -> Result<MutexGuard<'_, State>, io::Error> {
 		let mut state = self.state();
 		state.reordering = None;
-		match state.dead {
-			true => Err(io::Error::new(ErrorKind::Other, "the process is dead")),
-			false => Ok(state),
+		if state.dead || state.away {
+			return Err(io::Error::new(ErrorKind::Other, "the process is dead, or the store away"));
 		}
+		Ok(state)
 	}
 }
 
