@@ -57,7 +57,7 @@ pub use journal::{
 	decode_event, kind_of, replay_class, EventIdentity, Journal, JournalEvent, JournalHandler,
 	UnreadableEvent, EVENT_STREAM, MAX_TRACKED_EVENTS, REPLAY_CONSUMER,
 };
-pub use kv_backend::{KvBackedStore, KV_FORMAT};
+pub use kv_backend::{KvBackedStore, KvOptions, KV_FORMAT};
 pub use kv_store::{LeydenKvStore, KEYS_PER_PAGE};
 pub use manager_persister::ManagerPersister;
 pub use monitor::{

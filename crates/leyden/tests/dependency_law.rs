@@ -86,6 +86,7 @@ const LAW: &[(&str, &[&str])] = &[
 			"lightning-types",
 			"parking_lot",
 			"serde",
+			"tokio",
 		],
 	),
 	(

@@ -46,13 +46,23 @@ struct Shared<T> {
 
 struct Waiting<T> {
 	shared: Arc<Shared<T>>,
-	/// Until it was asked to; see [`Ticket::pair_with_help`].
+	/// See [`Ticket::pair_with_help`].
 	help: Option<Arc<dyn Help>>,
+	/// Help was asked for.
+	is_asked: bool,
 }
 
 impl<T> Waiting<T> {
+	/// The help, if it was not asked for yet.
+	fn ask(&mut self) -> Option<&Arc<dyn Help>> {
+		match std::mem::replace(&mut self.is_asked, true) {
+			true => None,
+			false => self.help.as_ref(),
+		}
+	}
+
 	fn nudge(&mut self) {
-		if let Some(help) = self.help.take() {
+		if let Some(help) = self.ask() {
 			help.nudge();
 		}
 	}
@@ -80,6 +90,12 @@ pub trait Help: Send + Sync {
 
 	/// Sees to it that what is waiting is done, by somebody else.
 	fn nudge(&self);
+
+	/// Runs `wait`, which blocks this thread until the answer is there. A store whose own work needs
+	/// the thread (as a worker of an async runtime) tells the runtime around it.
+	fn block(&self, wait: &mut dyn FnMut()) {
+		wait();
+	}
 }
 
 /// The store's end of a ticket.
@@ -112,16 +128,20 @@ impl<T> Ticket<T> {
 			Inner::Ready(answer) => answer.unwrap_or_else(|| Err(taken())),
 			Inner::Mapped(answer) => answer.wait(),
 			Inner::Shared(mut waiting) => {
-				if let Some(help) = waiting.help.take() {
+				if let Some(help) = waiting.ask() {
 					help.help();
 				}
-				let mut state = waiting.shared.state.lock();
-				loop {
-					if let Some(answer) = state.answer.take() {
-						return answer;
-					}
-					waiting.shared.changed.wait(&mut state);
+				if let Some(answer) = waiting.shared.state.lock().answer.take() {
+					return answer;
 				}
+				let mut answer = None;
+				let mut wait = || answer = Some(waiting.shared.wait());
+				match &waiting.help {
+					Some(help) => help.block(&mut wait),
+					None => wait(),
+				}
+				// None only if `block` did not run what it was given.
+				answer.unwrap_or_else(|| waiting.shared.wait())
 			},
 		}
 	}
@@ -140,7 +160,8 @@ impl<T> Ticket<T> {
 	fn shared(help: Option<Arc<dyn Help>>) -> (Completer<T>, Self) {
 		let state = Mutex::new(State { answer: None, waker: None });
 		let shared = Arc::new(Shared { state, changed: Condvar::new() });
-		(Completer(Some(Arc::clone(&shared))), Self(Inner::Shared(Waiting { shared, help })))
+		let waiting = Waiting { shared: Arc::clone(&shared), help, is_asked: false };
+		(Completer(Some(shared)), Self(Inner::Shared(waiting)))
 	}
 }
 
@@ -203,6 +224,16 @@ impl<T> fmt::Debug for Completer<T> {
 }
 
 impl<T> Shared<T> {
+	fn wait(&self) -> Result<T, StoreError> {
+		let mut state = self.state.lock();
+		loop {
+			if let Some(answer) = state.answer.take() {
+				return answer;
+			}
+			self.changed.wait(&mut state);
+		}
+	}
+
 	fn complete(&self, answer: Result<T, StoreError>) {
 		let waker = {
 			let mut state = self.state.lock();

@@ -8,10 +8,13 @@
 
 use std::ops::Deref;
 
-use leyden_store::{StoreError, Ticket};
 use lightning::io;
-use lightning::util::native_async::FutureSpawner;
 use lightning::util::persist::{KVStore, KVStoreSync};
+
+use super::runtime::{Answer, Runtime};
+
+/// Changes that are asked for at the same time.
+const CHANGES_AT_ONCE: usize = 256;
 
 /// Where a value is: primary namespace, secondary namespace, key.
 #[derive(Clone, Debug)]
@@ -28,10 +31,15 @@ pub(super) type Change = (At, Option<Vec<u8>>);
 pub(super) trait Kv: Send {
 	fn read(&self, at: &At) -> Result<Vec<u8>, io::Error>;
 
-	/// Asks for all of these before it waits for any.
+	/// Asks for these in their order, for many of them before it waits for any.
 	fn change(&self, changes: Vec<Change>) -> Vec<Result<(), io::Error>>;
 
 	fn list(&self, primary: &str, secondary: &str) -> Result<Vec<String>, io::Error>;
+
+	/// The runtime, of a store with futures.
+	fn runtime(&self) -> Option<&Runtime> {
+		None
+	}
 }
 
 pub(super) struct Synchronous<K>(pub(super) K);
@@ -59,55 +67,47 @@ where
 	}
 }
 
-pub(super) struct Asynchronous<K, S> {
+pub(super) struct Asynchronous<K> {
 	pub(super) kv: K,
-	pub(super) spawner: S,
+	pub(super) runtime: Runtime,
 }
 
-impl<K, S> Asynchronous<K, S>
-where
-	S: FutureSpawner,
-{
-	/// Begins with the future; the ticket tells how it ended.
-	fn begin<T: Send + 'static>(
-		&self, future: impl std::future::Future<Output = Result<T, io::Error>> + Send + 'static,
-	) -> Ticket<Result<T, io::Error>> {
-		let (completer, ticket) = Ticket::pair();
-		// Dropping what this returns does not take the task back.
-		drop(self.spawner.spawn(async move { completer.complete(Ok(future.await)) }));
-		ticket
-	}
-}
-
-fn ended<T>(ended: Result<Result<T, io::Error>, StoreError>) -> Result<T, io::Error> {
-	ended.unwrap_or_else(|_| {
-		Err(io::Error::new(io::ErrorKind::Other, "the task was dropped before it was done"))
-	})
-}
-
-impl<K, S> Kv for Asynchronous<K, S>
+impl<K> Kv for Asynchronous<K>
 where
 	K: Deref + Send + Sync,
 	K::Target: KVStore,
-	S: FutureSpawner + Send,
 {
 	fn read(&self, at: &At) -> Result<Vec<u8>, io::Error> {
-		ended(self.begin(self.kv.read(&at.primary, &at.secondary, &at.key)).wait())
+		let read = || Box::pin(self.kv.read(&at.primary, &at.secondary, &at.key)) as Answer<_>;
+		self.runtime.run_one(read)
 	}
 
 	fn change(&self, changes: Vec<Change>) -> Vec<Result<(), io::Error>> {
-		// The order of the calls is the order of the writes, whatever the tasks do.
-		let begun: Vec<_> = changes
-			.into_iter()
-			.map(|(At { primary, secondary, key }, value)| match value {
-				Some(value) => self.begin(self.kv.write(&primary, &secondary, &key, value)),
-				None => self.begin(self.kv.remove(&primary, &secondary, &key, false)),
-			})
-			.collect();
-		begun.into_iter().map(|ticket| ended(ticket.wait())).collect()
+		let mut ended = Vec::with_capacity(changes.len());
+		let mut changes = changes.into_iter().peekable();
+		while changes.peek().is_some() {
+			let calls = changes.by_ref().take(CHANGES_AT_ONCE).map(|(at, value)| {
+				move || match value {
+					Some(value) => {
+						let written = self.kv.write(&at.primary, &at.secondary, &at.key, value);
+						Box::pin(written) as Answer<()>
+					},
+					None => {
+						let removed = self.kv.remove(&at.primary, &at.secondary, &at.key, false);
+						Box::pin(removed) as Answer<()>
+					},
+				}
+			});
+			ended.extend(self.runtime.run(calls));
+		}
+		ended
 	}
 
 	fn list(&self, primary: &str, secondary: &str) -> Result<Vec<String>, io::Error> {
-		ended(self.begin(self.kv.list(primary, secondary)).wait())
+		self.runtime.run_one(|| Box::pin(self.kv.list(primary, secondary)) as Answer<_>)
+	}
+
+	fn runtime(&self) -> Option<&Runtime> {
+		Some(&self.runtime)
 	}
 }

@@ -9,22 +9,25 @@
 use std::sync::Arc;
 
 use leyden_store::committer::{Committer, RawRead, RawWrite};
-use leyden_store::group::{KeyIndex, Medium};
+use leyden_store::group::{Asked, Blocking, KeyIndex, Medium, OutagePolicy, Outages};
 use leyden_store::page::PageBuilder;
 use leyden_store::{frame, Durability, Key, KeyRange, Namespace, StoreError, Table, Version};
 use lightning::io;
 
 use super::kv::{At, Change, Kv};
+use super::runtime::{is_unanswered, Runtime};
 use super::{names, redo};
 
 /// The layout that this version writes, and the newest that it reads.
-pub const KV_FORMAT: u32 = 1;
+pub const KV_FORMAT: u32 = 2;
 
-/// Where the layout is named: `leyden 1`.
+/// The layout before, which has one place for a redo. It is read, and becomes the newer one.
+const FORMAT_1: u32 = 1;
+/// Where the layout is named: `leyden 2`.
 const ABOUT: (&str, &str) = ("_about", "format");
 const ABOUT_PREFIX: &str = "leyden ";
-/// How often a write is asked for before it has failed. The same bytes under the same key: whatever
-/// became of the first try, the last one counts.
+/// How often a write is asked for at once, before that is an outage. The same bytes under the same
+/// key: whatever became of the first try, the last one counts.
 const TRIES: usize = 3;
 /// Values asked for at a time.
 const AT_ONCE: usize = 256;
@@ -37,39 +40,86 @@ pub struct KvMedium {
 	newest: u64,
 	/// The keys of tables that were looked at as a whole.
 	keys: KeyIndex,
+	/// The highest slot of a redo that was found or used.
+	slot: u64,
+	/// Whether the next redo may take that slot: no write to it can land late.
+	is_slot_clean: bool,
+	outages: Outages,
+}
+
+/// Changes that were given up: each may have been made, or not.
+struct GivenUp {
+	error: StoreError,
+	/// Whether a change that was not made may be made yet.
+	is_unsure: bool,
+}
+
+/// Which failures of a change are waited for.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Until {
+	/// Those that say that the store is away.
+	Refused,
+	/// All: the group is committed, and only has to be done.
+	Done,
 }
 
 impl KvMedium {
+	/// Asks the store for something, to see whether it answers.
+	pub(super) fn probe(kv: &dyn Kv, namespace: &Namespace) -> Result<(), StoreError> {
+		let medium = primary_of(namespace);
+		match kv.read(&about(&medium)) {
+			Err(error) if error.kind() != io::ErrorKind::NotFound => {
+				Err(failed(&medium, "reading", error))
+			},
+			_ => Ok(()),
+		}
+	}
+
 	pub(super) fn open(
 		kv: Box<dyn Kv>, namespace: &Namespace,
 	) -> Result<(Self, Committer), StoreError> {
-		let primary = format!("leyden_{namespace}");
-		let mut medium = Self { kv, primary, newest: 0, keys: KeyIndex::default() };
+		let primary = primary_of(namespace);
+		let mut medium = Self {
+			kv,
+			outages: Outages::new(OutagePolicy::none(), primary.clone()),
+			primary,
+			newest: 0,
+			keys: KeyIndex::default(),
+			slot: 0,
+			is_slot_clean: false,
+		};
 		medium.check_format()?;
-		medium.recover()?;
+		let old = medium.list_redos()?;
+		medium.recover(&old)?;
 		let (committer, writes) = Committer::open(&mut medium)?;
 		medium.write(writes, Durability::Sync)?;
+		// The newest redo is in a higher slot now. What is left of these harms nobody, and the next
+		// opening removes it.
+		let old = old.iter().map(|key| (medium.at_name(redo::TABLE.name(), key), None)).collect();
+		let _ = medium.change(old, Until::Refused);
 		Ok((medium, committer))
+	}
+
+	/// Waits for outages from now on.
+	pub(super) fn wait_for(&mut self, outages: Outages) {
+		self.outages = outages;
 	}
 
 	pub(super) fn place(&self) -> &str {
 		&self.primary
 	}
 
-	fn check_format(&self) -> Result<(), StoreError> {
-		let (secondary, key) = ABOUT;
-		let about = At {
-			primary: self.primary.clone(),
-			secondary: secondary.to_owned(),
-			key: key.to_owned(),
-		};
+	fn check_format(&mut self) -> Result<(), StoreError> {
+		let about = about(&self.primary);
+		let ours = format!("{ABOUT_PREFIX}{KV_FORMAT}").into_bytes();
 		let Some(found) = self.value(&about)? else {
-			let text = format!("{ABOUT_PREFIX}{KV_FORMAT}");
-			return self.change(vec![(about, Some(text.into_bytes()))]);
+			return self.name_format(about, ours);
 		};
 		let text = String::from_utf8_lossy(&found);
 		match text.strip_prefix(ABOUT_PREFIX).and_then(|number| number.parse::<u32>().ok()) {
 			Some(KV_FORMAT) => Ok(()),
+			// Before there is anything that an older version would overlook.
+			Some(FORMAT_1) => self.name_format(about, ours),
 			Some(found) => {
 				Err(StoreError::Newer { what: self.primary.clone(), found, known: KV_FORMAT })
 			},
@@ -80,10 +130,26 @@ impl KvMedium {
 		}
 	}
 
-	/// Does what is left of the last group.
-	fn recover(&mut self) -> Result<(), StoreError> {
-		let Some(head) = self.value(&self.at(&redo::head_key()))? else { return Ok(()) };
-		let (changes, version) = redo::decode(&head, |n| self.value(&self.at(&redo::part_key(n))))?;
+	fn name_format(&self, about: At, text: Vec<u8>) -> Result<(), StoreError> {
+		let named = self.change(vec![(about, Some(text))], Until::Refused);
+		named.map(drop).map_err(|given_up| given_up.error)
+	}
+
+	/// The keys of all redos: heads and parts.
+	fn list_redos(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+		self.list(redo::TABLE.name())
+	}
+
+	/// Does what is left of the last group. Its head is in the highest slot: a head in a lower one was
+	/// done before the next was begun, or is a write that failed and has landed since.
+	fn recover(&mut self, redos: &[Vec<u8>]) -> Result<(), StoreError> {
+		let Some(slot) = redos.iter().filter_map(|key| redo::slot_of(key)).max() else {
+			return Ok(());
+		};
+		self.slot = slot;
+		let Some(head) = self.value(&self.at(&redo::head_key(slot)))? else { return Ok(()) };
+		let part = |n| self.value(&self.at(&redo::part_key(slot, n)));
+		let (changes, version) = redo::decode(&head, slot, part)?;
 		let mut left = Vec::new();
 		for change in changes {
 			let at = self.at_name(&change.table, &change.key);
@@ -100,7 +166,7 @@ impl KvMedium {
 			}
 		}
 		self.newest = version;
-		self.change(left)
+		self.change(left, Until::Refused).map(drop).map_err(|given_up| given_up.error)
 	}
 
 	fn at(&self, key: &Key) -> At {
@@ -113,85 +179,116 @@ impl KvMedium {
 	}
 
 	fn value(&self, at: &At) -> Result<Option<Vec<u8>>, StoreError> {
-		match self.kv.read(at) {
+		self.ask("reading", || match self.kv.read(at) {
 			Ok(value) => Ok(Some(value)),
 			Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-			Err(error) => Err(self.failed("reading", error)),
-		}
+			Err(error) => Err(error),
+		})
 	}
 
-	/// Makes these changes, of different keys, in any order. On `Err` each may have happened or not.
-	fn change(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+	/// Reads, through an outage.
+	fn ask<T>(
+		&self, doing: &'static str, read: impl Fn() -> Result<T, io::Error>,
+	) -> Result<T, StoreError> {
+		self.outages
+			.heal(Asked::Read, || read().map_err(|error| failed(&self.primary, doing, error)))
+	}
+
+	/// Makes these changes, of different keys, in any order, through an outage. Returns whether a try
+	/// failed before, which may land late.
+	fn change(&self, changes: Vec<Change>, until: Until) -> Result<bool, GivenUp> {
 		let mut left = changes;
-		let mut last = None;
-		for _ in 0..TRIES {
+		let mut is_unsure = false;
+		for tries in 1.. {
 			if left.is_empty() {
-				return Ok(());
+				break;
 			}
 			let ended = self.kv.change(left.clone());
-			let mut failed = Vec::new();
+			let mut last = None;
+			let mut is_answered = true;
+			let mut failures = Vec::new();
 			for (change, ended) in left.into_iter().zip(ended) {
 				match ended {
 					Ok(()) => {},
 					// It is gone already.
 					Err(e) if change.1.is_none() && e.kind() == io::ErrorKind::NotFound => {},
 					Err(error) => {
+						is_answered &= !is_unanswered(&error);
+						let error = failed(&self.primary, "writing", error);
+						// A store that is full, or cannot be written, has said no before it did anything.
+						is_unsure |= is_away(&error);
 						last = Some(error);
-						failed.push(change);
+						failures.push(change);
 					},
 				}
 			}
-			left = failed;
+			left = failures;
+			let Some(error) = last else { break };
+			// What goes on while we ask again might land behind what is written next.
+			let is_waited_for = is_answered && (until == Until::Done || is_away(&error));
+			let again = is_answered && tries < TRIES
+				|| is_waited_for && self.outages.pause(Asked::Write, &error);
+			if !again {
+				return Err(GivenUp { error, is_unsure });
+			}
 		}
-		match last {
-			Some(error) if !left.is_empty() => Err(self.failed("writing", error)),
-			_ => Ok(()),
-		}
+		self.outages.end(Asked::Write);
+		Ok(is_unsure)
 	}
 
-	/// Makes the one change that commits a group: it happened, or it did not, or nobody knows.
-	fn commit(&self, change: Change) -> Result<(), StoreError> {
-		let (at, value) = change.clone();
-		let before = match self.change(vec![change]) {
-			Ok(()) => return Ok(()),
-			Err(error) => error,
+	/// As [`change`](KvMedium::change), of what is in the slot of the redo.
+	fn change_slot(&mut self, changes: Vec<Change>) -> Result<(), GivenUp> {
+		let changed = self.change(changes, Until::Refused);
+		// Even if all went well in the end, a try that failed may land behind the next redo.
+		self.is_slot_clean &= !match &changed {
+			Ok(is_unsure) => *is_unsure,
+			Err(given_up) => given_up.is_unsure,
 		};
-		let is_there = self.value(&at).map(|found| found == value);
-		match (is_there, before) {
-			// A store that is full, or cannot be written, has said no before it did anything.
-			(Ok(false), error @ (StoreError::NoSpace { .. } | StoreError::ReadOnly { .. })) => {
-				Err(error)
-			},
-			// Even what can be read need not be durable; and what cannot may still be on its way.
-			(_, error) => Err(indeterminate(&error)),
-		}
+		changed.map(drop)
 	}
 
-	fn failed(&self, doing: &'static str, error: io::Error) -> StoreError {
-		let place = format!("the KVStore's {}", self.primary);
-		match error.kind() {
-			io::ErrorKind::PermissionDenied => StoreError::ReadOnly { place },
-			_ if is_full(&error) => StoreError::NoSpace { place },
-			_ => StoreError::Unavailable { doing, source: Arc::new(error) },
+	/// What became of the one change that commits a group, if it was given up: it did not happen, or
+	/// nobody knows.
+	fn committed(&self, change: &Change, given_up: GivenUp) -> StoreError {
+		let (at, value) = change;
+		let GivenUp { error, is_unsure } = given_up;
+		match self.value(at) {
+			Ok(found) if !is_unsure && found != *value => error,
+			// Even what can be read need not be durable; and what cannot may still be on its way.
+			_ => indeterminate(&error),
 		}
 	}
 
 	fn load_keys(&mut self, table: Table) -> Result<(), StoreError> {
-		if self.keys.has(table) {
-			return Ok(());
+		if !self.keys.has(table) {
+			let keys = self.list(table.name())?;
+			self.keys.fill(table, keys);
 		}
+		Ok(())
+	}
+
+	/// The keys of a table.
+	fn list(&self, table: &str) -> Result<Vec<Vec<u8>>, StoreError> {
 		let mut keys = Vec::new();
-		for (namespace, read) in names::namespaces(table.name()) {
-			let listed = self.kv.list(&self.primary, &namespace);
-			let listed = listed.or_else(|error| match error.kind() {
-				io::ErrorKind::NotFound => Ok(Vec::new()),
-				_ => Err(self.failed("listing", error)),
+		for (namespace, read) in names::namespaces(table) {
+			let listed = self.ask("listing", || match self.kv.list(&self.primary, &namespace) {
+				Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+				listed => listed,
 			})?;
 			// What is not a name of ours was put there by somebody else.
 			keys.extend(listed.iter().filter_map(|name| read(name)));
 		}
-		self.keys.fill(table, keys);
-		Ok(())
+		Ok(keys)
+	}
+
+	/// The slot for a redo of this version. Versions are never given twice, so no earlier process has
+	/// used a slot of that number.
+	fn clean_slot(&mut self, version: u64) -> u64 {
+		if !self.is_slot_clean {
+			self.slot = self.slot.saturating_add(1).max(version);
+			self.is_slot_clean = true;
+		}
+		self.slot
 	}
 }
 
@@ -231,23 +328,63 @@ impl Medium for KvMedium {
 		let versions = writes.iter().filter_map(|(_, frame)| version_of(frame.as_ref()?));
 		let newest = versions.fold(self.newest, u64::max);
 		if let [(key, frame @ Some(_))] = writes.as_slice() {
-			self.commit((self.at(key), frame.clone()))?;
+			let change = (self.at(key), frame.clone());
+			if let Err(given_up) = self.change(vec![change.clone()], Until::Refused) {
+				return Err(self.committed(&change, given_up));
+			}
 		} else if !writes.is_empty() {
 			let version = Version::new(newest);
-			let encoded = redo::encode(&writes, version)?;
+			let slot = self.clean_slot(newest);
+			let encoded = redo::encode(&writes, version, slot)?;
 			let parts = encoded.parts.into_iter().enumerate();
-			let parts = parts.map(|(n, part)| (self.at(&redo::part_key(n)), Some(part)));
+			let parts = parts.map(|(n, part)| (self.at(&redo::part_key(slot, n)), Some(part)));
 			// No head names them yet: nothing happened if this fails.
-			self.change(parts.collect())?;
-			self.commit((self.at(&redo::head_key()), Some(encoded.head)))?;
+			self.change_slot(parts.collect()).map_err(|given_up| given_up.error)?;
+			let head = (self.at(&redo::head_key(slot)), Some(encoded.head));
+			if let Err(given_up) = self.change_slot(vec![head.clone()]) {
+				return Err(self.committed(&head, given_up));
+			}
 			let changes = writes.iter().map(|(key, frame)| (self.at(key), frame.clone()));
 			// It is committed. If it cannot be done now, the next opening does it.
-			self.change(changes.collect()).map_err(|error| indeterminate(&error))?;
+			let done = self.change(changes.collect(), Until::Done);
+			done.map_err(|given_up| indeterminate(&given_up.error))?;
 		}
 		self.newest = newest;
 		self.keys.wrote(&writes);
 		Ok(())
 	}
+
+	fn takes_help(&self) -> bool {
+		self.kv.runtime().is_none()
+	}
+
+	fn blocking(&self) -> Option<Blocking> {
+		self.kv.runtime().and_then(Runtime::blocking)
+	}
+}
+
+fn primary_of(namespace: &Namespace) -> String {
+	format!("leyden_{namespace}")
+}
+
+fn about(primary: &str) -> At {
+	let (secondary, key) = ABOUT;
+	let [primary, secondary, key] = [primary, secondary, key].map(str::to_owned);
+	At { primary, secondary, key }
+}
+
+fn failed(primary: &str, doing: &'static str, error: io::Error) -> StoreError {
+	let place = format!("the KVStore's {primary}");
+	match error.kind() {
+		io::ErrorKind::PermissionDenied => StoreError::ReadOnly { place },
+		_ if is_full(&error) => StoreError::NoSpace { place },
+		_ => StoreError::Unavailable { doing, source: Arc::new(error) },
+	}
+}
+
+/// Whether the store does not work, and has not said that it is full.
+fn is_away(error: &StoreError) -> bool {
+	matches!(error, StoreError::Unavailable { .. })
 }
 
 /// The version in a frame's header; `None` if it has none.

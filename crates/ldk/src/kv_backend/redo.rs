@@ -13,13 +13,21 @@
 //!        or 1, frame's length (4), frame
 //! ```
 //! Head and parts are in frames, of the type 0x0002, and a part belongs to the head of its version.
+//!
+//! # Slots
+//! A write that failed may land later, when a newer redo has taken the place of the one it carries. So
+//! a place at which a write has failed, or may have failed in an earlier process, is not used for
+//! another redo: head and parts are in a *slot*, whose number only grows. The head in the highest
+//! slot is the newest. Slot 0 has the keys that the first version of this layout had.
 
 use leyden_store::committer::RawWrite;
 use leyden_store::frame::{self, MAX_BODY_BYTES};
 use leyden_store::{Key, RecordType, StoreError, Table, Value, Version};
 
 /// The table that redos are in, as far as frames and errors are concerned.
-const TABLE: Table = Table::new("_redo");
+pub(super) const TABLE: Table = Table::new("_redo");
+const HEAD: &[u8] = b"head";
+const PART: &[u8] = b"part";
 const TYPE: RecordType = RecordType(0x0002);
 const SCHEMA: u16 = 1;
 /// Most bytes of changes in one value.
@@ -40,15 +48,32 @@ pub(super) struct Encoded {
 	pub(super) head: Vec<u8>,
 }
 
-pub(super) fn head_key() -> Key {
-	Key::new(TABLE, *b"head")
+pub(super) fn head_key(slot: u64) -> Key {
+	match slot {
+		0 => Key::new(TABLE, HEAD),
+		_ => Key::numbered(TABLE, HEAD, slot),
+	}
 }
 
-pub(super) fn part_key(number: usize) -> Key {
-	Key::numbered(TABLE, b"part", number as u64)
+pub(super) fn part_key(slot: u64, number: usize) -> Key {
+	let number = number as u64;
+	match slot {
+		0 => Key::numbered(TABLE, PART, number),
+		_ => Key::numbered(TABLE, &[PART, &slot.to_be_bytes()].concat(), number),
+	}
 }
 
-pub(super) fn encode(writes: &[RawWrite], version: Version) -> Result<Encoded, StoreError> {
+/// The slot of which this is the head's key.
+pub(super) fn slot_of(key: &[u8]) -> Option<u64> {
+	match key == HEAD {
+		true => Some(0),
+		false => Key::new(TABLE, key).number(HEAD),
+	}
+}
+
+pub(super) fn encode(
+	writes: &[RawWrite], version: Version, slot: u64,
+) -> Result<Encoded, StoreError> {
 	let mut changes = Vec::new();
 	for (key, frame) in writes {
 		push_short(&mut changes, key.table().name().as_bytes());
@@ -78,18 +103,18 @@ pub(super) fn encode(writes: &[RawWrite], version: Version) -> Result<Encoded, S
 	} else {
 		for (n, piece) in changes.chunks(PART_BYTES).enumerate() {
 			let body = [number.as_slice(), piece].concat();
-			parts.push(frame::encode(&part_key(n), version, &Value::new(TYPE, SCHEMA, body)));
+			parts.push(frame::encode(&part_key(slot, n), version, &Value::new(TYPE, SCHEMA, body)));
 		}
 	}
-	let head = frame::encode(&head_key(), version, &Value::new(TYPE, SCHEMA, head));
+	let head = frame::encode(&head_key(slot), version, &Value::new(TYPE, SCHEMA, head));
 	Ok(Encoded { parts, head })
 }
 
 /// What a redo asks for, and its version. `part` reads a part that the head names.
 pub(super) fn decode(
-	head: &[u8], mut part: impl FnMut(usize) -> Result<Option<Vec<u8>>, StoreError>,
+	head: &[u8], slot: u64, mut part: impl FnMut(usize) -> Result<Option<Vec<u8>>, StoreError>,
 ) -> Result<(Vec<Change>, u64), StoreError> {
-	let key = head_key();
+	let key = head_key(slot);
 	let body = body(&key, head)?;
 	let (count, body) = body.split_first_chunk::<4>().ok_or_else(|| damaged(&key))?;
 	let (version, inline) = body.split_first_chunk::<8>().ok_or_else(|| damaged(&key))?;
@@ -99,7 +124,7 @@ pub(super) fn decode(
 	}
 	let mut changes = inline.to_vec();
 	for n in 0..count {
-		let key = part_key(n);
+		let key = part_key(slot, n);
 		let missing = || StoreError::corrupt(&key, "a part of the redo is missing");
 		let found = self::body(&key, &part(n)?.ok_or_else(missing)?)?;
 		let (of, piece) = found.split_first_chunk::<8>().ok_or_else(|| damaged(&key))?;

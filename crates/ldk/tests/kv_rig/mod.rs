@@ -5,15 +5,13 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
 
-use leyden_ldk::KvBackedStore;
+use leyden_ldk::{KvBackedStore, KvOptions};
 use leyden_store::conformance::Backend;
-use leyden_store::{frame, Key, Namespace, Store, StoreError};
+use leyden_store::group::OutagePolicy;
+use leyden_store::{frame, Key, Namespace, Store, StoreError, Ticket};
 use lightning::io::{self, ErrorKind};
-use lightning::util::native_async::FutureSpawner;
 use lightning::util::persist::{KVStore, KVStoreSync};
 use lightning_persister::fs_store::v1::FilesystemStore;
 
@@ -35,6 +33,18 @@ pub enum Trouble {
 	Full,
 	/// Changes are acknowledged and are in memory.
 	Lies,
+	/// Nothing is answered any more when the n-th change is asked for, until there is other trouble.
+	AwayBefore(u64),
+	/// The n-th change happens, and nothing is answered from then on.
+	AwayAfter(u64),
+	/// The n-th change happens, and then the store is full.
+	FullAfter(u64),
+	/// Nothing is answered.
+	Away,
+	/// So many changes of redos fail, and land when the test says so.
+	LandLate(u64),
+	/// As `LandLate(1)`, and then the store is full.
+	LandLateThenFull,
 }
 
 #[derive(Default)]
@@ -45,8 +55,17 @@ struct State {
 	trouble: Trouble,
 	changes: u64,
 	dead: bool,
+	/// Nothing is answered just now.
+	away: bool,
+	/// Changes that failed and have not happened yet.
+	late: Vec<(Name, Option<Vec<u8>>)>,
 	/// What did not happen, while the rest of its group may still.
 	reordering: Option<Name>,
+}
+
+/// Waits for no outage.
+pub fn impatient() -> KvOptions {
+	KvOptions { outages: OutagePolicy::none(), ..KvOptions::default() }
 }
 
 /// What is left when a process is gone.
@@ -69,9 +88,23 @@ impl Disk {
 	pub fn plan(&self, trouble: Trouble) {
 		let mut state = self.state();
 		(state.trouble, state.dead, state.reordering) = (trouble, false, None);
+		state.away = trouble == Trouble::Away;
 		if trouble == Trouble::Lies {
 			state.durable = Some(state.values.clone());
 		}
+	}
+
+	/// What failed happens now. Answers how much that is.
+	pub fn land_late(&self) -> usize {
+		let mut state = self.state();
+		let late = std::mem::take(&mut state.late);
+		for (name, value) in late.clone() {
+			match value {
+				Some(value) => drop(state.values.insert(name, value)),
+				None => drop(state.values.remove(&name)),
+			}
+		}
+		late.len()
 	}
 
 	pub fn changes(&self) -> u64 {
@@ -133,7 +166,36 @@ impl Disk {
 		}
 		let number = state.changes;
 		state.changes += 1;
+		let away = || io::Error::new(ErrorKind::Other, "away");
+		let full = || {
+			let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+			io::Error::new(ErrorKind::Other, full)
+		};
+		if state.away {
+			return Err(away());
+		}
+		let is_redo = name.1 == "_redo";
 		let after = match state.trouble {
+			Trouble::AwayBefore(at) if number >= at => {
+				state.away = true;
+				return Err(away());
+			},
+			Trouble::AwayAfter(at) if number >= at => {
+				state.away = true;
+				true
+			},
+			Trouble::LandLate(left) if is_redo && left > 0 => {
+				state.trouble = Trouble::LandLate(left - 1);
+				state.late.push((name, value));
+				return Err(away());
+			},
+			Trouble::LandLateThenFull if is_redo => {
+				if !state.late.is_empty() {
+					return Err(full());
+				}
+				state.late.push((name, value));
+				return Err(away());
+			},
 			Trouble::DieBefore(at) if number >= at => {
 				state.dead = true;
 				return Err(dead());
@@ -147,15 +209,16 @@ impl Disk {
 				return Err(io::Error::new(ErrorKind::Other, "now and then"));
 			},
 			Trouble::FailAll => return Err(io::Error::new(ErrorKind::Other, "always")),
-			Trouble::Full => {
-				let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-				return Err(io::Error::new(ErrorKind::Other, full));
-			},
+			Trouble::FullAfter(at) if number > at => return Err(full()),
+			Trouble::Full => return Err(full()),
 			_ => false,
 		};
 		match value {
 			Some(value) => drop(state.values.insert(name, value)),
 			None => drop(state.values.remove(&name)),
+		}
+		if state.away {
+			return Err(away());
 		}
 		if after {
 			state.dead = true;
@@ -168,10 +231,10 @@ impl Disk {
 	fn look(&self) -> Result<MutexGuard<'_, State>, io::Error> {
 		let mut state = self.state();
 		state.reordering = None;
-		match state.dead {
-			true => Err(io::Error::new(ErrorKind::Other, "the process is dead")),
-			false => Ok(state),
+		if state.dead || state.away {
+			return Err(io::Error::new(ErrorKind::Other, "the process is dead, or the store away"));
 		}
+		Ok(state)
 	}
 }
 
@@ -216,82 +279,64 @@ impl KVStoreSync for Unruly {
 	}
 }
 
-/// The same with futures: what is written is fixed when it is asked for, and happens when somebody
-/// runs it, later ones first.
-pub struct Futures(pub Arc<Unruly>);
+/// The same with futures: what is written is fixed when it is asked for, and happens on a thread of
+/// the store's own, later ones first.
+pub struct Futures {
+	kv: Arc<Unruly>,
+	tasks: std::sync::mpsc::Sender<Task>,
+}
+
+type Task = Box<dyn FnOnce() + Send>;
+
+impl Futures {
+	pub fn new(kv: Arc<Unruly>) -> Self {
+		let (tasks, asked) = std::sync::mpsc::channel::<Task>();
+		std::thread::spawn(move || {
+			while let Ok(first) = asked.recv() {
+				let mut waiting = vec![first];
+				waiting.extend(asked.try_iter());
+				waiting.into_iter().rev().for_each(|task| task());
+			}
+		});
+		Self { kv, tasks }
+	}
+
+	fn ask<T: Send + 'static>(
+		&self, ask: impl FnOnce(&Unruly) -> Result<T, io::Error> + Send + 'static,
+	) -> impl Future<Output = Result<T, io::Error>> + 'static + Send {
+		let (kv, (completer, ticket)) = (Arc::clone(&self.kv), Ticket::pair());
+		self.tasks.send(Box::new(move || completer.complete(Ok(ask(&kv))))).unwrap();
+		async move { ticket.await.unwrap() }
+	}
+}
 
 impl KVStore for Futures {
 	fn read(
 		&self, primary: &str, secondary: &str, key: &str,
 	) -> impl Future<Output = Result<Vec<u8>, io::Error>> + 'static + Send {
-		let (kv, name) = (Arc::clone(&self.0), name(primary, secondary, key));
-		async move { KVStoreSync::read(&*kv, &name.0, &name.1, &name.2) }
+		let name = name(primary, secondary, key);
+		self.ask(move |kv| KVStoreSync::read(kv, &name.0, &name.1, &name.2))
 	}
 
 	fn write(
 		&self, primary: &str, secondary: &str, key: &str, value: Vec<u8>,
 	) -> impl Future<Output = Result<(), io::Error>> + 'static + Send {
-		let (kv, name) = (Arc::clone(&self.0), name(primary, secondary, key));
-		async move { kv.disk.change(name, Some(value)) }
+		let name = name(primary, secondary, key);
+		self.ask(move |kv| kv.disk.change(name, Some(value)))
 	}
 
 	fn remove(
 		&self, primary: &str, secondary: &str, key: &str, _: bool,
 	) -> impl Future<Output = Result<(), io::Error>> + 'static + Send {
-		let (kv, name) = (Arc::clone(&self.0), name(primary, secondary, key));
-		async move { kv.disk.change(name, None) }
+		let name = name(primary, secondary, key);
+		self.ask(move |kv| kv.disk.change(name, None))
 	}
 
 	fn list(
 		&self, primary: &str, secondary: &str,
 	) -> impl Future<Output = Result<Vec<String>, io::Error>> + 'static + Send {
-		let (kv, name) = (Arc::clone(&self.0), name(primary, secondary, ""));
-		async move { KVStoreSync::list(&*kv, &name.0, &name.1) }
-	}
-}
-
-/// Runs tasks on a thread of its own, those that are waiting in reverse.
-pub struct Backwards(std::sync::mpsc::Sender<Pin<Box<dyn Future<Output = ()> + Send>>>);
-
-impl Backwards {
-	pub fn new() -> Self {
-		let (sender, tasks) =
-			std::sync::mpsc::channel::<Pin<Box<dyn Future<Output = ()> + Send>>>();
-		std::thread::spawn(move || {
-			while let Ok(first) = tasks.recv() {
-				let mut waiting = vec![first];
-				waiting.extend(tasks.try_iter());
-				for mut task in waiting.into_iter().rev() {
-					let mut context = Context::from_waker(Waker::noop());
-					assert!(task.as_mut().poll(&mut context).is_ready());
-				}
-			}
-		});
-		Self(sender)
-	}
-}
-
-/// What nobody waits for.
-pub struct Spawned<O>(std::marker::PhantomData<fn() -> O>);
-
-impl<O> Future for Spawned<O> {
-	type Output = Result<O, ()>;
-
-	fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-		Poll::Ready(Err(()))
-	}
-}
-
-impl FutureSpawner for Backwards {
-	type E = ();
-	type SpawnedFutureResult<O> = Spawned<O>;
-
-	fn spawn<O: Send + 'static, T: Future<Output = O> + Send + 'static>(
-		&self, future: T,
-	) -> Spawned<O> {
-		let task = Box::pin(async move { drop(future.await) });
-		self.0.send(task).unwrap();
-		Spawned(std::marker::PhantomData)
+		let name = name(primary, secondary, "");
+		self.ask(move |kv| KVStoreSync::list(kv, &name.0, &name.1))
 	}
 }
 
@@ -342,10 +387,10 @@ impl Backend for Backing {
 		self.disk.plan(Trouble::None);
 		let unruly = Arc::new(Unruly::on(&self.disk));
 		Ok(Arc::new(match self.kind {
-			Kind::Sync => KvBackedStore::open(unruly, namespace)?,
+			Kind::Sync => KvBackedStore::open_with(unruly, namespace, impatient())?,
 			Kind::Async => {
-				let futures = Arc::new(Futures(unruly));
-				KvBackedStore::open_async(futures, Backwards::new(), namespace)?
+				let futures = Arc::new(Futures::new(unruly));
+				KvBackedStore::open_async_with(futures, namespace, impatient())?
 			},
 			Kind::Filesystem => KvBackedStore::open(FileKv::in_dir(self.dir.path()), namespace)?,
 		}))

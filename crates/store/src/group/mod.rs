@@ -9,9 +9,11 @@
 //! A backend says how bytes are read and how many writes become durable at once; a [`GroupStore`]
 //! does the rest: it queues what is asked of it, decides batches with a
 //! [`Committer`](crate::committer), writes all that is waiting in one transaction, and ends the
-//! handle when nobody knows what is durable.
+//! handle when nobody knows what is durable. An engine that is away for a while is waited for, if the
+//! backend asks for that ([`Writer::with_outages`]).
 
 mod index;
+mod outage;
 mod portable;
 mod queue;
 mod writer;
@@ -29,13 +31,20 @@ use crate::page::{Page, PageBuilder};
 use crate::record::{Epoch, Record};
 use crate::store::Store;
 use crate::sync::thread::{self, JoinHandle};
-use crate::ticket::Ticket;
+use crate::ticket::{Help, Ticket};
 
 pub use index::KeyIndex;
+pub use outage::{
+	Asked, Closing, OutagePolicy, Outages, Pauser, StoreEvent, StoreObserver, SystemPauser,
+	DEFAULT_OUTAGE_TOLERANCE, FIRST_PAUSE, LONGEST_PAUSE, TRY_COUNTS_AT_MOST,
+};
 pub use portable::{MoveMark, Portable};
 use queue::{Job, Shared};
 pub use queue::{Stats, MAX_WAITING};
 pub use writer::Writer;
+
+/// Runs a wait of a thread that may be a worker of an async runtime; see [`Medium::blocking`].
+pub type Blocking = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
 
 /// An engine below: reads bytes, and writes many at once. Only one thread uses it at a time.
 pub trait Medium: RawRead + Send + 'static {
@@ -76,6 +85,19 @@ pub trait Medium: RawRead + Send + 'static {
 	fn foresee(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
 		let _ = batches;
 		Ok(())
+	}
+
+	/// Returns whether a thread that waits for its ticket may use the medium itself. `false` for a
+	/// medium that runs futures: the waiting thread may be a worker of an async runtime. The commit
+	/// thread does everything then.
+	fn takes_help(&self) -> bool {
+		true
+	}
+
+	/// Returns what to run every wait of a caller in, for a medium whose progress depends on a
+	/// runtime of which the caller may be a worker.
+	fn blocking(&self) -> Option<Blocking> {
+		None
 	}
 }
 
@@ -132,6 +154,14 @@ impl<M: Medium> GroupStore<M> {
 		self.epoch
 	}
 
+	/// Calls `observer` for every [`StoreEvent`] of this handle from now on: outages, and the end of
+	/// the handle. Without an observer nobody hears of an outage that heals.
+	///
+	/// The observer runs on the thread that commits: it must be quick and must not wait for the store.
+	pub fn add_observer(&self, observer: impl Fn(&StoreEvent) + Send + Sync + 'static) {
+		self.shared.add_observer(Arc::new(observer));
+	}
+
 	/// What was done so far.
 	pub fn stats(&self) -> Stats {
 		self.shared.stats()
@@ -182,10 +212,13 @@ impl<M: Medium> Drop for GroupStore<M> {
 	/// What was submitted is finished first; then the medium is free for others.
 	fn drop(&mut self) {
 		self.shared.close();
-		if let Some(thread) = self.thread.take() {
-			// It does not panic; if it did, there would be nothing left to do here.
-			let _ = thread.join();
-		}
+		let mut thread = self.thread.take();
+		self.shared.block(&mut || {
+			if let Some(thread) = thread.take() {
+				// It does not panic; if it did, there would be nothing left to do here.
+				let _ = thread.join();
+			}
+		});
 		self.shared.release();
 	}
 }

@@ -9,15 +9,23 @@
 //! A thread that waits for its ticket takes the engine itself if it is free, so that one thread
 //! alone pays for no other to wake up. Requests that nobody waits for (a task polls the ticket, or
 //! it was dropped) are done by the commit thread, and so is what piles up while somebody else has
-//! the engine: each helper does one group and leaves the rest to the thread.
+//! the engine: each helper does one group and leaves the rest to the thread. A medium may ask for the
+//! thread to do everything ([`Medium::takes_help`]).
+//!
+//! # Panics of others
+//! A hook that panics is caught and told; its ticket is completed all the same. A medium that panics
+//! ends the handle: it is not known what it has done.
 
 use std::collections::VecDeque;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use super::{Medium, Writer};
-use crate::batch::Batch;
+use super::outage::{message_of, Outages, StoreEvent, StoreObserver};
+use super::{Blocking, Medium, Writer};
+use crate::batch::{Batch, Hook};
 use crate::committed::Committed;
+use crate::error::StoreError;
 use crate::key::{Key, KeyRange};
 use crate::page::Page;
 use crate::record::Record;
@@ -55,6 +63,12 @@ pub(super) struct Shared<M> {
 	queue: Mutex<Queue>,
 	/// There is work for the thread, or it is to end.
 	work: Condvar,
+	/// There is room in the queue again.
+	room: Condvar,
+	/// Whether threads that wait for their tickets do the work.
+	takes_help: bool,
+	blocking: Option<Blocking>,
+	outages: Outages,
 	/// Taken before the queue's lock. `None` once the store is closed.
 	engine: Mutex<Option<Writer<M>>>,
 	batches: AtomicU64,
@@ -71,10 +85,16 @@ struct Queue {
 }
 
 impl<M: Medium> Shared<M> {
-	pub(super) fn new(engine: Writer<M>) -> Self {
+	pub(super) fn new(mut engine: Writer<M>) -> Self {
+		let medium = engine.medium();
+		let (takes_help, blocking) = (medium.takes_help(), medium.blocking());
 		Self {
 			queue: Mutex::default(),
 			work: Condvar::new(),
+			room: Condvar::new(),
+			takes_help,
+			blocking,
+			outages: engine.outages().clone(),
 			engine: Mutex::new(Some(engine)),
 			batches: AtomicU64::new(0),
 			groups: AtomicU64::new(0),
@@ -96,11 +116,27 @@ impl<M: Medium> Shared<M> {
 		let mut queue = self.queue.lock();
 		while queue.jobs.len() >= MAX_WAITING {
 			drop(queue);
-			self.group(self.engine.lock());
+			if self.takes_help {
+				self.group(self.engine.lock());
+			} else {
+				self.nudge();
+				self.block(&mut || self.wait_for_room());
+			}
 			queue = self.queue.lock();
 		}
 		queue.jobs.push_back(job(completer));
 		ticket
+	}
+
+	fn wait_for_room(&self) {
+		let mut queue = self.queue.lock();
+		while queue.jobs.len() >= MAX_WAITING {
+			self.room.wait(&mut queue);
+		}
+	}
+
+	pub(super) fn add_observer(&self, observer: StoreObserver) {
+		self.outages.add_observer(observer);
 	}
 
 	/// The commit thread.
@@ -124,6 +160,7 @@ impl<M: Medium> Shared<M> {
 
 	/// Ends the thread once the queue is empty.
 	pub(super) fn close(&self) {
+		self.outages.close();
 		self.queue.lock().closed = true;
 		self.work.notify_one();
 	}
@@ -162,6 +199,7 @@ impl<M: Medium> Shared<M> {
 					None => break,
 				}
 			}
+			self.room.notify_all();
 		}
 		let Some(engine) = engine.as_mut() else {
 			// Dropped with the lists: whoever waits hears that it is not known, and here it is
@@ -171,9 +209,11 @@ impl<M: Medium> Shared<M> {
 		// Reads first: they see what is durable, and nothing that these commits are about to write.
 		for read in reads {
 			match read {
-				Job::Get(key, completer) => completer.complete(engine.get(&key)),
+				Job::Get(key, completer) => {
+					completer.complete(guarded(engine, |engine| engine.get(&key)));
+				},
 				Job::Scan(range, limit, completer) => {
-					completer.complete(engine.scan(range, limit));
+					completer.complete(guarded(engine, |engine| engine.scan(range, limit)));
 				},
 				Job::Commit(..) => {},
 			}
@@ -182,23 +222,47 @@ impl<M: Medium> Shared<M> {
 			return;
 		}
 		let (batches, completers): (Vec<_>, Vec<_>) = commits.into_iter().unzip();
-		let done = engine.commit(batches);
+		let done = match guarded(engine, |engine| Ok(engine.commit(batches))) {
+			Ok(done) => done,
+			Err(error) => {
+				completers.into_iter().for_each(|completer| completer.complete(Err(error.clone())));
+				return;
+			},
+		};
 		self.batches.fetch_add(done.answers.len() as u64, Ordering::Relaxed);
 		self.groups.fetch_add(done.wrote, Ordering::Relaxed);
 		self.flushes.fetch_add(done.flushed, Ordering::Relaxed);
 		for (completer, (answer, hooks)) in completers.into_iter().zip(done.answers) {
 			if let Ok(committed) = &answer {
-				hooks.into_iter().for_each(|hook| hook(committed));
+				hooks.into_iter().for_each(|hook| self.run_hook(hook, committed));
 			}
 			completer.complete(answer);
 		}
 	}
+
+	/// A hook that panics is somebody else's fault, and nobody's reason to wait for ever.
+	fn run_hook(&self, hook: Hook, committed: &Committed) {
+		if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(committed))) {
+			let (place, message) = (self.outages.place().to_owned(), message_of(&*panic));
+			self.outages.tell(&StoreEvent::HookPanicked { place, message });
+		}
+	}
+}
+
+/// Runs `f`; if it panics, nobody knows what the medium has done, and the handle is over.
+fn guarded<M: Medium, T>(
+	engine: &mut Writer<M>, f: impl FnOnce(&mut Writer<M>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+	catch_unwind(AssertUnwindSafe(|| f(engine)))
+		.unwrap_or_else(|panic| Err(engine.panicked(message_of(&*panic))))
 }
 
 impl<M: Medium> Help for Shared<M> {
 	fn help(&self) {
-		if let Some(engine) = self.engine.try_lock() {
-			self.group(engine);
+		if self.takes_help {
+			if let Some(engine) = self.engine.try_lock() {
+				self.group(engine);
+			}
 		}
 		// Whoever had the engine when we tried may have looked at the queue before we were in it.
 		if self.has_work() {
@@ -209,5 +273,12 @@ impl<M: Medium> Help for Shared<M> {
 	fn nudge(&self) {
 		self.queue.lock().nudged = true;
 		self.work.notify_one();
+	}
+
+	fn block(&self, wait: &mut dyn FnMut()) {
+		match &self.blocking {
+			Some(blocking) => blocking(wait),
+			None => wait(),
+		}
 	}
 }

@@ -6,6 +6,8 @@
 
 //! The one who has the medium: decides what batches mean, and writes it.
 
+use std::sync::Arc;
+
 use crate::batch::{Batch, Durability, Hook};
 use crate::committed::Committed;
 use crate::committer::{Committer, Outcome, RawWrite};
@@ -15,6 +17,7 @@ use crate::key::{Key, KeyRange};
 use crate::page::{Page, PageBuilder};
 use crate::record::{Epoch, Record};
 
+use super::outage::{Asked, OutagePolicy, Outages, StoreEvent};
 use super::Medium;
 
 /// A medium, and whether and how it may be written.
@@ -26,6 +29,7 @@ pub struct Writer<M> {
 	/// Where it is, for errors.
 	place: String,
 	poisoned: Option<String>,
+	outages: Outages,
 }
 
 /// How a group ended.
@@ -52,12 +56,24 @@ type Answers = Vec<Result<Committed, StoreError>>;
 impl<M: Medium> Writer<M> {
 	/// A writer whose epoch was raised: the writes that [`Committer::open`] asked for are durable.
 	pub fn new(medium: M, committer: Committer, place: impl Into<String>) -> Self {
-		Self { medium, committer: Some(committer), place: place.into(), poisoned: None }
+		Self::over(medium, Some(committer), place.into())
 	}
 
 	/// A handle that only reads.
 	pub fn read_only(medium: M, place: impl Into<String>) -> Self {
-		Self { medium, committer: None, place: place.into(), poisoned: None }
+		Self::over(medium, None, place.into())
+	}
+
+	/// Waits for outages with these. The medium may have a clone, to wait by itself in the middle of a
+	/// write of which it is not known what became. Without them no outage is waited for.
+	pub fn with_outages(mut self, outages: Outages) -> Self {
+		self.outages = outages;
+		self
+	}
+
+	fn over(medium: M, committer: Option<Committer>, place: String) -> Self {
+		let outages = Outages::new(OutagePolicy::none(), place.clone());
+		Self { medium, committer, place, poisoned: None, outages }
 	}
 
 	/// Its epoch; `None` if it only reads.
@@ -73,19 +89,42 @@ impl<M: Medium> Writer<M> {
 		&mut self.medium
 	}
 
+	pub(super) fn outages(&self) -> &Outages {
+		&self.outages
+	}
+
+	/// Ends the handle: the medium panicked.
+	pub(super) fn panicked(&mut self, message: String) -> StoreError {
+		let source = Arc::new(std::io::Error::other(format!("the engine panicked: {message}")));
+		let error = StoreError::Indeterminate { doing: "using the engine", source };
+		self.end(&error);
+		error
+	}
+
+	/// Nothing more is committed because of `error`.
+	fn end(&mut self, error: &StoreError) {
+		if self.poisoned.is_none() {
+			self.poisoned = Some(error.to_string());
+			let (place, error) = (self.place.clone(), error.clone());
+			self.outages.tell(&StoreEvent::HandleEnded { place, error });
+		}
+	}
+
 	pub(super) fn get(&mut self, key: &Key) -> Result<Option<Record>, StoreError> {
 		self.alive()?;
-		let frame = self.medium.read(key)?;
+		let frame = self.outages.heal(Asked::Read, || self.medium.read(key))?;
 		frame.map(|frame| frame::decode(key, &frame)).transpose()
 	}
 
 	pub(super) fn scan(&mut self, range: KeyRange, limit: usize) -> Result<Page, StoreError> {
 		self.alive()?;
-		let mut page = PageBuilder::new(range.clone(), limit);
-		if !range.is_empty() {
-			self.medium.scan(&range, &mut page)?;
-		}
-		Ok(page.build())
+		self.outages.heal(Asked::Read, || {
+			let mut page = PageBuilder::new(range.clone(), limit);
+			if !range.is_empty() {
+				self.medium.scan(&range, &mut page)?;
+			}
+			Ok(page.build())
+		})
 	}
 
 	/// Commits all of these, each or not by its own expectations: in one transaction, or in more if
@@ -96,8 +135,10 @@ impl<M: Medium> Writer<M> {
 		let mut hooks = hooks.into_iter();
 		// From the last to the first, so that the next is at the end.
 		let mut left = vec![batches.as_slice()];
+		let outages = self.outages.clone();
 		while let Some(batches) = left.pop() {
-			let answers = match self.try_commit(batches) {
+			// Nothing was written if it is unavailable, so everything is decided anew.
+			let answers = match outages.heal(Asked::Write, || self.try_commit(batches)) {
 				Ok(Tried::Done { answers, wrote, flushed }) => {
 					done.wrote += u64::from(wrote);
 					done.flushed += u64::from(flushed);
@@ -114,7 +155,7 @@ impl<M: Medium> Writer<M> {
 				},
 				Err(error) => {
 					if error.ends_handle() {
-						self.poisoned.get_or_insert_with(|| error.to_string());
+						self.end(&error);
 					}
 					batches.iter().map(|_| Err(error.clone())).collect()
 				},
@@ -134,6 +175,14 @@ impl<M: Medium> Writer<M> {
 		// What was fetched for these batches is not for anybody else.
 		self.medium.foresee(&[])?;
 		let (answers, decided) = decided?;
+		let is_away =
+			|answer: &&Result<_, StoreError>| matches!(answer, Err(StoreError::Unavailable { .. }));
+		if let Some(Err(away)) = answers.iter().find(is_away) {
+			if self.outages.are_tolerated() {
+				// One batch could not be decided. None of the group is before the others.
+				return Err(away.clone());
+			}
+		}
 		let Some((writes, outcome)) = decided else {
 			return Ok(Tried::Done { answers, wrote: false, flushed: false });
 		};
