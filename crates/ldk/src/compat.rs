@@ -30,6 +30,7 @@
 //!   candidate before it locks. `SpliceKeeper` does not sign that round; still, offer no higher fee
 //!   on anything older than 0.3.0-rc1.
 
+use bitcoin::secp256k1::PublicKey;
 use leyden_splice::SubmitError;
 use lightning::events::Event;
 use lightning::ln::channelmanager::{AChannelManager, SpliceContributionError};
@@ -44,8 +45,7 @@ use crate::splice::failure_reason;
 /// by its text alone whether something is pending already; take any other for
 /// [`SubmitError::Refused`] with `ContributionInvalid`, so that the contribution is built anew.
 pub(crate) fn hand_over<M: AChannelManager + ?Sized>(
-	manager: &M, channel: &ChannelId, counterparty: &bitcoin::secp256k1::PublicKey,
-	contribution: FundingContribution,
+	manager: &M, channel: &ChannelId, counterparty: &PublicKey, contribution: FundingContribution,
 ) -> Result<(), SubmitError> {
 	let taken = manager.get_cm().funding_contributed(channel, counterparty, contribution, None);
 	taken.map_err(|error| match error {
@@ -67,21 +67,20 @@ pub(crate) fn failed_contribution(event: &Event) -> Option<&FundingContribution>
 }
 
 /// An HTLC that a `PaymentForwarded` is about.
-// For the identity of a `PaymentForwarded`, which reads the event's fields by itself so far.
-#[allow(dead_code)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct ForwardedHtlc {
 	/// The channel on which the HTLC was received.
 	pub(crate) channel_id: ChannelId,
 	/// The number of the HTLC in that channel; `None` if LDK does not say.
 	pub(crate) htlc_id: Option<u64>,
+	/// The node that the HTLC was received from; `None` if LDK does not say.
+	pub(crate) node_id: Option<PublicKey>,
 }
 
 /// Returns the HTLCs on which the payment of a `PaymentForwarded` was received; none of any other
 /// event.
 ///
 /// Where a locator has no `htlc_id`, the number is `None`, and an identity made of it is weak.
-#[allow(dead_code)]
 pub(crate) fn forwarded_htlcs(event: &Event) -> impl Iterator<Item = ForwardedHtlc> + '_ {
 	let htlcs = match event {
 		Event::PaymentForwarded { prev_htlcs, .. } => prev_htlcs.as_slice(),
@@ -90,6 +89,7 @@ pub(crate) fn forwarded_htlcs(event: &Event) -> impl Iterator<Item = ForwardedHt
 	let htlc = |htlc: &lightning::events::InboundHTLCLocator| ForwardedHtlc {
 		channel_id: htlc.channel_id,
 		htlc_id: htlc.htlc_id,
+		node_id: htlc.node_id,
 	};
 	htlcs.iter().map(htlc)
 }

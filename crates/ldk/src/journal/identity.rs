@@ -30,6 +30,7 @@ use lightning::ln::types::ChannelId;
 use lightning::util::ser::Writeable;
 
 use super::class::kind_of;
+use crate::compat;
 
 const DOMAIN: Domain = Domain::new("leyden/event", 2);
 
@@ -120,16 +121,17 @@ impl EventIdentity {
 				let outpoints = outputs.iter().map(|output| output.spendable_outpoint().encode());
 				strong(id.unordered(outpoints), channel_id.map_or(Lane::GLOBAL, |c| lane(&c)))
 			},
-			Event::PaymentForwarded { prev_htlcs, .. } => {
-				let on = prev_htlcs.first().map_or(Lane::GLOBAL, |htlc| lane(&htlc.channel_id));
-				let known = prev_htlcs.iter().all(|htlc| htlc.htlc_id.is_some());
-				let id = id.unordered(prev_htlcs.iter().map(|htlc| {
+			Event::PaymentForwarded { .. } => {
+				let htlcs: Vec<_> = compat::forwarded_htlcs(event).collect();
+				let on = htlcs.first().map_or(Lane::GLOBAL, |htlc| lane(&htlc.channel_id));
+				let known = htlcs.iter().all(|htlc| htlc.htlc_id.is_some());
+				let id = id.unordered(htlcs.iter().map(|htlc| {
 					let number = htlc.htlc_id.unwrap_or(u64::MAX).to_be_bytes();
 					let node = htlc.node_id.map(|node| node.serialize());
 					let node = node.as_ref().map_or(&[][..], |node| node.as_slice());
 					[htlc.channel_id.0.as_slice(), number.as_slice(), node].concat()
 				}));
-				if known && !prev_htlcs.is_empty() {
+				if known && !htlcs.is_empty() {
 					strong(id, on)
 				} else {
 					weak(id, on)
@@ -178,8 +180,8 @@ impl EventIdentity {
 				weak(id.bytes(&channel_id.0).bytes(&new_funding_txo.encode()), lane(channel_id))
 			},
 			// The same contribution may be tried again and fail again for the same reason.
-			Event::SpliceNegotiationFailed { channel_id, reason, contribution, .. } => {
-				let contribution = contribution.as_ref().map(|c| digest(c.contribution()));
+			Event::SpliceNegotiationFailed { channel_id, reason, .. } => {
+				let contribution = compat::failed_contribution(event).map(digest);
 				let id = id.bytes(&channel_id.0).bytes(&reason.encode());
 				let id = id.optional(contribution.as_ref().map(|d| d.as_slice()));
 				unprovable(id, lane(channel_id))
