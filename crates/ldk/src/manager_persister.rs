@@ -425,3 +425,66 @@ impl<K> fmt::Debug for ManagerPersister<K> {
 		f.write_str("ManagerPersister")
 	}
 }
+
+#[cfg(test)]
+mod tests {
+	use std::sync::atomic::{AtomicU64, Ordering};
+
+	use leyden_log::{EventLog, LogOptions};
+	use leyden_store::{ManualClock, MemoryStore, Plan};
+	use leyden_testkit::MemKv;
+
+	use super::*;
+	use crate::persist_tracker::ManagerPersistListener;
+
+	/// A part that hands something to the manager now and then.
+	#[derive(Default)]
+	struct Part {
+		handed_out: AtomicU64,
+		settled: AtomicU64,
+	}
+
+	impl ManagerPersistListener for Part {
+		fn mark(&self) -> u64 {
+			self.handed_out.load(Ordering::SeqCst)
+		}
+
+		fn settle_plan(&self, _: u64) -> Option<Plan<()>> {
+			Some(Plan::of(leyden_store::Batch::new()))
+		}
+
+		fn settled(&self, mark: u64) {
+			self.settled.store(mark, Ordering::SeqCst);
+		}
+	}
+
+	/// The background processor encodes the manager and then writes it; what is handed out between
+	/// the two is not in the bytes.
+	#[test]
+	fn a_write_settles_what_was_handed_out_before_the_last_one_was_called() {
+		let store: Arc<dyn Store> = Arc::new(MemoryStore::new().unwrap());
+		let clock = Arc::new(ManualClock::default());
+		let log = EventLog::open(Arc::clone(&store), "events", clock, LogOptions::default());
+		let appends = PendingAppends::new(log.unwrap());
+		let kv = Arc::new(MemKv::new());
+		let persister = ManagerPersister::open(kv, Arc::clone(&store), appends).unwrap();
+		let part = Arc::new(Part::default());
+		let tracker = ManagerPersistTracker::new(store, [Arc::<Part>::clone(&part) as _]);
+		persister.shared().attach(tracker, Box::new(|| vec![7]), Box::new(|| ()));
+		let settled_after = |key: &str| {
+			KVStoreSync::write(&persister, "", "", key, vec![1]).unwrap();
+			part.settled.load(Ordering::SeqCst)
+		};
+		part.handed_out.store(3, Ordering::SeqCst);
+		assert_eq!(settled_after(CHANNEL_MANAGER_PERSISTENCE_KEY), 0, "may have come after encode");
+		assert_eq!(settled_after("something_else"), 0);
+		part.handed_out.store(5, Ordering::SeqCst);
+		assert_eq!(settled_after(CHANNEL_MANAGER_PERSISTENCE_KEY), 3);
+		assert_eq!(settled_after(CHANNEL_MANAGER_PERSISTENCE_KEY), 5);
+		// Leyden's own writes encode after the marks were taken.
+		part.handed_out.store(8, Ordering::SeqCst);
+		persister.persist().unwrap();
+		assert_eq!(part.settled.load(Ordering::SeqCst), 8);
+		assert_eq!(KVStoreSync::read(&persister, "", "", "something_else").unwrap(), [1]);
+	}
+}

@@ -52,10 +52,12 @@ pub struct EventIdentity {
 pub(crate) enum ReplayEvidence {
 	/// The event itself, which LDK writes into the manager's queue verbatim until it was handled.
 	Queued,
-	/// The event itself; or, for an event that was handed out after the manager was encoded, the 32
-	/// bytes that name its subject. A manager that still has the payment pending, or the channel
-	/// open, tells of the same end once more.
-	QueuedOrSubject([u8; 32]),
+	/// The event itself; or, for an event that was handed out after the manager was encoded, the
+	/// payment of this id: LDK tells of its end once more.
+	QueuedOrPayment([u8; 32]),
+	/// The event itself; or, for an event that was handed out after the manager was encoded, the
+	/// channel of this id.
+	QueuedOrChannel([u8; 32]),
 	/// Nothing: LDK also writes events into the manager that were never handed out
 	/// (`on_restart_splice_failures`), so that the bytes do not prove that it was this one.
 	None,
@@ -88,13 +90,13 @@ impl EventIdentity {
 			},
 			// LDK forgets a payment some ticks after its end, and takes id and hash again.
 			Event::PaymentSent { payment_id, payment_hash, .. } => {
-				let subject = payment_id.map_or(payment_hash.0, |payment| payment.0);
+				let payment = payment_id.map_or(payment_hash.0, |payment| payment.0);
 				let id = id.optional(payment_id.as_ref().map(|p| p.0.as_slice()));
-				ends(id.bytes(&payment_hash.0), Lane::payment(subject), subject)
+				of_payment(id.bytes(&payment_hash.0), payment)
 			},
 			// A payment that failed may be tried again under the same id, and fail again.
 			Event::PaymentFailed { payment_id, .. } => {
-				ends(id.bytes(&payment_id.0), Lane::payment(payment_id.0), payment_id.0)
+				of_payment(id.bytes(&payment_id.0), payment_id.0)
 			},
 			Event::PaymentPathSuccessful { payment_id, path, .. } => {
 				weak(id.bytes(&payment_id.0).bytes(&digest(path)), Lane::payment(payment_id.0))
@@ -147,7 +149,7 @@ impl EventIdentity {
 			} => {
 				let id = id.bytes(&channel_id.0).bytes(&funding_txo.encode());
 				let id = id.bytes(&counterparty_node_id.encode());
-				ends(id.bytes(&user_channel_id.encode()), lane(channel_id), channel_id.0)
+				of_channel(id.bytes(&user_channel_id.encode()), channel_id)
 			},
 			Event::ChannelReady {
 				channel_id,
@@ -159,7 +161,7 @@ impl EventIdentity {
 				let funding = funding_txo.map(|outpoint| outpoint.encode());
 				let id = id.bytes(&channel_id.0).optional(funding.as_deref());
 				let id = id.bytes(&counterparty_node_id.encode());
-				ends(id.bytes(&user_channel_id.encode()), lane(channel_id), channel_id.0)
+				of_channel(id.bytes(&user_channel_id.encode()), channel_id)
 			},
 			// A channel that was never funded has the temporary id that its opener chose, which may
 			// be the id of another channel.
@@ -174,7 +176,7 @@ impl EventIdentity {
 				let funding = channel_funding_txo.map(|outpoint| outpoint.encode());
 				let id = id.bytes(&channel_id.0).bytes(&user_channel_id.encode());
 				let id = id.optional(counterparty.as_deref()).optional(funding.as_deref());
-				ends(id, lane(channel_id), channel_id.0)
+				of_channel(id, channel_id)
 			},
 			Event::SpliceNegotiated { channel_id, new_funding_txo, .. } => {
 				weak(id.bytes(&channel_id.0).bytes(&new_funding_txo.encode()), lane(channel_id))
@@ -228,9 +230,16 @@ fn weak(id: IdBuilder, lane: Lane) -> EventIdentity {
 	EventIdentity { id: id.finish(), strength: IdStrength::Weak, lane, evidence }
 }
 
-/// The identity of an event that comes again as long as the manager has `subject`.
-fn ends(id: IdBuilder, lane: Lane, subject: [u8; 32]) -> EventIdentity {
-	EventIdentity { evidence: ReplayEvidence::QueuedOrSubject(subject), ..weak(id, lane) }
+/// The identity of an event that comes again as long as LDK has the payment.
+fn of_payment(id: IdBuilder, payment: [u8; 32]) -> EventIdentity {
+	let evidence = ReplayEvidence::QueuedOrPayment(payment);
+	EventIdentity { evidence, ..weak(id, Lane::payment(payment)) }
+}
+
+/// The identity of an event that comes again as long as the manager has the channel.
+fn of_channel(id: IdBuilder, channel_id: &ChannelId) -> EventIdentity {
+	let evidence = ReplayEvidence::QueuedOrChannel(channel_id.0);
+	EventIdentity { evidence, ..weak(id, lane(channel_id)) }
 }
 
 fn unprovable(id: IdBuilder, lane: Lane) -> EventIdentity {

@@ -152,7 +152,9 @@ impl ReplayTracker {
 		let mut queued: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
 		let mut candidates = std::mem::take(&mut state.candidates);
 		candidates.drain(..candidates.len().saturating_sub(MAX_SOUGHT_EVENTS));
-		for entry in candidates {
+		let mut comes_again = Vec::new();
+		// The newest first: an event that the manager has in its queue was handed out last.
+		for entry in candidates.into_iter().rev() {
 			let Some(event) = entry::event_bytes(entry.payload()) else { continue };
 			let Some(identity) = entry::decode_ldk(event).as_ref().map(EventIdentity::of) else {
 				continue;
@@ -163,21 +165,24 @@ impl ReplayTracker {
 			let is_queued = *left > 0;
 			*left = left.saturating_sub(1);
 			let came_later = loaded.journaled.is_some_and(|last| entry.index().get() > last);
-			let comes_again = match identity.evidence {
+			let is_replay = match identity.evidence {
 				ReplayEvidence::None => false,
 				ReplayEvidence::Queued => is_queued,
-				ReplayEvidence::QueuedOrSubject(subject) => {
-					is_queued || (came_later && knows(loaded, &subject))
+				ReplayEvidence::QueuedOrPayment(payment) => {
+					is_queued || (came_later && loaded.payments.contains(&payment))
+				},
+				ReplayEvidence::QueuedOrChannel(channel) => {
+					is_queued
+						|| (came_later && memchr::memmem::find(loaded.bytes, &channel).is_some())
 				},
 			};
-			if comes_again {
+			if is_replay {
 				let (index, evidence) = (entry.index(), identity.evidence);
-				state
-					.expected
-					.entry(identity.id)
-					.or_default()
-					.push_back(Expected { index, evidence });
+				comes_again.push((identity.id, Expected { index, evidence }));
 			}
+		}
+		for (id, expected) in comes_again.into_iter().rev() {
+			state.expected.entry(id).or_default().push_back(expected);
 		}
 	}
 
@@ -206,7 +211,9 @@ impl ReplayTracker {
 	/// A new event is written down. The end of a payment or a channel ends the waiting for an
 	/// earlier end of the same one: the next like that is another event.
 	pub(crate) fn supersede(&self, identity: &EventIdentity) {
-		let ReplayEvidence::QueuedOrSubject(_) = identity.evidence else { return };
+		if matches!(identity.evidence, ReplayEvidence::Queued | ReplayEvidence::None) {
+			return;
+		}
 		self.state.lock().expected.retain(|_, expected| {
 			expected.retain(|expected| expected.evidence != identity.evidence);
 			!expected.is_empty()
@@ -217,11 +224,6 @@ impl ReplayTracker {
 	pub(crate) fn journaled(&self, index: LogIndex) {
 		self.state.lock().wait_for(index);
 	}
-}
-
-/// Whether LDK still has the payment or the channel that `subject` names.
-fn knows(loaded: &LoadedManager<'_>, subject: &[u8; 32]) -> bool {
-	loaded.payments.contains(subject) || memchr::memmem::find(loaded.bytes, subject).is_some()
 }
 
 impl ManagerPersistListener for ReplayTracker {

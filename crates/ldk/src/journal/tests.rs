@@ -18,7 +18,8 @@ use leyden_store::{
 };
 use leyden_testkit::{Doom, FaultyStore, MemKv, Side};
 use lightning::events::{
-	ClosureReason, HTLCHandlingFailureType, PaymentFailureReason, PaymentPurpose,
+	ClosureReason, HTLCHandlingFailureType, NegotiationFailureReason, PaymentFailureReason,
+	PaymentPurpose,
 };
 use lightning::ln::channelmanager::{InterceptId, PaymentId};
 use lightning::ln::types::ChannelId;
@@ -382,6 +383,47 @@ fn an_event_that_the_manager_knows_no_payment_of_is_another_entry() {
 	assert_eq!(run.entries().len(), 2);
 }
 
+/// The same failure twice, of which the manager has one in its queue: LDK brings that one.
+#[test]
+fn as_many_events_are_replays_as_the_manager_has() {
+	let disk = Disk::new();
+	let run = disk.start(Ldk::default());
+	run.tell(failed(1));
+	run.ldk.lock().queue.push(failed(1));
+	run.write_manager();
+	assert_eq!(run.process(), 1);
+	assert_eq!(run.entries().len(), 2);
+	drop(run);
+	let run = disk.start(with_queue(&[failed(1)]));
+	run.process();
+	assert_eq!(run.entries().len(), 2);
+	run.tell(failed(1));
+	assert_eq!(run.entries().len(), 3);
+}
+
+/// LDK writes the failure of a splice into the manager that it has not told of yet; the same
+/// splice may have failed before.
+#[test]
+fn a_failed_splice_is_never_taken_for_a_replay() {
+	let failed = || Event::SpliceNegotiationFailed {
+		channel_id: ChannelId([1; 32]),
+		counterparty_node_id: node(4),
+		user_channel_id: 1,
+		reason: NegotiationFailureReason::PeerDisconnected,
+		contribution: None,
+	};
+	let disk = Disk::new();
+	let run = disk.start(Ldk::default());
+	run.tell(failed());
+	// Another round of it goes on, and is in the manager as failed in case the node dies now.
+	run.ldk.lock().queue.push(failed());
+	run.write_manager();
+	drop(run);
+	let run = disk.start(with_queue(&[failed()]));
+	run.process();
+	assert_eq!(run.entries().len(), 2);
+}
+
 /// Another end of the payment ends the waiting for the first.
 #[test]
 fn a_payment_that_ended_otherwise_is_not_waited_for() {
@@ -479,6 +521,22 @@ fn a_request_whose_answer_may_be_lost_is_delivered_again() {
 	assert!(run.ack_all().is_empty());
 }
 
+/// An ack that comes while the manager is being written is not in its bytes.
+#[test]
+fn a_request_is_not_done_by_a_manager_that_was_encoded_before_the_ack() {
+	let disk = Disk::new();
+	let run = disk.start(Ldk { queue: vec![claimable(5, HEIGHT + 1)], ..knowing(5) });
+	run.process();
+	run.write_manager();
+	let store = Arc::clone(run.log.store());
+	let tracker = ManagerPersistTracker::new(store, run.journal.persist_listeners());
+	let before = tracker.begin();
+	run.ack_all();
+	before.persisted().wait().unwrap();
+	drop((tracker, run));
+	assert_eq!(disk.start(knowing(5)).ack_all().len(), 1);
+}
+
 #[test]
 fn a_request_that_ldk_does_not_wait_for_is_not_delivered_again() {
 	for (deadline, ldk) in [(HEIGHT, knowing(5)), (HEIGHT + 1, Ldk::default())] {
@@ -554,6 +612,53 @@ fn an_append_that_fails_holds_the_manager_up_and_is_tried_again() {
 	let key = CHANNEL_MANAGER_PERSISTENCE_KEY;
 	assert!(run.persister.write(primary, secondary, key, bytes).is_err());
 	assert!(disk.kv.read(primary, secondary, key).is_err(), "the manager was not written");
+}
+
+/// A store that refuses commits while it is away.
+struct AwayStore {
+	inner: MemoryStore,
+	is_away: AtomicBool,
+}
+
+impl Store for AwayStore {
+	fn commit(&self, batch: Batch) -> Ticket<Committed> {
+		if self.is_away.load(Ordering::SeqCst) {
+			let source: Arc<dyn std::error::Error + Send + Sync> = Arc::new(fmt::Error);
+			return Ticket::ready(Err(StoreError::Unavailable { doing: "writing", source }));
+		}
+		self.inner.commit(batch)
+	}
+
+	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
+		self.inner.get(key)
+	}
+
+	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
+		self.inner.scan(range, limit)
+	}
+
+	fn guarantees(&self) -> Guarantees {
+		self.inner.guarantees()
+	}
+}
+
+/// The store was away when the events came: nothing is lost, and their order is kept.
+#[test]
+fn appends_that_failed_are_made_in_order_when_the_store_is_back() {
+	let disk = Disk::new();
+	let store = Arc::new(AwayStore { inner: disk.store(), is_away: AtomicBool::new(false) });
+	let run = disk.start_with(Ldk::default(), Arc::<AwayStore>::clone(&store), |j, _| j);
+	let away = |away| store.is_away.store(away, Ordering::SeqCst);
+	away(true);
+	run.tell(closed(1, 4, 1));
+	assert!(run.persister.persist().is_err(), "LDK lets go of nothing");
+	away(false);
+	// Comes when the store is back, and must not overtake.
+	run.tell(closed(2, 4, 2));
+	run.persister.persist().unwrap();
+	let entries = run.log.read(run.log.start().unwrap(), 10).unwrap().0;
+	let closes: Vec<_> = entries.iter().map(|e| decode_event(e.payload()).unwrap()).collect();
+	assert_eq!(closes, [closed(1, 4, 1), closed(2, 4, 2)]);
 }
 
 /// The handler has written the event, and LDK is told to bring it again: in this run, it is one.
