@@ -51,6 +51,7 @@ mod pending_appends;
 mod persist_tracker;
 mod splice;
 mod tlv;
+mod turns;
 
 pub use htlc_resolutions::{HtlcResolution, HtlcResolutions, HtlcResolver};
 pub use journal::{
@@ -61,7 +62,7 @@ pub use kv_backend::{KvBackedStore, KvOptions, KV_FORMAT};
 pub use kv_store::{LeydenKvStore, KEYS_PER_PAGE};
 pub use manager_persister::ManagerPersister;
 pub use monitor::{
-	BusNote, MonitorBus, MonitorEventKind, MonitorSet, Quarantine, UnackedMonitorEvent,
+	BusNote, GuardedPersister, GuardedStore, MonitorBus, MonitorEventKind, MonitorSet, Quarantine, UnackedMonitorEvent,
 	MANAGER_CONSUMER, MONITOR_STREAM,
 };
 pub use node::{LdkNode, NodeWiring, SharedLogger, StartError};

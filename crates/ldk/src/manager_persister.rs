@@ -6,8 +6,6 @@
 
 //! The one place where the `ChannelManager` is written.
 
-mod turns;
-
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
@@ -24,9 +22,10 @@ use parking_lot::Mutex;
 
 use crate::error::to_io;
 use crate::manager_record::ManagersV1;
+use crate::monitor::gate::Gate;
 use crate::pending_appends::PendingAppends;
 use crate::persist_tracker::{ManagerPersistTracker, Marks};
-use turns::{Turn, Turns};
+use crate::turns::{Turn, Turns};
 
 /// A `KVStore` (or `KVStoreSync`) around the node's own, through which the `ChannelManager` is
 /// written: by the background processor, which is given the persister in place of the store, and by
@@ -57,6 +56,7 @@ pub(crate) struct Shared {
 	appends: PendingAppends,
 	encode: OnceLock<Encode>,
 	written: OnceLock<Written>,
+	gate: OnceLock<Arc<Gate>>,
 	state: Mutex<State>,
 	turns: Turns,
 }
@@ -89,8 +89,8 @@ impl<K> ManagerPersister<K> {
 		let called = Marks::default();
 		let state = Mutex::new(State { managers, called, has_written: false, loaded });
 		let (tracker, encode, written) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-		let turns = Turns::default();
-		let shared = Shared { store, tracker, appends, encode, written, state, turns };
+		let (gate, turns) = (OnceLock::new(), Turns::default());
+		let shared = Shared { store, tracker, appends, encode, written, gate, state, turns };
 		Ok(Self { kv, shared: Arc::new(shared) })
 	}
 
@@ -201,11 +201,14 @@ where
 
 impl Shared {
 	/// Gives the persister what exists only once the manager was read.
-	pub(crate) fn attach(&self, tracker: ManagerPersistTracker, encode: Encode, written: Written) {
+	pub(crate) fn attach(
+		&self, tracker: ManagerPersistTracker, encode: Encode, written: Written, gate: Arc<Gate>,
+	) {
 		self.state.lock().called = tracker.marks();
 		let _ = self.tracker.set(tracker);
 		let _ = self.encode.set(encode);
 		let _ = self.written.set(written);
+		let _ = self.gate.set(gate);
 	}
 
 	/// The manager that the node starts from, and the newest entry of the journal when it was
@@ -305,6 +308,10 @@ where
 	) -> Result<(), io::Error> {
 		if (primary, secondary, key) != MANAGER {
 			return self.kv.write(primary, secondary, key, buf);
+		}
+		// The background processor flushes the monitors on this thread once this returns.
+		if let Some(gate) = self.shared.gate.get() {
+			gate.manager_written();
 		}
 		let turn = self.shared.turns.take().wait();
 		// What was handled before is settled by this write, or by the next.
@@ -470,7 +477,8 @@ mod tests {
 		let persister = ManagerPersister::open(kv, Arc::clone(&store), appends).unwrap();
 		let part = Arc::new(Part::default());
 		let tracker = ManagerPersistTracker::new(store, [Arc::<Part>::clone(&part) as _]);
-		persister.shared().attach(tracker, Box::new(|| vec![7]), Box::new(|| ()));
+		let encode = Box::new(|| vec![7]);
+		persister.shared().attach(tracker, encode, Box::new(|| ()), Arc::default());
 		let settled_after = |key: &str| {
 			KVStoreSync::write(&persister, "", "", key, vec![1]).unwrap();
 			part.settled.load(Ordering::SeqCst)

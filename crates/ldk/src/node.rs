@@ -7,15 +7,17 @@
 //! The wiring of a node: one call that hands out everything that an LDK node needs of Leyden.
 //!
 //! # The order, and why
-//! 1. [`NodeWiring::monitor_bus`] goes around the chain monitor, before the manager is read: the
+//! 1. [`NodeWiring::monitor_persister`] (or [`monitor_store`](NodeWiring::monitor_store)) goes below
+//!    the chain monitor: the background processor reaches the chain monitor past the bus.
+//! 2. [`NodeWiring::monitor_bus`] goes around the chain monitor, before the manager is read: the
 //!    manager gets the bus as its `chain::Watch`, and so do all sources of blocks.
-//! 2. The monitors are loaded into the *chain monitor*, and the manager is read or made.
-//! 3. [`NodeWiring::start`] (or [`start_async`](NodeWiring::start_async)) with the manager and the
+//! 3. The monitors are loaded into the *chain monitor*, and the manager is read or made.
+//! 4. [`NodeWiring::start`] (or [`start_async`](NodeWiring::start_async)) with the manager and the
 //!    node's store: it looks at the manager that is durable, so that an event that LDK brings again
 //!    is told apart from a new one, and gives LDK the resolutions that it may not have.
-//! 4. The background processor gets [`LdkNode::persister`] in place of the node's store, and the
+//! 5. The background processor gets [`LdkNode::persister`] in place of the node's store, and the
 //!    handler of [`LdkNode::handler`] or [`LdkNode::handle_async`].
-//! 5. Blocks are fed to the bus, peers connect, consumers run.
+//! 6. Blocks are fed to the bus, peers connect, consumers run.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -37,7 +39,8 @@ use crate::blocking::block_on;
 use crate::htlc_resolutions::{HtlcResolution, HtlcResolutions};
 use crate::journal::{Journal, JournalHandler, KeptAnswers, LoadedManager, Persist};
 use crate::manager_persister::ManagerPersister;
-use crate::monitor::MonitorBus;
+use crate::monitor::gate::Gate;
+use crate::monitor::{GuardedPersister, GuardedStore, MonitorBus};
 use crate::pending_appends::PendingAppends;
 use crate::persist_tracker::{ManagerPersistListener, ManagerPersistTracker};
 
@@ -52,6 +55,7 @@ pub struct NodeWiring {
 	event_log: EventLog,
 	logger: SharedLogger,
 	appends: PendingAppends,
+	gate: Arc<Gate>,
 	holds: Arc<dyn Fn(&PaymentHash) -> bool + Send + Sync>,
 	keep_paths: bool,
 	keep_htlc_failures: bool,
@@ -79,6 +83,7 @@ impl NodeWiring {
 			event_log,
 			logger,
 			appends,
+			gate: Arc::default(),
 			holds,
 			keep_paths: false,
 			keep_htlc_failures: false,
@@ -118,13 +123,26 @@ impl NodeWiring {
 		self
 	}
 
+	/// A persister for a `ChainMonitor` that is made with `ChainMonitor::new`, around the node's
+	/// own.
+	pub fn monitor_persister<P>(&self, persister: P) -> GuardedPersister<P> {
+		GuardedPersister::new(persister, Arc::clone(&self.gate))
+	}
+
+	/// A store for a `MonitorUpdatingPersisterAsync`, and so for a `ChainMonitor` that is made with
+	/// `ChainMonitor::new_async_beta`, around the node's own.
+	pub fn monitor_store<K>(&self, kv: K) -> GuardedStore<K> {
+		GuardedStore::new(kv, Arc::clone(&self.gate))
+	}
+
 	/// A bus around the chain monitor, for the manager and for all sources of blocks.
 	///
 	/// # Errors
 	/// The log's.
 	pub fn monitor_bus<W: Deref>(&self, chain_monitor: W) -> Result<Arc<MonitorBus<W>>, LogError> {
 		let logger = Arc::clone(&self.logger);
-		let bus = MonitorBus::new(chain_monitor, self.monitor_log.clone())?;
+		let gate = Arc::clone(&self.gate);
+		let bus = MonitorBus::behind(gate, chain_monitor, self.monitor_log.clone())?;
 		let bus = bus.with_observer(move |event| log_to(&logger, event.level(), event));
 		Ok(Arc::new(bus.awaiting(self.appends.clone())))
 	}
@@ -230,7 +248,7 @@ impl NodeWiring {
 		let written = Box::new(move || {
 			waiting.apply(&applied);
 		});
-		persister.shared().attach(tracker, encode, written);
+		persister.shared().attach(tracker, encode, written, Arc::clone(&self.gate));
 		// A node without a manager starts from nothing.
 		let (bytes, journaled) = persister.shared().take_loaded().unwrap_or_default();
 		let payments = payments(&manager);

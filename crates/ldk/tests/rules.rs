@@ -11,7 +11,7 @@ use leyden_log::LogReader;
 use leyden_store::{MemoryMedium, MemoryStore, Namespace, Store};
 use leyden_testkit::cases::{run, Case, CaseSetup, Outcome, Verdict};
 use leyden_testkit::leyden_guard::NetBus;
-use leyden_testkit::parts::{NetChainMonitor, NetWatch};
+use leyden_testkit::parts::{NetChainMonitor, NetPersister, NetWatch};
 use leyden_testkit::{
 	Guard, GuardFactory, Idx, LdkNet, LeydenGuard, MemKv, NodeConfig, NodeDisk, NodeHandle, Wiring,
 };
@@ -83,6 +83,10 @@ impl Watch<InMemorySigner> for TweakedWatch {
 }
 
 impl Guard for Tweaked {
+	fn persister(&self, disk: Arc<NodeDisk>) -> NetPersister {
+		self.guard.persister(disk)
+	}
+
 	fn watch(&self, inner: Arc<NetChainMonitor>) -> NetWatch {
 		let watch = self.guard.watch(inner);
 		let bus = Arc::clone(self.guard.bus());

@@ -10,7 +10,7 @@ use lightning::util::ser::Writeable;
 
 use crate::disk::NodeDisk;
 use crate::node::NodeCore;
-use crate::parts::{NetChainMonitor, NetManager, NetWallet, NetWatch};
+use crate::parts::{NetChainMonitor, NetManager, NetPersister, NetWallet, NetWatch};
 use crate::wallet::Wallet;
 
 /// Makes the guard for each life of a node (the first is 1). What it keeps in memory must not
@@ -20,10 +20,15 @@ pub type GuardFactory = Arc<dyn Fn(u32) -> Arc<dyn Guard> + Send + Sync>;
 /// What stands between LDK and the node's disk and user: nothing ([`Bare`]), or the code under
 /// test.
 ///
-/// One guard serves one life of one node. In order: [`watch`](Self::watch) and
-/// [`listen`](Self::listen) before the manager is made or read, [`started`](Self::started) once the
+/// One guard serves one life of one node. In order: [`persister`](Self::persister),
+/// [`watch`](Self::watch) and [`listen`](Self::listen) before the manager is made or read, [`started`](Self::started) once the
 /// monitors are loaded, and then the others as the node runs.
 pub trait Guard: Send + Sync {
+	/// Wraps the disk, for monitors; the chain monitor is given what this returns.
+	fn persister(&self, disk: Arc<NodeDisk>) -> NetPersister {
+		disk
+	}
+
 	/// Wraps the chain monitor; the manager is given what this returns.
 	fn watch(&self, inner: Arc<NetChainMonitor>) -> NetWatch {
 		inner

@@ -33,7 +33,9 @@ use lightning::util::persist::{
 
 use crate::disk::{ManagerDisk, NodeDisk};
 use crate::guard::{Asked, Guard, GuardFactory, NodeHandle};
-use crate::parts::{NetChainMonitor, NetLogger, NetManager, NetWatch, FEE_SAT_PER_KW};
+use crate::parts::{
+	NetChainMonitor, NetLogger, NetManager, NetPersister, NetWatch, FEE_SAT_PER_KW,
+};
 
 /// The most that the user pays for a splice.
 const MAX_SPLICE_SAT_PER_KW: u64 = 5_000;
@@ -296,6 +298,10 @@ impl LeydenGuard {
 }
 
 impl Guard for LeydenGuard {
+	fn persister(&self, disk: Arc<NodeDisk>) -> NetPersister {
+		Arc::new(self.leyden.monitor_persister(disk))
+	}
+
 	fn watch(&self, inner: Arc<NetChainMonitor>) -> NetWatch {
 		self.wire(inner)
 	}

@@ -9,7 +9,7 @@ use lightning::blinded_path::payment::{BlindedPaymentPath, ReceiveTlvs};
 use lightning::chain::chaininterface::{
 	BroadcasterInterface, ConfirmationTarget, FeeEstimator, TransactionType,
 };
-use lightning::chain::chainmonitor::ChainMonitor;
+use lightning::chain::chainmonitor::{ChainMonitor, Persist};
 use lightning::chain::{Filter, Watch};
 use lightning::events::bump_transaction::sync::BumpTransactionEventHandlerSync;
 use lightning::ln::channel_state::ChannelDetails;
@@ -34,9 +34,12 @@ pub type NetChainMonitor = ChainMonitor<
 	Arc<Broadcaster>,
 	Arc<FixedFees>,
 	Arc<NetLogger>,
-	Arc<NodeDisk>,
+	NetPersister,
 	Arc<KeysManager>,
 >;
+
+/// What persists monitors: the disk, or whatever a guard made of it.
+pub type NetPersister = Arc<dyn Persist<InMemorySigner> + Send + Sync>;
 
 /// What the manager takes for its chain monitor: the bare one, or whatever a guard made of it.
 pub type NetWatch = Arc<dyn Watch<InMemorySigner> + Send + Sync>;

@@ -115,7 +115,7 @@ impl Disk {
 		let tracker = ManagerPersistTracker::new(store, journal.persist_listeners());
 		let encoded = Arc::clone(&ldk);
 		let encode = Box::new(move || encoded.lock().encode());
-		persister.shared().attach(tracker, encode, Box::new(|| ()));
+		persister.shared().attach(tracker, encode, Box::new(|| ()), Arc::default());
 		let (bytes, journaled) = persister.shared().take_loaded().unwrap_or_default();
 		let payments = ldk.lock().payments.clone();
 		let height = HEIGHT;

@@ -6,6 +6,7 @@
 
 //! The persistent monitor-event bus.
 
+use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -19,12 +20,14 @@ use lightning::chain::{ChannelMonitorUpdateStatus, Watch};
 use lightning::ln::types::ChannelId;
 use lightning::sign::ecdsa::EcdsaChannelSigner;
 use lightning::types::payment::PaymentHash;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use super::chain::MonitorSet;
 use super::entry::MonitorEntry;
+use super::gate::{Call, Gate};
 use super::note::{BusNote, Quarantine};
 use super::state::{Released, Replay, State, Why};
+use super::stop::Stop;
 use super::MANAGER_CONSUMER;
 use crate::pending_appends::PendingAppends;
 use crate::persist_tracker::ManagerPersistListener;
@@ -53,19 +56,16 @@ use crate::persist_tracker::ManagerPersistListener;
 ///
 /// # If the log fails
 /// Nothing is handed out that is not logged. What was taken from the monitors is kept and logged by
-/// the next call. If a block or an update comes before that succeeds, the bus tries once more, and
-/// otherwise stops: updates answer `UnrecoverableError` (on which LDK stops the node, as it does
-/// when a monitor cannot be persisted) and blocks are not passed on, so that no monitor on disk
-/// moves on without its events. After a restart the monitors on disk produce them again.
+/// the next call. Blocks go on meanwhile, and what they want persisted is left out. If an update
+/// comes that must be persisted, the bus tries once more, and otherwise stops: updates answer
+/// `UnrecoverableError` (on which LDK stops the node, as it does when a monitor cannot be
+/// persisted), and [`stopped`](MonitorBus::stopped) resolves, so that no monitor on disk moves on
+/// without its events. After a restart the monitors on disk produce them again.
 pub struct MonitorBus<W> {
 	inner: W,
 	bus: Bus,
-	/// Held for writing from taking the monitors' events until they are logged, for reading by
-	/// whatever may make a monitor persist itself: otherwise a block between the two could persist
-	/// a monitor without its events, and a crash then would lose them. Always taken before any lock
-	/// of LDK's. It is not taken inside `Persist`: `ChainMonitor` holds a lock there that taking
-	/// events needs.
-	gate: RwLock<()>,
+	/// Keeps monitors from becoming durable ahead of their events.
+	gate: Arc<Gate>,
 	/// The journal's appends, which an update that LDK held back for an event must not precede.
 	appends: Option<PendingAppends>,
 }
@@ -74,8 +74,9 @@ pub struct MonitorBus<W> {
 pub(crate) struct Bus {
 	pub(crate) log: EventLog,
 	pub(crate) consumer: Consumer,
-	state: Mutex<State>,
+	state: Arc<Mutex<State>>,
 	observer: Option<Observer>,
+	stop: Stop,
 }
 
 type Observer = Box<dyn Fn(&BusNote) + Send + Sync>;
@@ -101,11 +102,19 @@ impl<W> MonitorBus<W> {
 	/// # Failure Behavior and Persistence
 	/// The first time, the manager's consumer is created, durably, before any event is.
 	pub fn new(inner: W, log: EventLog) -> Result<Self, LogError> {
+		Self::behind(Arc::default(), inner, log)
+	}
+
+	/// As [`new`](MonitorBus::new), behind the gate that guards the chain monitor's persistence.
+	pub(crate) fn behind(gate: Arc<Gate>, inner: W, log: EventLog) -> Result<Self, LogError> {
 		let options = ConsumerOptions { start: Start::Beginning, ..ConsumerOptions::default() };
 		let consumer = log.consumer(MANAGER_CONSUMER, options)?;
-		let state = Mutex::new(State::new());
-		let bus = Bus { log, consumer, state, observer: None };
-		Ok(Self { inner, bus, gate: RwLock::new(()), appends: None })
+		let state = Arc::new(Mutex::new(State::new()));
+		let bus = Bus { log, consumer, state, observer: None, stop: Stop::default() };
+		let (state, gate) = (Arc::clone(&bus.state), gate);
+		// Asked inside of a persister, where a release may be waiting for the same monitors.
+		gate.archives_if(move || state.try_lock().is_some_and(|state| !state.needs_monitors()));
+		Ok(Self { inner, bus, gate, appends: None })
 	}
 
 	/// Calls `observer` with everything worth a line in a log. It must not call the bus.
@@ -180,7 +189,13 @@ impl<W> MonitorBus<W> {
 
 	/// Whether the bus refuses everything because its log could not be written. Restart the node.
 	pub fn is_stopped(&self) -> bool {
-		self.bus.state.lock().stopped
+		self.bus.stop.reason().is_some()
+	}
+
+	/// Resolves with the reason once the bus refuses everything, and never before: for a node to
+	/// `select!` on, and to shut down by. LDK stops by itself at the next update of a monitor.
+	pub fn stopped(&self) -> impl Future<Output = String> + Send + '_ {
+		self.bus.stop.stopped()
 	}
 
 	/// Whether an HTLC event of this payment was handed out and is not acked. Until it is, a crash
@@ -193,17 +208,18 @@ impl<W> MonitorBus<W> {
 impl<W: Deref> MonitorBus<W> {
 	/// Passes a call on that may make a monitor persist itself; answers `refused` if the bus is
 	/// stopped.
-	pub(crate) fn pass_on<R>(&self, refused: R, call: impl FnOnce(&W::Target) -> R) -> R {
+	pub(crate) fn pass_on<R>(&self, call: Call, refused: R, f: impl FnOnce(&W::Target) -> R) -> R {
 		loop {
-			let gate = self.gate.read();
-			if !self.bus.has_unlogged() {
-				return call(&self.inner);
+			let passing = self.gate.pass(call);
+			if !self.gate.holds_up(call) {
+				return f(&self.inner);
 			}
-			drop(gate);
-			let _gate = self.gate.write();
+			drop(passing);
+			// Events that could not be logged when they were taken.
 			if !self.bus.log_or_stop() {
 				return refused;
 			}
+			self.gate.logged();
 		}
 	}
 }
@@ -219,10 +235,10 @@ where
 	/// # Errors
 	/// The log's.
 	pub fn archive_fully_resolved_channel_monitors(&self) -> Result<bool, LogError> {
-		let _gate = self.gate.write();
 		if self.bus.state.lock().needs_monitors() {
 			return Ok(false);
 		}
+		let _passing = self.gate.pass(Call::Block);
 		self.inner.archive_fully_resolved_channel_monitors();
 		Ok(true)
 	}
@@ -241,7 +257,7 @@ where
 		if !self.journal_is_durable() {
 			return refused;
 		}
-		self.pass_on(refused, |inner| inner.watch_channel(channel_id, monitor))
+		self.pass_on(Call::Update, refused, |inner| inner.watch_channel(channel_id, monitor))
 	}
 
 	fn update_channel(
@@ -251,7 +267,7 @@ where
 		if !self.journal_is_durable() {
 			return refused;
 		}
-		self.pass_on(refused, |inner| inner.update_channel(channel_id, update))
+		self.pass_on(Call::Update, refused, |inner| inner.update_channel(channel_id, update))
 	}
 
 	/// # Failure Behavior and Persistence
@@ -260,12 +276,21 @@ where
 	fn release_pending_monitor_events(
 		&self,
 	) -> Vec<(OutPoint, ChannelId, Vec<MonitorEvent>, PublicKey)> {
-		let _gate = self.gate.write();
-		let mut state = self.bus.state.lock();
 		let mut out = Released::new();
+		let Some(release) = self.gate.release() else {
+			// It comes again. What is logged already need not wait.
+			self.bus.hand_out_logged(&mut self.bus.state.lock(), &mut out);
+			return out;
+		};
+		let mut state = self.bus.state.lock();
 		if let Err(error) = self.release::<S>(&mut state, &mut out) {
 			self.bus.note(BusNote::LogFailed { error: error.to_string() });
 		}
+		if state.unlogged.is_empty() {
+			self.gate.logged();
+		}
+		drop(state);
+		drop(release);
 		out
 	}
 }
@@ -276,22 +301,21 @@ impl<W: Deref> MonitorBus<W> {
 		S: EcdsaChannelSigner,
 		W::Target: Watch<S> + MonitorSet,
 	{
-		if state.stopped {
+		if self.bus.stop.reason().is_some() {
 			return Ok(());
 		}
-		// Only a life that has something to replay, or to look at again, asks which monitors there
-		// are.
-		if state.replay != Replay::Done || !state.set_aside.is_empty() {
-			let monitors = self.inner.monitors();
-			self.bus.retry_set_aside(state, &monitors, out)?;
-			self.bus.replay(state, &monitors, out)?;
+		self.bus.retry_set_aside(state, &*self.inner, out)?;
+		if state.replay != Replay::Done {
+			// Only a run that has something to replay asks which monitors there are.
+			self.bus.replay(state, &self.inner.monitors(), out)?;
 			if state.replay != Replay::Done {
-				// New events wait until all that is owed was handed out.
+				// New events wait until everything of earlier runs was handed out.
 				return Ok(());
 			}
 		}
 		if state.unlogged.is_empty() {
 			let taken = <W::Target as Watch<S>>::release_pending_monitor_events(&self.inner);
+			self.gate.taken();
 			for (funding, channel_id, events, counterparty) in taken {
 				state.unlogged.extend(events.into_iter().map(|event| MonitorEntry {
 					funding,
@@ -335,24 +359,21 @@ impl Bus {
 		self.log.store()
 	}
 
-	fn has_unlogged(&self) -> bool {
-		!self.state.lock().unlogged.is_empty()
-	}
-
 	/// Tries to log what could not be logged before, to be handed out by the next release. If that
 	/// fails again, stops.
 	fn log_or_stop(&self) -> bool {
 		let mut state = self.state.lock();
-		if state.stopped {
+		if self.stop.reason().is_some() {
 			return false;
 		}
-		match self.log_taken(&mut state) {
-			Ok(()) => true,
-			Err(error) => {
-				state.stopped = true;
-				self.note(BusNote::Stopped { error: error.to_string() });
-				false
-			},
+		let logged = self.log_taken(&mut state);
+		logged.map_err(|error| self.stop(&error)).is_ok()
+	}
+
+	/// Nothing is passed on any more.
+	fn stop(&self, error: &LogError) {
+		if self.stop.now(error.to_string()) {
+			self.note(BusNote::Stopped { error: error.to_string() });
 		}
 	}
 }

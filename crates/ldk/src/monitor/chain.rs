@@ -20,12 +20,16 @@ use lightning::sign::ecdsa::EcdsaChannelSigner;
 use lightning::sign::EntropySource;
 use lightning::util::logger::Logger;
 
+use super::gate::Call;
 use super::MonitorBus;
 
 /// A set of channel monitors; LDK's `ChainMonitor` is one.
 pub trait MonitorSet {
 	/// Every loaded monitor, and whether updates of it are not persisted yet.
 	fn monitors(&self) -> HashMap<ChannelId, bool>;
+
+	/// Whether the monitor of this channel is loaded.
+	fn is_loaded(&self, channel_id: &ChannelId) -> bool;
 
 	/// Removes monitors that have nothing left to do.
 	fn archive_fully_resolved_channel_monitors(&self);
@@ -47,6 +51,10 @@ where
 		pending.into_iter().map(|(id, updates)| (id, !updates.is_empty())).collect()
 	}
 
+	fn is_loaded(&self, channel_id: &ChannelId) -> bool {
+		self.get_monitor(*channel_id).is_ok()
+	}
+
 	fn archive_fully_resolved_channel_monitors(&self) {
 		ChainMonitor::archive_fully_resolved_channel_monitors(self);
 	}
@@ -59,15 +67,15 @@ where
 	W::Target: Listen,
 {
 	fn filtered_block_connected(&self, header: &Header, txdata: &TransactionData, height: u32) {
-		self.pass_on((), |inner| inner.filtered_block_connected(header, txdata, height));
+		self.pass_on(Call::Block, (), |inner| inner.filtered_block_connected(header, txdata, height));
 	}
 
 	fn block_connected(&self, block: &Block, height: u32) {
-		self.pass_on((), |inner| inner.block_connected(block, height));
+		self.pass_on(Call::Block, (), |inner| inner.block_connected(block, height));
 	}
 
 	fn blocks_disconnected(&self, fork_point_block: BlockLocator) {
-		self.pass_on((), |inner| inner.blocks_disconnected(fork_point_block));
+		self.pass_on(Call::Block, (), |inner| inner.blocks_disconnected(fork_point_block));
 	}
 }
 
@@ -77,15 +85,15 @@ where
 	W::Target: Confirm,
 {
 	fn transactions_confirmed(&self, header: &Header, txdata: &TransactionData, height: u32) {
-		self.pass_on((), |inner| inner.transactions_confirmed(header, txdata, height));
+		self.pass_on(Call::Block, (), |inner| inner.transactions_confirmed(header, txdata, height));
 	}
 
 	fn transaction_unconfirmed(&self, txid: &Txid) {
-		self.pass_on((), |inner| inner.transaction_unconfirmed(txid));
+		self.pass_on(Call::Block, (), |inner| inner.transaction_unconfirmed(txid));
 	}
 
 	fn best_block_updated(&self, header: &Header, height: u32) {
-		self.pass_on((), |inner| inner.best_block_updated(header, height));
+		self.pass_on(Call::Block, (), |inner| inner.best_block_updated(header, height));
 	}
 
 	fn get_relevant_txids(&self) -> Vec<(Txid, u32, Option<BlockHash>)> {

@@ -50,7 +50,7 @@ pub(crate) enum Unreadable {
 impl MonitorEntry {
 	pub(crate) fn new_event(&self, view: &View) -> NewEvent {
 		NewEvent {
-			id: view.event_id(&self.channel_id),
+			id: view.event_id(&self.channel_id, &self.counterparty),
 			kind: view.kind.event_kind(),
 			lane: Lane::channel(leyden_id::ChannelId(self.channel_id.0)),
 			payload: self.encode(),

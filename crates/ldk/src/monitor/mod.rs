@@ -10,15 +10,21 @@
 mod bus;
 mod chain;
 mod entry;
+pub(crate) mod gate;
+mod guarded_persister;
+mod guarded_store;
 mod note;
 mod release;
 mod state;
+mod stop;
 #[cfg(test)]
 mod tests;
 pub(crate) mod view;
 
 pub use bus::{MonitorBus, UnackedMonitorEvent};
 pub use chain::MonitorSet;
+pub use guarded_persister::GuardedPersister;
+pub use guarded_store::GuardedStore;
 pub use note::{BusNote, Quarantine};
 pub use view::MonitorEventKind;
 

@@ -12,6 +12,7 @@ use leyden_log::{Appended, Entry, LogError};
 use lightning::ln::types::ChannelId;
 
 use super::bus::{source, Bus};
+use super::chain::MonitorSet;
 use super::entry::{MonitorEntry, Unreadable};
 use super::note::{BusNote, Quarantine};
 use super::state::{Logged, Released, Replay, SetAside, State, Why};
@@ -39,22 +40,31 @@ impl Bus {
 		Ok(())
 	}
 
-	/// Looks again at what could not be handed out before.
+	/// Looks again at what could not be handed out before. Asks about the channels of those entries
+	/// only; which updates are in flight only after one was completed.
 	pub(crate) fn retry_set_aside(
-		&self, state: &mut State, monitors: &HashMap<ChannelId, bool>, out: &mut Released,
+		&self, state: &mut State, monitors: &(impl MonitorSet + ?Sized), out: &mut Released,
 	) -> Result<(), LogError> {
-		let ready = |aside: &SetAside| match aside.why {
-			Why::UpdatesInFlight => monitors.get(&aside.channel_id) != Some(&true),
+		let waits = |aside: &SetAside| aside.why == Why::UpdatesInFlight;
+		let asks = std::mem::take(&mut state.has_completed) && state.set_aside.values().any(waits);
+		let in_flight = asks.then(|| monitors.monitors());
+		let found = |aside: &SetAside| match aside.why {
+			Why::UpdatesInFlight => in_flight.as_ref().and_then(|m| m.get(&aside.channel_id).copied()),
 			Why::Quarantined(Quarantine::MonitorNotLoaded) => {
-				monitors.contains_key(&aside.channel_id)
+				monitors.is_loaded(&aside.channel_id).then_some(false)
 			},
-			Why::Quarantined(_) => false,
+			Why::Quarantined(_) => None,
 		};
-		let due: Vec<_> =
-			state.set_aside.iter().filter(|(_, a)| ready(a)).map(|(i, _)| *i).collect();
-		for index in due {
+		let due: Vec<_> = state
+			.set_aside
+			.iter()
+			.filter(|(_, aside)| found(aside) == Some(false))
+			.map(|(index, aside)| (*index, aside.channel_id))
+			.collect();
+		for (index, channel_id) in due {
 			if let Some(entry) = self.log.entry(index)? {
-				self.replay_one(state, monitors, &entry, out);
+				let monitors = HashMap::from([(channel_id, false)]);
+				self.replay_one(state, &monitors, &entry, out);
 			}
 		}
 		Ok(())
@@ -70,6 +80,7 @@ impl Bus {
 		let new: Vec<_> = new.map(|(entry, view)| entry.new_event(view)).collect();
 		let appended = if new.is_empty() { Vec::new() } else { self.log.append_batch(new)? };
 		let mut appended = appended.into_iter();
+		state.has_completed |= views.iter().any(|view| !is_logged(view));
 		for (entry, view) in std::mem::take(&mut state.unlogged).into_iter().zip(views) {
 			let appended = if is_logged(&view) { appended.next() } else { None };
 			state.logged.push(Logged { entry, view, appended });

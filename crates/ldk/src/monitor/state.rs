@@ -74,8 +74,8 @@ pub(crate) struct State {
 	pub(crate) logged: Vec<Logged>,
 	/// Channels whose close the manager was told of in this life.
 	closes_told: HashSet<ChannelId>,
-	/// Set once something had to be refused because `unlogged` could not be logged.
-	pub(crate) stopped: bool,
+	/// An update was completed since what waits for that was looked at.
+	pub(crate) has_completed: bool,
 }
 
 impl State {
@@ -90,7 +90,7 @@ impl State {
 			unlogged: Vec::new(),
 			logged: Vec::new(),
 			closes_told: HashSet::new(),
-			stopped: false,
+			has_completed: true,
 		}
 	}
 

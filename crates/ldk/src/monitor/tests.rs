@@ -54,6 +54,10 @@ impl MonitorSet for Script {
 		self.monitors.lock().clone()
 	}
 
+	fn is_loaded(&self, channel_id: &ChannelId) -> bool {
+		self.monitors.lock().contains_key(channel_id)
+	}
+
 	fn archive_fully_resolved_channel_monitors(&self) {
 		self.archived.fetch_add(1, Ordering::SeqCst);
 	}

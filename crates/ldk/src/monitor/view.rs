@@ -14,6 +14,7 @@
 
 use std::fmt;
 
+use bitcoin::secp256k1::PublicKey;
 use leyden_id::{Domain, EventId, EventKind, IdBuilder};
 use lightning::chain::channelmonitor::{HTLCUpdate, MonitorEvent};
 use lightning::ln::types::ChannelId;
@@ -22,7 +23,7 @@ use lightning::util::ser::Writeable;
 
 use crate::tlv;
 
-const DOMAIN: Domain = Domain::new("leyden/monitor-event", 1);
+const DOMAIN: Domain = Domain::new("leyden/monitor-event", 2);
 
 /// What sort of monitor event it is, as far as Leyden tells them apart.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -103,10 +104,13 @@ impl View {
 	/// disk, or derives it again from the same blocks.
 	///
 	/// There is one close of each sort per channel: a monitor never takes back that it saw the
-	/// funding spent, not even after a reorg. Of an HTLC, value and reason are left out, since
-	/// newer versions of LDK add to them, and so is the preimage.
-	pub(crate) fn event_id(&self, channel_id: &ChannelId) -> EventId {
+	/// funding spent, not even after a reorg. The opener of a channel names the funding outpoint,
+	/// and so the channel's id, before the outpoint exists: the counterparty sets its channels
+	/// apart from those of others. Of an HTLC, value and reason are left out, since newer versions
+	/// of LDK add to them, and so is the preimage.
+	pub(crate) fn event_id(&self, channel_id: &ChannelId, counterparty: &PublicKey) -> EventId {
 		let id = IdBuilder::new(DOMAIN, self.kind.event_kind().name()).bytes(&channel_id.0);
+		let id = id.bytes(&counterparty.serialize());
 		match &self.payment_hash {
 			Some(hash) => id.bytes(&hash.0).bytes(&self.source).finish(),
 			None => id.finish(),
@@ -183,8 +187,20 @@ pub(crate) mod tests {
 		out.extend_from_slice(value);
 	}
 
+	fn node(secret: u8) -> PublicKey {
+		let key = bitcoin::secp256k1::SecretKey::from_slice(&[secret; 32]).unwrap();
+		key.public_key(&bitcoin::secp256k1::Secp256k1::new())
+	}
+
 	fn id(channel: u8, event: &MonitorEvent) -> EventId {
-		View::of(event).event_id(&ChannelId([channel; 32]))
+		View::of(event).event_id(&ChannelId([channel; 32]), &node(3))
+	}
+
+	#[test]
+	fn channels_of_two_counterparties_with_one_id_have_two_closes() {
+		let close = View::of(&MonitorEvent::CommitmentTxConfirmed(()));
+		let id = |peer| close.event_id(&ChannelId([1; 32]), &node(peer));
+		assert_ne!(id(3), id(4));
 	}
 
 	#[test]

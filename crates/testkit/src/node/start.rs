@@ -65,7 +65,7 @@ impl Node {
 			Arc::clone(&broadcaster),
 			Arc::clone(&logger),
 			Arc::clone(&fees),
-			Arc::clone(&disk),
+			guard.persister(Arc::clone(&disk)),
 			Arc::clone(&keys),
 			keys.get_peer_storage_key(),
 			config.deferred,

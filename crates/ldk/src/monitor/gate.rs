@@ -1,0 +1,320 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! The gate between the bus and what makes monitors durable.
+//!
+//! # The rule
+//! From the moment at which the monitors are asked for their events until these are logged, the
+//! events are in memory only: they are *in limbo*. No monitor may become durable without events of
+//! its own that are in limbo, or a crash loses them.
+//!
+//! # Who may wait for whom
+//! `ChainMonitor` persists a monitor with the monitor's list of pending updates locked, and
+//! `release_pending_monitor_events` locks the same list. So nothing inside of a persister may wait
+//! for a release. What keeps the rule instead depends on how the chain monitor works:
+//!
+//! - *Synchronous.* Updates are persisted inside of the bus's calls. A release begins only when no
+//!   such call is under way and no monitor is being persisted; otherwise it takes nothing and comes
+//!   again. An update that comes while one is under way waits for it: a release does no more than
+//!   take and log. Blocks need not wait, since what they persist may be left out.
+//! - *Deferred.* Updates are queued, and persisted by `ChainMonitor::flush` on the thread that has
+//!   written the manager. Only that thread takes events, so that the two never meet.
+//! - *Asynchronous.* Persisting is a write to a `KVStore`; one that is asked for while events are in
+//!   limbo is begun when they are logged, in its turn.
+//!
+//! The gate learns by itself which of these it is: whether a persister or a store is guarded, and
+//! whether an update was persisted in the very call. A chain monitor with neither is kept apart from
+//! releases as a whole, blocks included.
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::task::Waker;
+use std::thread::{self, ThreadId};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+/// Releases in a row that give way to a call that is under way. Then one waits, as it does with
+/// LDK alone.
+pub(crate) const MAX_REFUSED_RELEASES: u32 = 64;
+
+thread_local! {
+	/// Monitors that were persisted on this thread, so that a call knows whether it did.
+	static PERSISTED: Cell<u64> = const { Cell::new(0) };
+}
+
+#[derive(Default)]
+pub(crate) struct Gate {
+	state: Mutex<State>,
+	changed: Condvar,
+	/// Whether monitors may be archived now.
+	may_archive: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+}
+
+#[derive(Default)]
+struct State {
+	guards: Guards,
+	/// Whether updates are queued by the chain monitor, once that is known.
+	is_deferred: Option<bool>,
+	/// The thread that has written the manager.
+	flusher: Option<ThreadId>,
+	/// Events were taken, or are being taken, and are not logged.
+	in_limbo: bool,
+	/// A release is under way.
+	releasing: bool,
+	/// It is asking the monitors.
+	taking: bool,
+	/// A release waits for the calls that are under way.
+	draining: bool,
+	/// Calls through the bus that may persist a monitor.
+	passing: usize,
+	/// Monitors that are being persisted.
+	persisting: usize,
+	/// Releases that gave way, in a row.
+	refused: u32,
+	/// Writes of monitors that wait until nothing is in limbo.
+	deferred_writes: usize,
+	wakers: Vec<Waker>,
+}
+
+/// What of the chain monitor's persistence the gate sees.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Guards {
+	#[default]
+	Nothing,
+	Persister,
+	Store,
+}
+
+/// A call through the bus.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Call {
+	/// A new monitor, or an update.
+	Update,
+	/// A block, or what LDK takes for one.
+	Block,
+}
+
+/// A release that is under way.
+pub(crate) struct Release<'a>(&'a Gate);
+
+/// A call that is under way.
+pub(crate) struct Passing<'a> {
+	gate: &'a Gate,
+	is_counted: bool,
+	/// What the thread had persisted before an update.
+	persisted: Option<u64>,
+}
+
+/// Whether a monitor may be persisted.
+pub(crate) enum MayPersist<'a> {
+	Now(Persisting<'a>),
+	/// Events are in limbo, and the chain has what the monitor would lose.
+	LeaveOut,
+	/// Events are in limbo and cannot be logged.
+	Refuse,
+}
+
+/// A monitor that is being persisted.
+pub(crate) struct Persisting<'a>(&'a Gate);
+
+impl Gate {
+	pub(crate) fn guards_persister(&self) {
+		self.state.lock().guards = Guards::Persister;
+	}
+
+	pub(crate) fn guards_store(&self) {
+		self.state.lock().guards = Guards::Store;
+	}
+
+	/// The manager is being written on this thread, which flushes what waits for that.
+	pub(crate) fn manager_written(&self) {
+		self.state.lock().flusher = Some(thread::current().id());
+	}
+
+	/// Sets who says whether monitors may be archived.
+	pub(crate) fn archives_if(&self, may: impl Fn() -> bool + Send + Sync + 'static) {
+		let _ = self.may_archive.set(Box::new(may));
+	}
+
+	pub(crate) fn may_archive(&self) -> bool {
+		self.may_archive.get().is_none_or(|may| may())
+	}
+
+	/// Begins a release; `None` if it has to come again.
+	pub(crate) fn release(&self) -> Option<Release<'_>> {
+		let mut state = self.state.lock();
+		match (state.guards, state.is_deferred) {
+			(Guards::Store, _) => {},
+			(Guards::Persister, Some(true)) => {
+				if state.flusher.is_some_and(|flusher| flusher != thread::current().id()) {
+					return None;
+				}
+			},
+			(Guards::Persister, _) => {
+				if state.is_busy() && state.refused < MAX_REFUSED_RELEASES {
+					state.refused += 1;
+					return None;
+				}
+				self.drain(&mut state);
+			},
+			(Guards::Nothing, _) => self.drain(&mut state),
+		}
+		state.refused = 0;
+		state.in_limbo = true;
+		state.releasing = true;
+		state.taking = true;
+		Some(Release(self))
+	}
+
+	/// Begins a call through the bus, once no release is under way that it could harm.
+	pub(crate) fn pass(&self, call: Call) -> Passing<'_> {
+		let mut state = self.state.lock();
+		let is_counted = match (state.guards, call) {
+			(Guards::Nothing, _) => true,
+			(Guards::Persister, Call::Update) => state.is_deferred != Some(true),
+			(Guards::Persister, Call::Block) | (Guards::Store, _) => false,
+		};
+		if is_counted {
+			while state.releasing || state.draining {
+				self.changed.wait(&mut state);
+			}
+			state.passing += 1;
+		}
+		let learns = state.guards == Guards::Persister && state.is_deferred.is_none();
+		let persisted = (learns && call == Call::Update).then(|| PERSISTED.get());
+		Passing { gate: self, is_counted, persisted }
+	}
+
+	/// Whether this call must not go on while events are in limbo.
+	pub(crate) fn holds_up(&self, call: Call) -> bool {
+		let state = self.state.lock();
+		state.in_limbo
+			&& match (state.guards, call) {
+				(Guards::Nothing, _) => true,
+				(Guards::Persister, Call::Update) => state.is_deferred != Some(true),
+				(Guards::Persister, Call::Block) | (Guards::Store, _) => false,
+			}
+	}
+
+	/// Everything that was taken is logged.
+	pub(crate) fn logged(&self) {
+		let mut state = self.state.lock();
+		state.in_limbo = false;
+		self.tell(state);
+	}
+
+	/// The monitors were asked; what they gave is being logged. This needs no lock of LDK's.
+	pub(crate) fn taken(&self) {
+		let mut state = self.state.lock();
+		state.taking = false;
+		self.tell(state);
+	}
+
+	/// Begins to persist a monitor, which a block may leave out.
+	pub(crate) fn persist(&self, may_be_left_out: bool) -> MayPersist<'_> {
+		let mut state = self.state.lock();
+		if state.in_limbo && may_be_left_out {
+			return MayPersist::LeaveOut;
+		}
+		// A flush on another thread than the one that writes the manager. While the monitors are
+		// being asked it cannot wait, since it holds a lock that asking needs.
+		while state.in_limbo && state.releasing && !state.taking {
+			self.changed.wait(&mut state);
+		}
+		if state.in_limbo && !state.releasing {
+			return MayPersist::Refuse;
+		}
+		state.persisting += 1;
+		PERSISTED.set(PERSISTED.get() + 1);
+		MayPersist::Now(Persisting(self))
+	}
+
+	/// Begins to persist a monitor that is not among the monitors yet: none of its events can have
+	/// been taken.
+	pub(crate) fn persist_new(&self) -> Persisting<'_> {
+		self.state.lock().persisting += 1;
+		PERSISTED.set(PERSISTED.get() + 1);
+		Persisting(self)
+	}
+
+	/// Whether a write of a monitor has to wait; then it counts until
+	/// [`write_begun`](Gate::write_begun).
+	pub(crate) fn defers_write(&self) -> bool {
+		let mut state = self.state.lock();
+		let defers = state.in_limbo || state.deferred_writes > 0;
+		if defers {
+			state.deferred_writes += 1;
+		}
+		defers
+	}
+
+	/// Whether a write that was deferred may begin; otherwise `waker` is told later.
+	pub(crate) fn may_write(&self, waker: &Waker) -> bool {
+		let mut state = self.state.lock();
+		if state.in_limbo {
+			state.wakers.push(waker.clone());
+		}
+		!state.in_limbo
+	}
+
+	/// A write that was deferred was begun, or given up.
+	pub(crate) fn write_begun(&self) {
+		self.state.lock().deferred_writes -= 1;
+	}
+
+	/// Waits until no call is under way, with all others waiting behind.
+	fn drain(&self, state: &mut MutexGuard<'_, State>) {
+		state.draining = true;
+		while state.is_busy() {
+			self.changed.wait(state);
+		}
+		state.draining = false;
+	}
+
+	fn tell(&self, mut state: MutexGuard<'_, State>) {
+		let wakers = std::mem::take(&mut state.wakers);
+		drop(state);
+		self.changed.notify_all();
+		wakers.into_iter().for_each(Waker::wake);
+	}
+}
+
+impl State {
+	fn is_busy(&self) -> bool {
+		self.passing > 0 || self.persisting > 0
+	}
+}
+
+impl Drop for Release<'_> {
+	fn drop(&mut self) {
+		let mut state = self.0.state.lock();
+		state.releasing = false;
+		state.taking = false;
+		self.0.tell(state);
+	}
+}
+
+impl Drop for Passing<'_> {
+	fn drop(&mut self) {
+		let mut state = self.gate.state.lock();
+		if let Some(before) = self.persisted {
+			// An update that was not persisted in its call was queued.
+			state.is_deferred = Some(PERSISTED.get() == before);
+		}
+		if self.is_counted {
+			state.passing -= 1;
+		}
+		self.gate.tell(state);
+	}
+}
+
+impl Drop for Persisting<'_> {
+	fn drop(&mut self) {
+		let mut state = self.0.state.lock();
+		state.persisting -= 1;
+		self.0.tell(state);
+	}
+}
