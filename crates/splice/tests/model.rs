@@ -283,3 +283,31 @@ fn what_is_refused_is_built_anew() {
 	let rebuilt = splice.steps().iter().filter(|step| step.what == What::Rebuilt).count();
 	assert_eq!((splice.failures(), rebuilt), (1, 1), "{splice:?}");
 }
+
+/// Another candidate than ours has locked while our higher fee was queued: what we had negotiated is
+/// void, and the withdrawal was not made. It is made on the new funding, once, whatever becomes of
+/// the round that was queued.
+#[test]
+fn what_was_negotiated_is_void_when_another_candidate_locks() {
+	for lost in [false, true] {
+		let mut run = Run::new();
+		for op in [Op::PeerSplices, Op::AskOut, Op::Steps(5), Op::Hear, Op::Disconnect, Op::Bump] {
+			run.run(&op);
+		}
+		assert_eq!(
+			(run.only().0.state(), run.only().0.txids().len()),
+			(&SpliceState::Negotiated, 1)
+		);
+		for op in [Op::Lock(0), Op::Hear, Op::Connect, Op::Steps(1)] {
+			run.run(&op);
+		}
+		assert_eq!(*run.only().0.state(), SpliceState::Accepted);
+		if lost {
+			run.run(&Op::Disconnect);
+		}
+		run.run(&Op::Hear);
+		run.finish();
+		run.check();
+		assert_eq!(*run.past()[0].state(), SpliceState::Settled, "lost: {lost}");
+	}
+}

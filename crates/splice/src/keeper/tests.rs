@@ -25,7 +25,10 @@ struct Node {
 	keeper: OnceLock<Weak<Splices>>,
 	funding: Mutex<u8>,
 	rounds: Mutex<Vec<Round>>,
-	built: Mutex<Vec<bool>>,
+	/// Of each contribution: whether the keeper could be used while it was built, and whether others
+	/// that need coins waited, then and until it was handed in.
+	built: Mutex<Vec<(bool, bool)>>,
+	handed_in: Mutex<Vec<bool>>,
 	meanwhile: Mutex<Option<Happens>>,
 }
 
@@ -56,7 +59,8 @@ impl SpliceDriver for Driver {
 	) -> Result<Contribution, BuildError> {
 		let keeper = self.0.keeper.get().and_then(Weak::upgrade).expect("a keeper");
 		let is_free = keeper.live.try_lock().is_some();
-		self.0.built.lock().push(is_free);
+		let is_selecting = keeper.selecting.try_lock().is_none();
+		self.0.built.lock().push((is_free, is_selecting));
 		let meanwhile = self.0.meanwhile.lock().take();
 		// Under the lock it would wait for ever.
 		if let (Some(meanwhile), true) = (meanwhile, is_free) {
@@ -67,6 +71,8 @@ impl SpliceDriver for Driver {
 	}
 
 	fn submit(&self, _: &ChannelRef, contribution: &Contribution) -> Result<(), SubmitError> {
+		let keeper = self.0.keeper.get().and_then(Weak::upgrade).expect("a keeper");
+		self.0.handed_in.lock().push(keeper.selecting.try_lock().is_none());
 		let Contribution { material, sat_per_kw, .. } = contribution.clone();
 		let ours = Some(OurPart { material, sat_per_kw });
 		self.0.rounds.lock().push(Round { ours, stage: Stage::Queued });
@@ -155,7 +161,9 @@ fn coins_are_selected_under_no_lock() {
 	node.rounds.lock().clear();
 	keeper.look(&channel().channel_id).expect("looked");
 	assert_eq!(keeper.of_channel(&channel().channel_id).first().map(Splice::id), Some(second));
-	assert_eq!(*node.built.lock(), [true; 5], "two requests, two failures, one turn");
+	// Two requests, two failures, one turn. Until the coins are reserved, nobody else selects any.
+	assert_eq!(*node.built.lock(), [(true, true); 5]);
+	assert_eq!(*node.handed_in.lock(), [true; 5]);
 }
 
 /// Another splice of the channel is asked for while coins are selected, and is faster: the first one
@@ -171,6 +179,8 @@ fn what_was_overtaken_while_coins_were_selected_waits() {
 	let splice = keeper.splice(&id).expect("it goes on");
 	assert_eq!((splice.state().name(), splice.contribution_bytes()), ("deferred", None));
 	assert_eq!(node.rounds.lock().len(), 1, "LDK has one of them");
+	// A splice-out needs no coins, and waits for nobody who selects some.
+	assert_eq!(*node.built.lock(), [(true, true), (true, true)]);
 	assert!(keeper.reservations().all().is_empty());
 }
 
