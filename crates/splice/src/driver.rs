@@ -67,6 +67,9 @@ pub enum Want<'a> {
 	In {
 		/// In satoshi.
 		amount_sat: u64,
+		/// The contribution that is built anew, if its inputs can be spent. They are reserved, so
+		/// the wallet's coin selection leaves them out; use them if it finds no others.
+		reuse: Option<&'a [u8]>,
 	},
 	/// A splice-out of these.
 	Out {

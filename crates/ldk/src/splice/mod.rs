@@ -9,6 +9,7 @@ mod driver;
 mod failed;
 mod fate;
 mod funding;
+mod own_coins;
 mod reason;
 
 use std::fmt;

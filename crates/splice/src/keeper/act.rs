@@ -16,7 +16,7 @@ use parking_lot::MutexGuard;
 use crate::driver::{BuildError, SubmitError, Want};
 use crate::law::{decide, Decision, Trigger};
 use crate::parts::{Contribution, FeeBand};
-use crate::probe::{Fate, NewFunding, Probe, Stage};
+use crate::probe::{Fate, InputStatus, NewFunding, Probe, Stage};
 use crate::records::PAST;
 use crate::splice::{SpliceState, What};
 
@@ -34,8 +34,8 @@ enum Next {
 	Again(Trigger),
 	/// It is over: whoever waited for it has its turn.
 	Over,
-	/// A contribution is to be built first.
-	Build(SpliceKind),
+	/// A contribution is to be built first, if need be over the inputs that it has.
+	Build(SpliceKind, Option<Vec<u8>>),
 	/// A contribution with the higher fee is to be built first.
 	BuildBump(FeeBand),
 }
@@ -48,6 +48,7 @@ pub(super) struct Pending {
 	channel: ChannelRef,
 	/// `None` of a higher fee.
 	kind: Option<SpliceKind>,
+	reuse: Option<Vec<u8>>,
 	band: FeeBand,
 }
 
@@ -69,7 +70,8 @@ impl Splices {
 	pub(super) fn build_pending(&self, mut pending: Option<Pending>) -> Result<(), SpliceError> {
 		for _ in 0..MAX_DECISIONS {
 			let Some(wanted) = pending else { break };
-			let want = wanted.kind.as_ref().map_or(Want::Bump, ask::want);
+			let reuse = wanted.reuse.as_deref();
+			let want = wanted.kind.as_ref().map_or(Want::Bump, |kind| ask::want(kind, reuse));
 			let _selecting = self.selecting(&want);
 			let contribution = self.driver.build(&wanted.channel, &want, wanted.band);
 			let built = Built { is_bump: wanted.kind.is_none(), contribution };
@@ -95,7 +97,7 @@ impl Splices {
 			let probe = self.probe(live, &splice);
 			let decision = decide(&probe, &splice, self.now(), &trigger);
 			let (channel, band) = (splice.channel, splice.band);
-			let (kind, band) =
+			let (kind, reuse, band) =
 				match self.act(live, splice, &probe, &trigger, decision, &mut built)? {
 					Next::Rest => return Ok(None),
 					Next::Again(again) => {
@@ -107,10 +109,10 @@ impl Splices {
 						let Some(next) = next else { return Ok(None) };
 						return self.look_at(live, &next, Trigger::Look, None);
 					},
-					Next::Build(kind) => (Some(kind), band),
-					Next::BuildBump(band) => (None, band),
+					Next::Build(kind, reuse) => (Some(kind), reuse, band),
+					Next::BuildBump(band) => (None, None, band),
 				};
-			return Ok(Some(Pending { id: *id, trigger, channel, kind, band }));
+			return Ok(Some(Pending { id: *id, trigger, channel, kind, reuse, band }));
 		}
 		Ok(None)
 	}
@@ -207,7 +209,9 @@ impl Splices {
 			},
 			Decision::Rebuild { after } => {
 				let Some(built) = take(built, false) else {
-					return Ok(Next::Build(splice.kind));
+					let reuse = splice.contribution.map(|contribution| contribution.bytes);
+					let reuse = reuse.filter(|_| probe.coins == InputStatus::Unspent);
+					return Ok(Next::Build(splice.kind, reuse));
 				};
 				if let Some(reason) = after {
 					splice.failures = splice.failures.saturating_add(1);

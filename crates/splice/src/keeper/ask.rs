@@ -169,11 +169,11 @@ impl Splices {
 		&self, channel: ChannelRef, kind: SpliceKind, band: FeeBand,
 	) -> Result<SpliceId, SpliceError> {
 		check_band(band)?;
-		let selecting = self.selecting(&want(&kind));
+		let selecting = self.selecting(&want(&kind, None));
 		let waits = self.admit(&self.live.lock(), &channel, &kind)?.waits;
 		let built = match waits {
 			true => None,
-			false => Some(self.build(&channel, &want(&kind), band)?),
+			false => Some(self.build(&channel, &want(&kind, None), band)?),
 		};
 		let mut live = self.live.lock();
 		// Another splice of the channel may have begun while coins were selected.
@@ -353,9 +353,9 @@ impl Splices {
 	}
 }
 
-pub(super) fn want(kind: &SpliceKind) -> Want<'_> {
+pub(super) fn want<'a>(kind: &'a SpliceKind, reuse: Option<&'a [u8]>) -> Want<'a> {
 	match kind {
-		SpliceKind::In { amount_sat } => Want::In { amount_sat: *amount_sat },
+		SpliceKind::In { amount_sat } => Want::In { amount_sat: *amount_sat, reuse },
 		SpliceKind::Out { outputs } => Want::Out { outputs },
 	}
 }
