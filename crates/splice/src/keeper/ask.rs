@@ -72,11 +72,14 @@ impl Splices {
 		self.begin(channel, SpliceKind::Out { outputs }, band)
 	}
 
-	/// Raises the fee of a splice that is negotiated and not confirmed.
+	/// Raises the fee of a splice that is negotiated and not confirmed. The inputs that its own
+	/// transaction spends are used again, and the change pays; more coins are selected if that is
+	/// not enough. Works while the peer is away, and again after that.
 	///
 	/// # Errors
-	/// [`SpliceError::NothingToBump`] if there is none, or a bump is under way; as
-	/// [`splice_in`](Splices::splice_in).
+	/// [`SpliceError::NothingToBump`] if there is none, or a bump is under way;
+	/// [`SpliceError::InputSpent`] if a transaction that is not the splice's spends one of its
+	/// inputs; as [`splice_in`](Splices::splice_in). After an error the higher fee is not paid.
 	///
 	/// # Failure Behavior and Persistence
 	/// As [`splice_in`](Splices::splice_in); if the higher fee fails, the splice goes on as it was.
