@@ -11,10 +11,17 @@
 mod splice_rig;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use bitcoin::{OutPoint, Transaction, TxOut, Txid};
-use leyden_splice::{FeeBand, SpliceError, SpliceId, SpliceState};
+use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid};
+use leyden_ldk::LdkDriver;
+use leyden_splice::{
+	BuildError, FailureReason, FeeBand, InputReserver, SpliceDriver, SpliceError, SpliceId,
+	SpliceState, Want,
+};
 use leyden_testkit::NodeConfig;
+use lightning::ln::funding::FundingContribution;
+use lightning::util::ser::Readable;
 use splice_rig::{Rig, Setup, CHANNEL_SAT};
 
 const SPLICE_SAT: u64 = 50_000;
@@ -261,4 +268,45 @@ fn a_bump_over_a_coin_that_is_spent_elsewhere_is_refused() {
 	let again = rig.keeper(|keeper| keeper.bump_fee(&id, band));
 	assert!(matches!(again, Err(SpliceError::InputSpent)), "{again:?}");
 	assert_eq!(rig.state(&id), Some(SpliceState::Negotiated), "the splice is as it was");
+}
+
+/// The wallet has one coin, which is reserved for a splice that is built anew: LDK's coin selection
+/// finds none, and the splice has its own. The amount stays what it is; the change pays the fee.
+#[test]
+fn what_is_built_anew_has_its_own_coins() {
+	let mut rig = Rig::new();
+	let foreign = rig.script();
+	let node = rig.net.node(rig.a);
+	let coins = rig.net.chain.coins_of(&node.wallet().script());
+	let (_, others) = coins.split_last().unwrap();
+	let value: Amount = others.iter().map(|(_, coin)| coin.output.value).sum();
+	let value = value - Amount::from_sat(leyden_testkit::wallet::FEE_SATS);
+	let paid = node.wallet().pay(vec![TxOut { value, script_pubkey: foreign }]);
+	rig.net.mine_txs(vec![paid]);
+
+	let (channel, node) = (rig.channel_ref(), rig.net.node(rig.a));
+	let (wallet, selects) = (Arc::clone(node.wallet()), Arc::clone(node.coin_selection()));
+	let monitors = Arc::clone(node.chain_monitor());
+	let driver = LdkDriver::new(Arc::clone(node.manager()), monitors, selects, Arc::clone(&wallet));
+	let build = |reuse: Option<&[u8]>, min_sat_per_kw| {
+		let want = Want::In { amount_sat: SPLICE_SAT, reuse };
+		driver.build(&channel, &want, FeeBand { min_sat_per_kw, max_sat_per_kw: 5_000 })
+	};
+	let first = build(None, 253).unwrap();
+	wallet.reserve(&SpliceId::from_bytes([1; 32]), first.material.inputs());
+	let none = build(None, 1_000);
+	let Err(BuildError::Impossible(FailureReason::NotEnoughFunds { .. })) = none else {
+		panic!("{none:?}");
+	};
+	let again = build(Some(&first.bytes), 1_000).unwrap();
+	assert_eq!((&again.material, again.sat_per_kw), (&first.material, 1_000));
+	let read = |bytes: &[u8]| FundingContribution::read(&mut &*bytes).unwrap();
+	let (first, again) = (read(&first.bytes), read(&again.bytes));
+	let change = |c: &FundingContribution| c.change_output().unwrap().clone();
+	assert!(change(&again).value < change(&first).value);
+	assert_eq!(change(&again).script_pubkey, change(&first).script_pubkey);
+	let added = again.value_added().to_sat();
+	assert!((SPLICE_SAT..SPLICE_SAT + 10).contains(&added), "{added}");
+	// Bytes that this version of LDK cannot read help nobody, and do no harm.
+	assert!(build(Some(&[1]), 1_000).is_err());
 }

@@ -9,10 +9,16 @@
 
 mod splice_rig;
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+
 use leyden_ldk::{channel_ref, FundingMonitors};
 use leyden_splice::{FailureReason, Fate, FeeBand, SpliceError, SpliceKind, SpliceState, What};
-use leyden_store::{Key, Namespace, Table};
-use leyden_testkit::NodeConfig;
+use leyden_store::{
+	Batch, Committed, Guarantees, Key, KeyRange, MemoryMedium, MemoryStore, Namespace, Page,
+	Record, Store, StoreError, Table, Ticket,
+};
+use leyden_testkit::{MemKv, NodeConfig, NodeDisk};
 use splice_rig::{Rig, Setup, BAND, CHANNEL_SAT};
 
 fn out_of(rig: &mut Rig, sat: u64, band: FeeBand) -> Result<leyden_splice::SpliceId, SpliceError> {
@@ -556,6 +562,93 @@ fn a_crash_after_signing_with_deferred_monitors_and_without() {
 				_ => SpliceState::Settled,
 			};
 			assert_eq!((ended, rig.failed().len()), (Some(expected), 1 - paid), "{at}");
+		}
+	}
+}
+
+/// A store that refuses one commit, and is well again: a disk that was full for a moment.
+struct Hiccup {
+	store: MemoryStore,
+	/// Commits until then; 0 if there is none to refuse.
+	left: Arc<AtomicU32>,
+}
+
+impl Store for Hiccup {
+	fn commit(&self, batch: Batch) -> Ticket<Committed> {
+		let left = self.left.load(Ordering::Relaxed);
+		self.left.store(left.saturating_sub(1), Ordering::Relaxed);
+		match left {
+			1 => Ticket::ready(Err(StoreError::invalid("the disk is full"))),
+			_ => self.store.commit(batch),
+		}
+	}
+
+	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
+		self.store.get(key)
+	}
+
+	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
+		self.store.scan(range, limit)
+	}
+
+	fn guarantees(&self) -> Guarantees {
+		self.store.guarantees()
+	}
+}
+
+/// The store fails after LDK has taken a splice, or a higher fee, so the caller has an error: LDK
+/// gives it back, with the peer there and away, and it does not run, in this process run or the next.
+#[test]
+fn what_ended_in_an_error_does_not_run() {
+	for (away, restart, bump) in
+		[(false, false, false), (true, false, false), (true, true, false), (false, false, true)]
+	{
+		let (medium, left) = (MemoryMedium::new(), Arc::new(AtomicU32::new(0)));
+		let (on, refuses) = (medium.clone(), Arc::clone(&left));
+		let open = move |_| {
+			let store = MemoryStore::open(&on, Namespace::default()).unwrap();
+			Arc::new(Hiccup { store, left: Arc::clone(&refuses) }) as Arc<dyn Store>
+		};
+		let disk = Arc::new(NodeDisk::new(Arc::new(MemKv::new())));
+		let mut rig = Rig::on(Setup::default(), medium, disk, Arc::new(open));
+		let was = rig.funding();
+		let negotiated = bump.then(|| rig.splice_in(50_000).unwrap());
+		rig.net.settle();
+		if away {
+			rig.disconnect();
+		}
+		left.store(2, Ordering::Relaxed);
+		let at = format!("away: {away}, restart: {restart}, bump: {bump}");
+		let asked = match &negotiated {
+			Some(id) => rig.bump(id, 1_000),
+			None => rig.splice_in(50_000).map(|_| ()),
+		};
+		assert!(matches!(asked, Err(SpliceError::Store(_))), "{at}: {asked:?}");
+		rig.net.settle();
+		if restart {
+			rig.restart();
+		}
+		rig.connect();
+		rig.connect();
+		match negotiated {
+			Some(id) => {
+				let splice = rig.keeper(|keeper| keeper.splice(&id)).unwrap();
+				assert_eq!((splice.txids().len(), splice.bump_sat_per_kw()), (1, None), "{at}");
+				rig.bump(&id, 1_000).unwrap();
+				rig.net.settle();
+				rig.lock();
+				rig.assert_locked(&id, was);
+			},
+			None => {
+				assert!(rig.keeper(|keeper| keeper.splices()).is_empty(), "{at}");
+				assert!(rig.keeper(|keeper| keeper.reservations().all()).is_empty(), "{at}");
+				rig.lock();
+				assert_eq!((rig.funding(), rig.failed().len()), (was, 0), "{at}");
+				let id = rig.splice_in(60_000).unwrap();
+				rig.net.settle();
+				rig.lock();
+				rig.assert_locked(&id, was);
+			},
 		}
 	}
 }

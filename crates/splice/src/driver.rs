@@ -13,7 +13,9 @@ use crate::reason::FailureReason;
 
 /// A node with its wallet. For LDK that is `leyden_ldk::LdkDriver`.
 ///
-/// No method is called twice at a time by one keeper.
+/// No method is called twice at a time by one keeper, except [`view`](SpliceDriver::view),
+/// [`fate`](SpliceDriver::fate) and what they say. [`build`](SpliceDriver::build) is called under no
+/// lock of the keeper's, and while others are called: coins may take a while to be selected.
 pub trait SpliceDriver: Send + Sync {
 	/// The channel as the node lists it; `None` if it has it no more.
 	fn view(&self, channel: &ChannelRef) -> Option<ChannelView>;
@@ -65,6 +67,9 @@ pub enum Want<'a> {
 	In {
 		/// In satoshi.
 		amount_sat: u64,
+		/// The contribution that is built anew, if its inputs can be spent. They are reserved, so
+		/// the wallet's coin selection leaves them out; use them if it finds no others.
+		reuse: Option<&'a [u8]>,
 	},
 	/// A splice-out of these.
 	Out {

@@ -283,3 +283,62 @@ fn what_is_refused_is_built_anew() {
 	let rebuilt = splice.steps().iter().filter(|step| step.what == What::Rebuilt).count();
 	assert_eq!((splice.failures(), rebuilt), (1, 1), "{splice:?}");
 }
+
+/// Another candidate than ours has locked while our higher fee was queued: what we had negotiated is
+/// void, and the withdrawal was not made. It is made on the new funding, once, whatever becomes of
+/// the round that was queued.
+#[test]
+fn what_was_negotiated_is_void_when_another_candidate_locks() {
+	for lost in [false, true] {
+		let mut run = Run::new();
+		for op in [Op::PeerSplices, Op::AskOut, Op::Steps(5), Op::Hear, Op::Disconnect, Op::Bump] {
+			run.run(&op);
+		}
+		assert_eq!(
+			(run.only().0.state(), run.only().0.txids().len()),
+			(&SpliceState::Negotiated, 1)
+		);
+		for op in [Op::Lock(0), Op::Hear, Op::Connect, Op::Steps(1)] {
+			run.run(&op);
+		}
+		assert_eq!(*run.only().0.state(), SpliceState::Accepted);
+		if lost {
+			run.run(&Op::Disconnect);
+		}
+		run.run(&Op::Hear);
+		run.finish();
+		run.check();
+		assert_eq!(*run.past()[0].state(), SpliceState::Settled, "lost: {lost}");
+	}
+}
+
+/// The wallet leaves out what is reserved when it selects coins, also what is reserved for the very
+/// splice that is built anew. If there is nothing else, the splice has its own.
+#[test]
+fn what_is_built_anew_has_its_own_coins() {
+	for spent in [false, true] {
+		let mut run = Run::new();
+		run.fake.world().keep_coins(1);
+		run.run(&Op::Disconnect);
+		run.run(&Op::AskIn);
+		let (_, coins) = run.only();
+		assert_eq!(coins.len(), 1);
+		if spent {
+			run.run(&Op::Spend(0));
+		}
+		run.run(&Op::Refuse(0));
+		run.run(&Op::Restart);
+		if spent {
+			let over = run.past()[0].state().clone();
+			let no = matches!(&over, SpliceState::Failed(FailureReason::NotEnoughFunds { .. }));
+			assert!(no, "{over:?}");
+			continue;
+		}
+		let (splice, again) = run.only();
+		assert_eq!((splice.inputs(), &again), (&coins[..], &coins), "{splice:?}");
+		assert_eq!(splice.failures(), 1);
+		run.finish();
+		run.check();
+		assert_eq!(*run.past()[0].state(), SpliceState::Settled);
+	}
+}

@@ -354,8 +354,7 @@ impl Guard for LeydenGuard {
 				keeper.splice_out(channel, outputs, band(FEE_SAT_PER_KW.into())).map(|_| ())
 			},
 			Asked::Bump { sat_per_kw } => {
-				let mut splices = keeper.splices().into_iter();
-				let splice = splices.find(|splice| splice.channel() == &channel)?;
+				let splice = keeper.of_channel(&channel.channel_id).into_iter().next()?;
 				keeper.bump_fee(&splice.id(), band(*sat_per_kw))
 			},
 		};

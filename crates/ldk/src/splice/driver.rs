@@ -19,9 +19,10 @@ use lightning::ln::channelmanager::AChannelManager;
 use lightning::ln::funding::{FundingContribution, FundingContributionError};
 use lightning::ln::types::ChannelId;
 use lightning::util::ser::{Readable, Writeable};
-use lightning::util::wallet_utils::CoinSelectionSourceSync;
+use lightning::util::wallet_utils::{CoinSelectionSourceSync, WalletSync};
 
 use super::fate::FundingMonitors;
+use super::own_coins::{OwnCoins, Silent};
 use crate::compat;
 
 /// What the driver asks the wallet and the chain.
@@ -145,11 +146,25 @@ where
 		// Never over what was contributed before, which would add to it: a splice-in that is built
 		// anew would put in twice as much.
 		let built = match want {
-			Want::In { amount_sat } => template
-				.without_prior_contribution(rate, most)
-				.with_coin_selection_source_sync(&*self.coins)
-				.add_value(Amount::from_sat(*amount_sat))
-				.and_then(|builder| builder.build()),
+			Want::In { amount_sat, reuse } => {
+				let amount = Amount::from_sat(*amount_sat);
+				let own = OwnCoins::of(*reuse, &self.wallet).zip(Some(template.clone()));
+				let built = template
+					.without_prior_contribution(rate, most)
+					.with_coin_selection_source_sync(&*self.coins)
+					.add_value(amount)
+					.and_then(|builder| builder.build());
+				match (built, own) {
+					(Err(FundingContributionError::CoinSelectionFailed), Some((own, again))) => {
+						again
+							.without_prior_contribution(rate, most)
+							.with_coin_selection_source_sync(WalletSync::new(&own, Silent))
+							.add_value(amount)
+							.and_then(|builder| builder.build())
+					},
+					(built, _) => built,
+				}
+			},
 			Want::Out { outputs } => template
 				.without_prior_contribution(rate, most)
 				.add_outputs(outputs.to_vec())

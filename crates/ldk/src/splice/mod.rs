@@ -9,6 +9,7 @@ mod driver;
 mod failed;
 mod fate;
 mod funding;
+mod own_coins;
 mod reason;
 
 use std::fmt;
@@ -101,6 +102,10 @@ impl SpliceKeeper {
 	/// Without this, a node that dies after it has signed, and before its manager was written,
 	/// knows nothing of the round when it is back, and says so; and a peer that is an LDK node
 	/// closes the channel, by force (see `docs/ldk-findings.md`).
+	///
+	/// This is enough with a chain monitor whose writes are deferred. Without, LDK writes the
+	/// monitor when the peer's signature arrives, and a process that dies before the manager is
+	/// written again finds its channel closed: `docs/splices.md` has the table.
 	#[must_use]
 	pub fn with_barrier(
 		mut self, persist: impl Fn() -> Result<(), io::Error> + Send + Sync + 'static,

@@ -11,9 +11,12 @@ use bitcoin::Txid;
 use leyden_store::KeyRange;
 
 use super::*;
+use parking_lot::MutexGuard;
+
 use crate::driver::{BuildError, SubmitError, Want};
 use crate::law::{decide, Decision, Trigger};
-use crate::probe::{Fate, NewFunding, Probe, Stage};
+use crate::parts::{Contribution, FeeBand};
+use crate::probe::{Fate, InputStatus, NewFunding, Probe, Stage};
 use crate::records::PAST;
 use crate::splice::{SpliceState, What};
 
@@ -31,28 +34,87 @@ enum Next {
 	Again(Trigger),
 	/// It is over: whoever waited for it has its turn.
 	Over,
+	/// A contribution is to be built first, if need be over the inputs that it has.
+	Build(SpliceKind, Option<Vec<u8>>),
+	/// A contribution with the higher fee is to be built first.
+	BuildBump(FeeBand),
+}
+
+/// A contribution that is to be built under no lock, since the wallet may take its time, and the
+/// event handler must not wait for it. Then the splice is looked at again.
+pub(super) struct Pending {
+	id: SpliceId,
+	trigger: Trigger,
+	channel: ChannelRef,
+	/// `None` of a higher fee.
+	kind: Option<SpliceKind>,
+	reuse: Option<Vec<u8>>,
+	band: FeeBand,
+}
+
+/// What was built meanwhile.
+pub(super) struct Built {
+	is_bump: bool,
+	contribution: Result<Contribution, BuildError>,
 }
 
 impl Splices {
-	/// Decides about a splice, and acts, until there is nothing more to do.
-	pub(super) fn look_at(
-		&self, live: &mut Live, id: &SpliceId, mut trigger: Trigger,
-	) -> Result<(), SpliceError> {
+	/// Decides about a splice, and acts, until there is nothing more to do. Builds contributions
+	/// under no lock.
+	pub(super) fn reconcile(&self, id: &SpliceId, trigger: Trigger) -> Result<(), SpliceError> {
+		let pending = self.look_at(&mut self.live.lock(), id, trigger, None)?;
+		self.build_pending(pending)
+	}
+
+	/// Builds what is to be built, and goes on with it, until there is nothing more to do.
+	pub(super) fn build_pending(&self, mut pending: Option<Pending>) -> Result<(), SpliceError> {
 		for _ in 0..MAX_DECISIONS {
-			let Some(splice) = live.get(id).cloned() else { return Ok(()) };
-			let probe = self.probe(live, &splice);
-			let decision = decide(&probe, &splice, self.now(), &trigger);
-			let channel = splice.channel.channel_id;
-			match self.act(live, splice, &probe, &trigger, decision)? {
-				Next::Rest => return Ok(()),
-				Next::Again(again) => trigger = again,
-				Next::Over => {
-					let next = live.of_channel(&channel).first().copied();
-					return next.map_or(Ok(()), |next| self.look_at(live, &next, Trigger::Look));
-				},
-			}
+			let Some(wanted) = pending else { break };
+			let reuse = wanted.reuse.as_deref();
+			let want = wanted.kind.as_ref().map_or(Want::Bump, |kind| ask::want(kind, reuse));
+			let _selecting = self.selecting(&want);
+			let contribution = self.driver.build(&wanted.channel, &want, wanted.band);
+			let built = Built { is_bump: wanted.kind.is_none(), contribution };
+			let mut live = self.live.lock();
+			pending = self.look_at(&mut live, &wanted.id, wanted.trigger, Some(built))?;
 		}
 		Ok(())
+	}
+
+	/// Held while coins are selected and until they are reserved, so that no two splices select the
+	/// same. A splice-out selects none. Taken before the lock of the splices, never under it.
+	pub(super) fn selecting(&self, want: &Want<'_>) -> Option<MutexGuard<'_, ()>> {
+		(!matches!(want, Want::Out { .. })).then(|| self.selecting.lock())
+	}
+
+	/// Decides about a splice, and acts, until there is nothing more to do, or something is to be
+	/// built; with what was built for it, if that still helps.
+	pub(super) fn look_at(
+		&self, live: &mut Live, id: &SpliceId, mut trigger: Trigger, mut built: Option<Built>,
+	) -> Result<Option<Pending>, SpliceError> {
+		for _ in 0..MAX_DECISIONS {
+			let Some(splice) = live.get(id).cloned() else { return Ok(None) };
+			let probe = self.probe(live, &splice);
+			let decision = decide(&probe, &splice, self.now(), &trigger);
+			let (channel, band) = (splice.channel, splice.band);
+			let (kind, reuse, band) =
+				match self.act(live, splice, &probe, &trigger, decision, &mut built)? {
+					Next::Rest => return Ok(None),
+					Next::Again(again) => {
+						trigger = again;
+						continue;
+					},
+					Next::Over => {
+						let next = live.of_channel(&channel.channel_id).first().copied();
+						let Some(next) = next else { return Ok(None) };
+						return self.look_at(live, &next, Trigger::Look, None);
+					},
+					Next::Build(kind, reuse) => (Some(kind), reuse, band),
+					Next::BuildBump(band) => (None, None, band),
+				};
+			return Ok(Some(Pending { id: *id, trigger, channel, kind, reuse, band }));
+		}
+		Ok(None)
 	}
 
 	fn probe(&self, live: &Live, splice: &Splice) -> Probe {
@@ -122,7 +184,7 @@ impl Splices {
 
 	fn act(
 		&self, live: &mut Live, mut splice: Splice, probe: &Probe, trigger: &Trigger,
-		decision: Decision,
+		decision: Decision, built: &mut Option<Built>,
 	) -> Result<Next, SpliceError> {
 		let now = self.now();
 		let failed = |reason| match trigger {
@@ -146,11 +208,16 @@ impl Splices {
 				self.submit(live, splice)
 			},
 			Decision::Rebuild { after } => {
+				let Some(built) = take(built, false) else {
+					let reuse = splice.contribution.map(|contribution| contribution.bytes);
+					let reuse = reuse.filter(|_| probe.coins == InputStatus::Unspent);
+					return Ok(Next::Build(splice.kind, reuse));
+				};
 				if let Some(reason) = after {
 					splice.failures = splice.failures.saturating_add(1);
 					splice.step(now, failed(reason));
 				}
-				self.rebuild(live, splice)
+				self.rebuild(live, splice, built)
 			},
 			Decision::SubmitBump { after } => {
 				if let (Some(reason), Some(bump)) = (after, &mut splice.bump) {
@@ -160,7 +227,15 @@ impl Splices {
 				}
 				self.submit_bump(live, splice)
 			},
-			Decision::RebuildBump { after } => self.rebuild_bump(live, splice, failed(after)),
+			Decision::RebuildBump { after } => {
+				let Some(band) = splice.bump.as_ref().map(|bump| bump.band) else {
+					return Ok(Next::Rest);
+				};
+				match take(built, true) {
+					Some(built) => self.rebuild_bump(live, splice, failed(after), built),
+					None => Ok(Next::BuildBump(band)),
+				}
+			},
 			Decision::BumpDone(txid) => {
 				if let Some(bump) = splice.bump.take() {
 					splice.contribute(bump.contribution);
@@ -295,9 +370,10 @@ impl Splices {
 		}
 	}
 
-	/// Builds it from what the user asked for, and hands it in.
-	fn rebuild(&self, live: &mut Live, mut splice: Splice) -> Result<Next, SpliceError> {
-		let built = self.driver.build(&splice.channel, &ask::want(&splice.kind), splice.band);
+	/// Hands in what was built from what the user asked for.
+	fn rebuild(
+		&self, live: &mut Live, mut splice: Splice, built: Result<Contribution, BuildError>,
+	) -> Result<Next, SpliceError> {
 		let contribution = match built {
 			Ok(contribution) => contribution,
 			Err(BuildError::Impossible(reason)) => {
@@ -359,9 +435,9 @@ impl Splices {
 
 	fn rebuild_bump(
 		&self, live: &mut Live, mut splice: Splice, after: What,
+		built: Result<Contribution, BuildError>,
 	) -> Result<Next, SpliceError> {
-		let Some(band) = splice.bump.as_ref().map(|bump| bump.band) else { return Ok(Next::Rest) };
-		let contribution = match self.driver.build(&splice.channel, &Want::Bump, band) {
+		let contribution = match built {
 			Ok(contribution) => contribution,
 			Err(BuildError::Impossible(reason)) => {
 				return self.drop_bump(live, splice, Some(reason));
@@ -520,4 +596,9 @@ impl Splices {
 			reserver.release(id, inputs);
 		}
 	}
+}
+
+/// What was built, if it is what is wanted.
+fn take(built: &mut Option<Built>, is_bump: bool) -> Option<Result<Contribution, BuildError>> {
+	built.take().filter(|built| built.is_bump == is_bump).map(|built| built.contribution)
 }

@@ -23,6 +23,13 @@ pub const DUST_SAT: u64 = 546;
 /// More bitcoins than there are, in satoshi.
 pub const MAX_SAT: u64 = 21_000_000 * 100_000_000;
 
+/// A splice that can be asked for.
+struct Admitted {
+	view: ChannelView,
+	/// Whether another splice of the channel goes first.
+	waits: bool,
+}
+
 impl Splices {
 	/// Puts `amount_sat` of the wallet's coins into a channel.
 	///
@@ -65,23 +72,35 @@ impl Splices {
 		self.begin(channel, SpliceKind::Out { outputs }, band)
 	}
 
-	/// Raises the fee of a splice that is negotiated and not confirmed.
+	/// Raises the fee of a splice that is negotiated and not confirmed. The inputs that its own
+	/// transaction spends are used again, and the change pays; more coins are selected if that is
+	/// not enough. Works while the peer is away, and again after that.
 	///
 	/// # Errors
-	/// [`SpliceError::NothingToBump`] if there is none, or a bump is under way; as
-	/// [`splice_in`](Splices::splice_in).
+	/// [`SpliceError::NothingToBump`] if there is none, or a bump is under way;
+	/// [`SpliceError::InputSpent`] if a transaction that is not the splice's spends one of its
+	/// inputs; as [`splice_in`](Splices::splice_in). After an error the higher fee is not paid.
 	///
 	/// # Failure Behavior and Persistence
 	/// As [`splice_in`](Splices::splice_in); if the higher fee fails, the splice goes on as it was.
 	pub fn bump_fee(&self, id: &SpliceId, band: FeeBand) -> Result<(), SpliceError> {
 		check_band(band)?;
+		self.reconcile(id, Trigger::Look)?;
+		let selecting = self.selecting(&Want::Bump);
+		let channel = self.to_bump(&self.live.lock(), id)?.channel;
+		let contribution = self.build(&channel, &Want::Bump, band)?;
 		let mut live = self.live.lock();
-		self.look_at(&mut live, id, Trigger::Look)?;
-		let mut splice = live.get(id).ok_or(SpliceError::NoSuchSplice { id: *id })?.clone();
-		if splice.state != SpliceState::Negotiated || splice.bump.is_some() || splice.canceling {
-			return Err(SpliceError::NothingToBump { id: *id });
-		}
-		let contribution = self.build(&splice.channel, &Want::Bump, band)?;
+		// It may have locked while coins were selected.
+		let pending = self.look_at(&mut live, id, Trigger::Look, None)?;
+		let mut splice = match self.to_bump(&live, id) {
+			Ok(splice) => splice,
+			Err(error) => {
+				drop((live, selecting));
+				// The next of the channel may have its turn; if that fails, the next look does it.
+				let _ = self.build_pending(pending);
+				return Err(error);
+			},
+		};
 		self.check_coins(&splice, &contribution)?;
 		let before = splice.clone();
 		let bump = Bump { contribution, band, accepted: false, failures: 0 };
@@ -118,7 +137,8 @@ impl Splices {
 	/// leaves a splice that is canceled at the next start, if it is not signed by then.
 	pub fn cancel(&self, id: &SpliceId) -> Result<(), SpliceError> {
 		let mut live = self.live.lock();
-		self.look_at(&mut live, id, Trigger::Look)?;
+		// What is to be built for it is of no use any more.
+		self.look_at(&mut live, id, Trigger::Look, None)?;
 		let mut splice = live.get(id).ok_or(SpliceError::NoSuchSplice { id: *id })?.clone();
 		if splice.state == SpliceState::Negotiated {
 			return Err(SpliceError::TooLate { id: *id });
@@ -129,27 +149,38 @@ impl Splices {
 			self.write(Batch::new(), &splice)?;
 			live.insert(splice);
 		}
-		self.look_at(&mut live, id, Trigger::Look)?;
-		match live.get(id) {
-			Some(_) => Err(SpliceError::TooLate { id: *id }),
-			None => Ok(()),
+		let pending = self.look_at(&mut live, id, Trigger::Look, None)?;
+		if live.get(id).is_some() {
+			return Err(SpliceError::TooLate { id: *id });
 		}
+		drop(live);
+		// The next of the channel has its turn. Whatever becomes of that, this one is over.
+		let _ = self.build_pending(pending);
+		Ok(())
+	}
+
+	/// The splice, if its fee can be raised.
+	fn to_bump(&self, live: &Live, id: &SpliceId) -> Result<Splice, SpliceError> {
+		let splice = live.get(id).ok_or(SpliceError::NoSuchSplice { id: *id })?;
+		if splice.state != SpliceState::Negotiated || splice.bump.is_some() || splice.canceling {
+			return Err(SpliceError::NothingToBump { id: *id });
+		}
+		Ok(splice.clone())
 	}
 
 	fn begin(
 		&self, channel: ChannelRef, kind: SpliceKind, band: FeeBand,
 	) -> Result<SpliceId, SpliceError> {
 		check_band(band)?;
+		let selecting = self.selecting(&want(&kind, None));
+		let waits = self.admit(&self.live.lock(), &channel, &kind)?.waits;
+		let built = match waits {
+			true => None,
+			false => Some(self.build(&channel, &want(&kind, None), band)?),
+		};
 		let mut live = self.live.lock();
-		if live.splices.len() >= MAX_LIVE {
-			return Err(SpliceError::TooMany { limit: MAX_LIVE });
-		}
-		let view = self.driver.view(&channel).ok_or(SpliceError::UnknownChannel)?;
-		if view.closing {
-			return Err(SpliceError::ChannelClosing);
-		}
-		let ahead = live.of_channel(&channel.channel_id);
-		check_scripts(&live, &ahead, &kind)?;
+		// Another splice of the channel may have begun while coins were selected.
+		let Admitted { view, waits } = self.admit(&live, &channel, &kind)?;
 		let now = self.now();
 		let mut splice = Splice {
 			id: random_id()?,
@@ -174,20 +205,42 @@ impl Splices {
 		};
 		splice.step(now, What::Asked);
 		let id = splice.id;
-		if !ahead.is_empty() || live.has_stranger(&view) {
+		let Some(contribution) = built.filter(|_| !waits) else {
 			let mut batch = Batch::new();
 			batch.expect(records::live_key(&id), Expectation::Absent);
 			self.write(batch, &splice)?;
 			live.insert(splice);
+			drop((live, selecting));
+			if !waits {
+				// What was ahead is over since: its turn has come. If that fails, the next look
+				// does it, or tells the user.
+				let _ = self.reconcile(&id, Trigger::Look);
+			}
 			return Ok(id);
-		}
-		let contribution = self.build(&splice.channel, &want(&splice.kind), band)?;
+		};
 		self.check_coins(&splice, &contribution)?;
 		splice.inputs = contribution.material.inputs().to_vec();
 		splice.contribute(contribution);
 		splice.state = SpliceState::Tentative;
 		self.hand_in(&mut live, splice)?;
 		Ok(id)
+	}
+
+	/// Whether a splice can be asked for now, and whether it would have to wait.
+	fn admit(
+		&self, live: &Live, channel: &ChannelRef, kind: &SpliceKind,
+	) -> Result<Admitted, SpliceError> {
+		if live.splices.len() >= MAX_LIVE {
+			return Err(SpliceError::TooMany { limit: MAX_LIVE });
+		}
+		let view = self.driver.view(channel).ok_or(SpliceError::UnknownChannel)?;
+		if view.closing {
+			return Err(SpliceError::ChannelClosing);
+		}
+		let ahead = live.of_channel(&channel.channel_id);
+		check_scripts(live, &ahead, kind)?;
+		let waits = !ahead.is_empty() || live.has_stranger(&view);
+		Ok(Admitted { view, waits })
 	}
 
 	/// Writes a new splice down, hands it to LDK, writes down that it was taken.
@@ -303,9 +356,9 @@ impl Splices {
 	}
 }
 
-pub(super) fn want(kind: &SpliceKind) -> Want<'_> {
+pub(super) fn want<'a>(kind: &'a SpliceKind, reuse: Option<&'a [u8]>) -> Want<'a> {
 	match kind {
-		SpliceKind::In { amount_sat } => Want::In { amount_sat: *amount_sat },
+		SpliceKind::In { amount_sat } => Want::In { amount_sat: *amount_sat, reuse },
 		SpliceKind::Out { outputs } => Want::Out { outputs },
 	}
 }

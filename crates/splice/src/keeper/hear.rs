@@ -34,11 +34,8 @@ impl Splices {
 	/// # Failure Behavior and Persistence
 	/// A crash in it is made good by the next look.
 	pub fn look(&self, channel: &ChannelId) -> Result<(), SpliceError> {
-		let mut live = self.live.lock();
-		for id in live.of_channel(channel) {
-			self.look_at(&mut live, &id, Trigger::Look)?;
-		}
-		Ok(())
+		let ids = self.live.lock().of_channel(channel);
+		ids.iter().try_for_each(|id| self.reconcile(id, Trigger::Look))
 	}
 
 	/// LDK says that a round failed, with what we had put in, if it says so. If LDK shows that the
@@ -53,8 +50,9 @@ impl Splices {
 	pub fn round_failed(
 		&self, channel: &ChannelId, reason: &FailureReason, material: Option<&Material>,
 	) -> Result<(), SpliceError> {
-		let mut live = self.live.lock();
-		for id in live.of_channel(channel) {
+		let ids = self.live.lock().of_channel(channel);
+		for id in ids {
+			let mut live = self.live.lock();
 			let Some(splice) = live.get(&id) else { continue };
 			let bump = splice.bump.as_ref().map(|bump| &bump.contribution);
 			let current = splice.contribution.iter().chain(bump).map(|c| &c.material);
@@ -63,7 +61,9 @@ impl Splices {
 				true => Trigger::Failed(reason.clone()),
 				false => Trigger::Look,
 			};
-			self.look_at(&mut live, &id, trigger)?;
+			let pending = self.look_at(&mut live, &id, trigger, None)?;
+			drop(live);
+			self.build_pending(pending)?;
 		}
 		Ok(())
 	}
@@ -92,7 +92,8 @@ impl Splices {
 			splices.any(|splice| splice.is_unanswered(Some(&txid)) && splice.brings(transaction));
 		// What has locked meanwhile is over before anything else is signed for it.
 		for id in live.of_channel(channel) {
-			self.look_at(&mut live, &id, Trigger::Look)?;
+			// If something is to be built, the next look does that: LDK waits for an answer.
+			self.look_at(&mut live, &id, Trigger::Look, None)?;
 		}
 		if is_unanswered {
 			return Ok(false);

@@ -39,8 +39,9 @@ impl Splices {
 		let (splices, damaged) = live(&*store)?;
 		let mut live = Live::default();
 		splices.into_iter().for_each(|splice| live.insert(splice));
-		let live = Mutex::new(live);
-		Ok(Self { store, clock, driver, tell, options, reserver: None, coins, live, damaged })
+		let (live, selecting) = (Mutex::new(live), Mutex::new(()));
+		let reserver = None;
+		Ok(Self { store, clock, driver, tell, options, reserver, coins, live, selecting, damaged })
 	}
 
 	/// Tells `reserver` of every coin that is reserved, now and from now on.
@@ -75,11 +76,13 @@ impl Splices {
 	/// As [`start`](Splices::start).
 	pub fn look_at_all(&self) -> Result<(), SpliceError> {
 		self.learn_fates();
-		let mut live = self.live.lock();
-		let ids: Vec<SpliceId> = live.splices.values().map(|splice| splice.id).collect();
+		let ids: Vec<SpliceId> = {
+			let live = self.live.lock();
+			live.splices.values().map(|splice| splice.id).collect()
+		};
 		let mut first = Ok(());
 		for id in ids {
-			let done = self.look_at(&mut live, &id, Trigger::Look);
+			let done = self.reconcile(&id, Trigger::Look);
 			first = first.and(done);
 		}
 		first

@@ -9,6 +9,8 @@ mod act;
 mod ask;
 mod hear;
 mod load;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -88,8 +90,9 @@ pub type Tell = Box<dyn Fn(&SpliceFailed) -> Plan<()> + Send + Sync>;
 /// that LDK does not know is forgotten.
 ///
 /// # Locks
-/// One request or event at a time. The wallet is asked for coins under that lock, so it must not
-/// call the keeper; [`Splices::reservations`] is safe.
+/// One request or event at a time, except while the wallet selects coins: then events are heard,
+/// and only another splice that needs coins waits. Whether a coin is spent is asked under the lock,
+/// so the wallet must not call the keeper then; [`Splices::reservations`] is safe.
 pub struct Splices {
 	store: Arc<dyn Store>,
 	clock: Arc<dyn Clock>,
@@ -99,6 +102,8 @@ pub struct Splices {
 	reserver: Option<Box<dyn InputReserver>>,
 	coins: Reservations,
 	live: Mutex<Live>,
+	/// Held while the wallet selects coins, and until they are reserved. Taken before `live`.
+	selecting: Mutex<()>,
 	damaged: Vec<Damaged>,
 }
 
@@ -155,6 +160,14 @@ impl Splices {
 	/// A splice that is going on.
 	pub fn splice(&self, id: &SpliceId) -> Option<Splice> {
 		self.live.lock().get(id).cloned()
+	}
+
+	/// Returns the splices of a channel that are going on, the oldest first: that with a contribution
+	/// at LDK, if there is one, and those that wait for it.
+	pub fn of_channel(&self, channel: &ChannelId) -> Vec<Splice> {
+		let live = self.live.lock();
+		let of = |splice: &&Splice| splice.channel.channel_id == *channel;
+		live.splices.values().filter(of).cloned().collect()
 	}
 
 	/// The newest splices that are over, the newest first. At most [`MAX_PAST`] are kept.

@@ -245,6 +245,11 @@ impl World {
 		self.buried = Some(funded);
 	}
 
+	/// Of the wallet's coins, this many are left.
+	pub fn keep_coins(&mut self, count: usize) {
+		self.coins = std::mem::take(&mut self.coins).into_iter().take(count).collect();
+	}
+
 	/// A coin is spent behind everybody's back.
 	pub fn spend_coin(&mut self, which: usize) {
 		let coin = self.coins.iter().nth(which % self.coins.len().max(1)).copied();
@@ -370,17 +375,19 @@ impl SpliceDriver for Fake {
 		}
 		let sat_per_kw = band.min_sat_per_kw;
 		let material = match want {
-			Want::In { .. } => {
+			Want::In { reuse, .. } => {
 				let free = |coin: &&OutPoint| {
 					!world.held.contains(*coin) && world.candidate_with(coin).is_none()
 				};
 				let mut free = world.coins.iter().filter(free);
-				let Some(coin) = free.next() else {
+				let own = reuse.and_then(|bytes| bytes.first());
+				let own = own.map(|n| OutPoint { txid: txid(*n), vout: 0 });
+				let Some(coin) = free.next().copied().or(own) else {
 					let message = "no coins".to_owned();
 					let reason = FailureReason::NotEnoughFunds { message };
 					return Err(BuildError::Impossible(reason));
 				};
-				Material::new([*coin], [])
+				Material::new([coin], [])
 			},
 			Want::Out { outputs } => Material::new([], outputs.to_vec()),
 			Want::Bump => {
@@ -395,7 +402,8 @@ impl SpliceDriver for Fake {
 			},
 		};
 		assert!(material.inputs().len() as u64 * COIN_SAT < 10 * COIN_SAT);
-		Ok(Contribution { bytes: vec![1], material, sat_per_kw })
+		let bytes = material.inputs().iter().map(|coin| coin.txid.to_byte_array()[0]).collect();
+		Ok(Contribution { bytes, material, sat_per_kw })
 	}
 
 	fn submit(&self, _: &ChannelRef, contribution: &Contribution) -> Result<(), SubmitError> {
