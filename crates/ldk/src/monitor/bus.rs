@@ -328,6 +328,8 @@ impl<W: Deref> MonitorBus<W> {
 		if !state.unlogged.is_empty() {
 			self.bus.log_taken(state)?;
 		}
+		// An update may have been completed just now.
+		self.bus.retry_set_aside(state, &*self.inner, out)?;
 		self.bus.hand_out_logged(state, out);
 		Ok(())
 	}

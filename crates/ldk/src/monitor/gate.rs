@@ -318,3 +318,197 @@ impl Drop for Persisting<'_> {
 		self.0.tell(state);
 	}
 }
+
+#[cfg(test)]
+mod tests {
+	use std::sync::mpsc::channel;
+	use std::sync::Arc;
+
+	use super::*;
+
+	fn synchronous() -> Arc<Gate> {
+		let gate = Arc::new(Gate::default());
+		gate.guards_persister();
+		// An update that is persisted in its call.
+		let passing = gate.pass(Call::Update);
+		assert!(matches!(gate.persist(false), MayPersist::Now(_)));
+		drop(passing);
+		gate
+	}
+
+	fn deferred() -> Arc<Gate> {
+		let gate = Arc::new(Gate::default());
+		gate.guards_persister();
+		// One that is queued.
+		drop(gate.pass(Call::Update));
+		gate
+	}
+
+	fn asynchronous() -> Arc<Gate> {
+		let gate = Arc::new(Gate::default());
+		gate.guards_store();
+		gate
+	}
+
+	/// Lets other threads run, so that one that does not wait has done what it was started for.
+	fn give_way() {
+		(0..10_000).for_each(|_| thread::yield_now());
+	}
+
+	/// L11: a monitor takes long to be persisted. Neither a release nor another update waits.
+	#[test]
+	fn nothing_waits_for_a_monitor_that_is_being_persisted() {
+		let gate = synchronous();
+		// A block.
+		let block = gate.pass(Call::Block);
+		let MayPersist::Now(persisting) = gate.persist(true) else { panic!("nothing is in limbo") };
+		assert!(gate.release().is_none(), "it comes again");
+		drop(gate.pass(Call::Update));
+		drop((persisting, block));
+		assert!(gate.release().is_some());
+	}
+
+	#[test]
+	fn a_release_that_gave_way_often_waits_for_what_is_under_way() {
+		let gate = synchronous();
+		let update = gate.pass(Call::Update);
+		for _ in 0..MAX_REFUSED_RELEASES {
+			assert!(gate.release().is_none());
+		}
+		let (done, taken) = channel();
+		let other = Arc::clone(&gate);
+		let thread = thread::spawn(move || {
+			drop(other.release().expect("in the end"));
+			done.send(()).unwrap();
+		});
+		give_way();
+		assert!(taken.try_recv().is_err());
+		drop(update);
+		taken.recv().unwrap();
+		thread.join().unwrap();
+	}
+
+	#[test]
+	fn an_update_waits_for_a_release_if_it_persists_in_its_call() {
+		let gate = synchronous();
+		let release = gate.release().unwrap();
+		let (done, passed) = channel();
+		let other = Arc::clone(&gate);
+		let thread = thread::spawn(move || {
+			drop(other.pass(Call::Update));
+			done.send(()).unwrap();
+		});
+		give_way();
+		assert!(passed.try_recv().is_err());
+		gate.taken();
+		gate.logged();
+		drop(release);
+		passed.recv().unwrap();
+		thread.join().unwrap();
+	}
+
+	/// L5: what a block wants persisted is left out while events are in limbo, also if they cannot
+	/// be logged; an update is then refused.
+	#[test]
+	fn nothing_is_persisted_ahead_of_events_in_limbo() {
+		for gate in [synchronous(), deferred()] {
+			let release = gate.release().unwrap();
+			assert!(matches!(gate.persist(true), MayPersist::LeaveOut));
+			gate.taken();
+			assert!(matches!(gate.persist(true), MayPersist::LeaveOut));
+			drop(release);
+			// The log has failed.
+			assert!(matches!(gate.persist(true), MayPersist::LeaveOut));
+			assert!(matches!(gate.persist(false), MayPersist::Refuse));
+			gate.logged();
+			assert!(matches!(gate.persist(true), MayPersist::Now(_)));
+			assert!(matches!(gate.persist(false), MayPersist::Now(_)));
+		}
+	}
+
+	/// L5: `flush` runs on the thread that has written the manager, so that only this one takes.
+	#[test]
+	fn a_deferred_monitor_is_asked_on_the_thread_that_flushes() {
+		let gate = deferred();
+		// Before the first write there is nothing to flush.
+		let on_another_thread = |gate: &Arc<Gate>| {
+			let gate = Arc::clone(gate);
+			thread::spawn(move || gate.release().is_some()).join().unwrap()
+		};
+		assert!(on_another_thread(&gate));
+		gate.manager_written();
+		assert!(!on_another_thread(&gate));
+		assert!(gate.release().is_some());
+		// No other mode has such a thread.
+		let gate = synchronous();
+		gate.manager_written();
+		assert!(on_another_thread(&gate));
+	}
+
+	/// A flush on yet another thread waits until what was taken is logged.
+	#[test]
+	fn a_flush_elsewhere_waits_for_the_log() {
+		let gate = deferred();
+		let release = gate.release().unwrap();
+		gate.taken();
+		let (done, persisted) = channel();
+		let other = Arc::clone(&gate);
+		let thread = thread::spawn(move || {
+			assert!(matches!(other.persist(false), MayPersist::Now(_)));
+			done.send(()).unwrap();
+		});
+		give_way();
+		assert!(persisted.try_recv().is_err());
+		gate.logged();
+		drop(release);
+		persisted.recv().unwrap();
+		thread.join().unwrap();
+	}
+
+	#[test]
+	fn updates_that_are_queued_never_wait() {
+		for gate in [deferred(), asynchronous()] {
+			let release = gate.release().unwrap();
+			drop(gate.pass(Call::Update));
+			drop(gate.pass(Call::Block));
+			assert!(!gate.holds_up(Call::Update) && !gate.holds_up(Call::Block));
+			drop(release);
+		}
+	}
+
+	#[test]
+	fn a_write_of_a_monitor_waits_while_events_are_in_limbo_and_for_those_before_it() {
+		let gate = asynchronous();
+		assert!(!gate.defers_write());
+		let release = gate.release().unwrap();
+		assert!(gate.defers_write());
+		assert!(!gate.may_write(Waker::noop()));
+		gate.logged();
+		drop(release);
+		assert!(gate.may_write(Waker::noop()));
+		assert!(gate.defers_write(), "the first has not begun");
+		gate.write_begun();
+		gate.write_begun();
+		assert!(!gate.defers_write());
+	}
+
+	/// Nothing of the chain monitor's persistence is guarded: blocks wait as well.
+	#[test]
+	fn without_a_guard_everything_is_kept_apart() {
+		let gate = Arc::new(Gate::default());
+		let release = gate.release().unwrap();
+		assert!(gate.holds_up(Call::Block) && gate.holds_up(Call::Update));
+		let (done, passed) = channel();
+		let other = Arc::clone(&gate);
+		let thread = thread::spawn(move || {
+			drop(other.pass(Call::Block));
+			done.send(()).unwrap();
+		});
+		give_way();
+		assert!(passed.try_recv().is_err());
+		gate.logged();
+		drop(release);
+		passed.recv().unwrap();
+		thread.join().unwrap();
+	}
+}

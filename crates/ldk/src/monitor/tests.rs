@@ -38,6 +38,8 @@ const CLOSE: MonitorEvent = MonitorEvent::CommitmentTxConfirmed(());
 struct Script {
 	events: Mutex<VecDeque<(u8, MonitorEvent)>>,
 	monitors: Mutex<HashMap<ChannelId, bool>>,
+	/// How often all monitors were listed.
+	lists: AtomicUsize,
 	blocks: AtomicUsize,
 	archived: AtomicUsize,
 }
@@ -51,6 +53,7 @@ impl Script {
 
 impl MonitorSet for Script {
 	fn monitors(&self) -> HashMap<ChannelId, bool> {
+		self.lists.fetch_add(1, Ordering::SeqCst);
 		self.monitors.lock().clone()
 	}
 
@@ -417,7 +420,28 @@ fn a_replayed_failure_waits_for_updates_in_flight() {
 	assert_eq!(life.release(), [(1, Close), (1, Claim)]);
 	assert!(!life.bus.archive_fully_resolved_channel_monitors().unwrap());
 	life.script.monitors.lock().insert(ChannelId([1; 32]), false);
-	assert_eq!(life.release(), [(1, Fail)]);
+	// LDK says so.
+	life.script.produce(1, completed(1));
+	assert_eq!(life.release(), [(1, Fail), (1, Completed)]);
+}
+
+/// L15: neither an entry in quarantine nor one that waits makes a release ask about all channels.
+#[test]
+fn a_release_asks_about_the_channels_that_it_waits_for_and_no_others() {
+	let medium = MemoryMedium::new();
+	let life = Life::new(&medium);
+	life.script.produce(1, CLOSE);
+	life.script.produce(2, forward(5, 10, 0, false));
+	life.release();
+
+	let life = Life::new(&medium);
+	life.script.monitors.lock().insert(ChannelId([2; 32]), true);
+	life.release();
+	let asked = life.script.lists.load(Ordering::SeqCst);
+	for _ in 0..10 {
+		assert_eq!(life.release(), []);
+	}
+	assert_eq!(life.script.lists.load(Ordering::SeqCst), asked);
 }
 
 #[test]

@@ -252,11 +252,11 @@ pub(crate) mod tests {
 		let golden = [
 			(
 				forward(5, 10, 0, true),
-				"9ac443b4ac7f2b3fd8252a3689dffec7daa2894bf24903715418b5131eda1de4",
+				"86508d0d975ff014e216cc297eca337d848c25294da5affd28484700236aba4a",
 			),
 			(
 				MonitorEvent::CommitmentTxConfirmed(()),
-				"93f783ac72a019bb5411792eb92f033aee3e0ee11f8a612611979e5f1a153505",
+				"81fa426a74626be4bca2e332c7b106ef2059d777e8221a697093e4dc79188c4b",
 			),
 		];
 		for (event, expected) in golden {
