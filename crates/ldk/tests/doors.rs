@@ -1,0 +1,199 @@
+//! The background processor reaches the chain monitor past the bus: what that must not do, on a real
+//! node, with the flush on one thread and the release on another (L5).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use leyden_store::{
+	Batch, Committed, Guarantees, Key, KeyRange, MemoryMedium, MemoryStore, Namespace, Page,
+	Record, Store, StoreError, Ticket,
+};
+use leyden_testkit::parts::{NetChainMonitor, NetLogger, NetPersister, NetWatch};
+use leyden_testkit::{
+	Guard, GuardFactory, Idx, LdkNet, LeydenGuard, MemKv, NodeConfig, NodeDisk, NodeHandle, Wiring,
+};
+use lightning::chain::Listen;
+use lightning::events::{Event, ReplayEvent};
+
+/// A store that can be told to stop at its next commit, until the node is dead.
+struct Stoppable {
+	inner: MemoryStore,
+	stop: Mutex<Option<Stop>>,
+}
+
+struct Stop {
+	/// Hears that a commit has come.
+	came: Sender<()>,
+	/// Ends when the node is dead.
+	dead: Receiver<()>,
+}
+
+impl Store for Stoppable {
+	fn commit(&self, batch: Batch) -> Ticket<Committed> {
+		if let Some(stop) = self.stop.lock().unwrap().take() {
+			stop.came.send(()).unwrap();
+			let _ = stop.dead.recv();
+			let because = "the node died".to_owned();
+			return Ticket::ready(Err(StoreError::Poisoned { because }));
+		}
+		self.inner.commit(batch)
+	}
+
+	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
+		self.inner.get(key)
+	}
+
+	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
+		self.inner.scan(range, limit)
+	}
+
+	fn guarantees(&self) -> Guarantees {
+		self.inner.guarantees()
+	}
+}
+
+/// Leyden's guard, with its persister of monitors or without.
+struct Doors {
+	guard: LeydenGuard,
+	guarded: bool,
+}
+
+impl Guard for Doors {
+	fn persister(&self, disk: Arc<NodeDisk>) -> NetPersister {
+		match self.guarded {
+			true => self.guard.persister(disk),
+			false => disk,
+		}
+	}
+
+	fn watch(&self, inner: Arc<NetChainMonitor>) -> NetWatch {
+		self.guard.watch(inner)
+	}
+
+	fn listen(&self, inner: Arc<NetChainMonitor>) -> Arc<dyn Listen + Send + Sync> {
+		self.guard.listen(inner)
+	}
+
+	fn started(&self, node: &NodeHandle) {
+		self.guard.started(node);
+	}
+
+	fn handle_event(
+		&self, event: Event, handle: &mut dyn FnMut(Event) -> Result<(), ReplayEvent>,
+	) -> Result<(), ReplayEvent> {
+		self.guard.handle_event(event, handle)
+	}
+
+	fn write_manager(&self, disk: &Arc<NodeDisk>, bytes: Vec<u8>) -> bool {
+		self.guard.write_manager(disk, bytes)
+	}
+}
+
+struct Case {
+	net: LdkNet,
+	a: Idx,
+	store: Arc<Mutex<Option<Arc<Stoppable>>>>,
+}
+
+/// `a` has paid `b`, who went on chain and claimed there; a's monitors have seen it, and a has an
+/// update of that monitor queued, which only a flush persists.
+fn on_chain(guarded: bool) -> Case {
+	let medium = MemoryMedium::new();
+	let store = Arc::<Mutex<Option<Arc<Stoppable>>>>::default();
+	let newest = Arc::clone(&store);
+	let guards: GuardFactory = Arc::new(move |_| -> Arc<dyn Guard> {
+		let inner = MemoryStore::open(&medium, Namespace::default()).unwrap();
+		let store = Arc::new(Stoppable { inner, stop: Mutex::new(None) });
+		*newest.lock().unwrap() = Some(Arc::clone(&store));
+		Arc::new(Doors { guard: LeydenGuard::new(store, Wiring::default()), guarded })
+	});
+	let mut net = LdkNet::new(1);
+	let config = NodeConfig::legacy().deferred();
+	let disk = Arc::new(NodeDisk::new(Arc::new(MemKv::new())));
+	let a = net.add_node_on(config, disk, guards);
+	let b = net.add_node(NodeConfig::legacy());
+	net.connect(a, b);
+	let channel = net.open_channel(a, b, 1_000_000);
+	let sent = net.pay(a, b, 30_000_000);
+	assert!(net.persist_manager(a));
+	net.set_auto_persist(a, false);
+	// Queued, and not sent before it is flushed.
+	net.pay(a, b, 10_000_000);
+	net.disconnect_all(a);
+	net.claim(sent.hash);
+	net.pause(a);
+	net.force_close(b, channel);
+	let mut commitment = net.chain.mempool();
+	let funding = commitment[0].input[0].previous_output;
+	commitment.retain(|tx| tx.input[0].previous_output == funding);
+	net.mine_txs(commitment);
+	net.mine(1);
+	let height = net.chain.height();
+	net.node(a).feed_monitors(height);
+	assert!(net.node(a).chain_monitor().pending_operation_count() > 0);
+	Case { net, a, store }
+}
+
+/// A peer's thread takes what the monitors have, the background processor flushes, and the node dies
+/// before the log has the events. Answers whether anything was taken.
+fn flush_between_taken_and_logged(case: &mut Case) -> bool {
+	let ((came, comes), (kill, dead)) = (channel(), channel());
+	let store = case.store.lock().unwrap().take().unwrap();
+	*store.stop.lock().unwrap() = Some(Stop { came, dead });
+	let manager = Arc::clone(case.net.node(case.a).manager());
+	let (done, drained) = channel();
+	let peer = thread::spawn(move || {
+		use lightning::ln::msgs::BaseMessageHandler;
+		manager.get_and_clear_pending_msg_events();
+		drop(store);
+		done.send(()).unwrap();
+	});
+	// The thread ends if it takes nothing; otherwise it stops in the commit.
+	let taken = loop {
+		if comes.try_recv().is_ok() {
+			break true;
+		}
+		if drained.try_recv().is_ok() {
+			break false;
+		}
+		thread::yield_now();
+	};
+	let monitor = Arc::clone(case.net.node(case.a).chain_monitor());
+	let logger = Arc::new(NetLogger::silent());
+	monitor.flush(monitor.pending_operation_count(), &logger);
+	case.net.disk(case.a).kill();
+	drop(kill);
+	peer.join().unwrap();
+	drop(monitor);
+	case.net.crash(case.a);
+	taken
+}
+
+fn recovered(case: &mut Case) -> bool {
+	let a = case.a;
+	case.net.restart(a);
+	for _ in 0..3 {
+		case.net.node(a).process_events();
+		let height = case.net.chain.height();
+		case.net.node(a).feed_monitors(height);
+	}
+	case.net.channels(a).is_empty() && case.net.told(a, "PaymentSent") == 1
+}
+
+#[test]
+fn a_flush_does_not_persist_a_monitor_ahead_of_its_events() {
+	let mut case = on_chain(true);
+	assert!(!flush_between_taken_and_logged(&mut case), "only the thread that flushes takes");
+	assert!(recovered(&mut case));
+}
+
+/// The negative control: the same without the guarded persister loses the close and the claim.
+#[test]
+fn without_the_guarded_persister_a_flush_loses_events() {
+	let mut case = on_chain(false);
+	assert!(flush_between_taken_and_logged(&mut case));
+	assert!(!recovered(&mut case));
+}
