@@ -44,7 +44,7 @@ use std::thread::{self, Thread};
 
 use leyden_store::{
 	Batch, Clock, Committed, Durability, Expectation, Key, KeyRange, Page, Record, Store,
-	StoreError, Ticket, Timestamp,
+	StoreError, Table, Ticket, Timestamp,
 };
 use parking_lot::Mutex;
 
@@ -107,6 +107,9 @@ pub(crate) struct Work {
 	debt: u64,
 	/// When the oldest entry, and the oldest tombstone, are past their age. No use looking before.
 	old_enough: [Timestamp; 2],
+	/// Whether the last guess at what may be trimmed was wrong: another consumer is behind. Then
+	/// entries are read only when it is known.
+	guessed_wrong: bool,
 	stage: Stage,
 }
 
@@ -124,6 +127,8 @@ struct Question {
 	acks: Option<KeyRange>,
 	head: u64,
 	options: LogOptions,
+	/// The last entry that may go, if this consumer's acks fold as far as they reach.
+	guess: Option<u64>,
 	/// Entries, and ids, to be trimmed.
 	most: usize,
 	old_enough: [bool; 2],
@@ -143,6 +148,8 @@ struct Found {
 	tombs: Vec<(Key, Record)>,
 	/// Whether folding left no room to look for entries and tombstones.
 	no_room: bool,
+	/// Whether entries were read that somebody has not acked.
+	wrong_guess: bool,
 }
 
 struct FoundAcks {
@@ -164,6 +171,7 @@ struct Step {
 	/// Whether it did anything, so that there may be more.
 	did: bool,
 	trimmed: u64,
+	wrong_guess: bool,
 	old_enough: [Option<Timestamp>; 2],
 }
 
@@ -361,22 +369,42 @@ impl Shared {
 		let folding = work.to_fold.front().cloned();
 		let now = self.clock.now();
 		let max_ops = self.store.guarantees().max_writes.min(MOST_OPS).saturating_sub(FIXED_OPS);
-		let acks = folding.as_ref().map(|folding| folding.keys.acks());
+		let head = self.head.load(Ordering::SeqCst);
+		let old_enough = work.old_enough.map(|at| at <= now);
+		let guess = match old_enough[0] && !work.guessed_wrong {
+			true => self.guess(folding.as_ref(), head),
+			false => None,
+		};
 		Some(Question {
 			folding,
-			acks: work.acks_from.take().or(acks),
-			head: self.head.load(Ordering::SeqCst),
+			acks: work.acks_from.take(),
+			head,
 			options: self.options,
+			guess,
 			most: work.debt.clamp(FEWEST_TRIMMED, MOST_TRIMMED) as usize,
-			old_enough: work.old_enough.map(|at| at <= now),
+			old_enough,
 			max_ops,
 		})
 	}
 
+	/// The last entry that may be trimmed, as far as this handle knows.
+	fn guess(&self, folding: Option<&Arc<Folding>>, head: u64) -> Option<u64> {
+		let mut last = head.checked_sub(self.options.history.min_count)?;
+		for known in self.housekeeping.consumers.lock().iter().filter_map(Weak::upgrade) {
+			let acked = match folding.is_some_and(|folding| Arc::ptr_eq(folding, &known)) {
+				true => &known.bounds.last_acked,
+				false => &known.bounds.watermark,
+			};
+			last = last.min(acked.load(Ordering::SeqCst));
+		}
+		Some(last).filter(|last| *last > 0)
+	}
+
 	/// What a step writes, and what is true then.
 	fn decide(&self, found: Found) -> Result<(Batch, Step), LogError> {
-		let Found { folding, fold, stream, entries, tombs, no_room } = found;
-		let (mut batch, mut step) = (Batch::new(), Step { did: no_room, ..Step::default() });
+		let Found { folding, fold, stream, entries, tombs, no_room, wrong_guess } = found;
+		let mut batch = Batch::new();
+		let mut step = Step { did: no_room, wrong_guess, ..Step::default() };
 		batch.durability(Durability::Lazy);
 		if let (Some(folding), Some(found)) = (&folding, fold) {
 			let FoundAcks { consumer, before, fold, leftovers, rest } = found;
@@ -454,6 +482,7 @@ impl Shared {
 		}
 		work.acks_from = step.acks_from;
 		work.trims = step.did;
+		work.guessed_wrong = step.wrong_guess || (work.guessed_wrong && step.trimmed == 0);
 		work.debt = work.debt.saturating_sub(step.trimmed);
 		for (old_enough, at) in work.old_enough.iter_mut().zip(step.old_enough) {
 			*old_enough = at.unwrap_or(*old_enough);
@@ -461,26 +490,33 @@ impl Shared {
 	}
 }
 
-/// Reads what a step needs. What does not depend on something else is asked for at once.
+/// Reads what a step needs, in one go if the guess was right: a step is two turns of the store then,
+/// one to read and one to write.
 async fn look(
 	store: Arc<dyn Store>, keys: StreamKeys, question: Question,
 ) -> Result<Found, LogError> {
-	let Question { folding, acks, head, options, most, old_enough, max_ops } = question;
+	let Question { folding, acks, head, options, guess, most, old_enough, max_ops } = question;
+	let up_to = |table: Table, last: u64| {
+		let end = Key::numbered(table, keys.prefix(), last.saturating_add(1));
+		KeyRange::prefix(table, keys.prefix()).below(end.bytes())
+	};
 	let stream_key = keys.stream();
 	let stream = store.get(&stream_key);
 	let consumers = store.scan(keys.consumers(), CONSUMER_PAGE);
-	let mut ops_left = max_ops;
-	let fold = match &folding {
-		Some(folding) => {
-			// A quarter of what fits, twice: an ack may be one record removed and one written.
-			let most = (max_ops / 4).clamp(1, MOST_ACKS);
-			look_at_acks(&store, folding, acks, most, &mut ops_left).await?
-		},
+	// A quarter of what fits: an ack may be one record removed and one written, and there are others.
+	let most_acks = (max_ops / 4).clamp(1, MOST_ACKS);
+	let fold = folding.as_ref().map(|folding| AckReads::ask(&store, folding, acks, most_acks));
+	let last_id = head.checked_sub(options.tombstones.min_count).filter(|_| old_enough[1]);
+	let tombs = last_id.map(|last| store.scan(up_to(TOMBS, last), most));
+	let guessed = guess.map(|last| store.scan(up_to(ENTRIES, last), most));
+
+	let fold = match fold {
+		Some(reads) => reads.fold().await?,
 		None => None,
 	};
 	let folded = folding.as_ref().zip(fold.as_ref());
 	let folded = folded.map(|(folding, found)| (&folding.keys.consumer, found.fold.watermark));
-	let mut lowest = u64::MAX;
+	let mut acked_by_all = u64::MAX;
 	let mut page: Option<Page> = Some(consumers.await?);
 	while let Some(Page { records, rest }) = page.take() {
 		for (key, record) in &records {
@@ -488,7 +524,7 @@ async fn look(
 			if let Some((_, new)) = folded.filter(|(consumer, _)| *consumer == key) {
 				watermark = watermark.max(new);
 			}
-			lowest = lowest.min(watermark);
+			acked_by_all = acked_by_all.min(watermark);
 		}
 		if let Some(rest) = rest {
 			page = Some(store.scan(rest, CONSUMER_PAGE).await?);
@@ -498,72 +534,82 @@ async fn look(
 		return Ok(Found { folding, fold, ..Found::default() });
 	};
 	let trimmed = records::read::<StreamV1>(&stream_key, &stream)?.trimmed;
-	let head = head.max(trimmed);
-	// The last that may go, by count and acks.
-	let last_id = head.checked_sub(options.tombstones.min_count);
-	let last_entry = head.checked_sub(options.history.min_count).map(|last| last.min(lowest));
 	// Half of what is left for each, two operations for each of them.
-	let share = most.min(ops_left / 4);
-	if share == 0 {
-		return Ok(Found {
-			folding,
-			fold,
-			stream: Some(stream),
-			no_room: true,
-			..Found::default()
-		});
-	}
-	let tombs = last_id.filter(|_| old_enough[1]).map(|last| {
-		let past = KeyRange::prefix(TOMBS, keys.prefix());
-		store.scan(past.below(keys.tomb(last.saturating_add(1)).bytes()), share)
-	});
-	let entries = last_entry.filter(|last| *last > trimmed && old_enough[0]).map(|last| {
-		let past = KeyRange::prefix(ENTRIES, keys.prefix());
-		store.scan(past.below(keys.entry(last.saturating_add(1)).bytes()), share)
-	});
-	let tombs = match tombs {
+	let ops = fold.as_ref().map_or(0, FoundAcks::ops);
+	let share = most.min(max_ops.saturating_sub(ops) / 4);
+	let mut tombs = match tombs {
 		Some(tombs) => tombs.await?.records,
 		None => Vec::new(),
 	};
-	let entries = match entries {
+	let last_entry = head.max(trimmed).checked_sub(options.history.min_count);
+	let last_entry = last_entry.map_or(0, |last| last.min(acked_by_all));
+	let due = last_entry > trimmed && old_enough[0];
+	let mut entries = match guessed {
 		Some(entries) => entries.await?.records,
+		None if due => store.scan(up_to(ENTRIES, last_entry), most).await?.records,
 		None => Vec::new(),
 	};
-	Ok(Found { folding, fold, stream: Some(stream), entries, tombs, no_room: false })
+	let wrong_guess = !due && !entries.is_empty();
+	let may_go =
+		|key: &Key| key.number(keys.prefix()).is_some_and(|index| due && index <= last_entry);
+	entries.truncate(entries.partition_point(|(key, _)| may_go(key)));
+	let no_room = share == 0 && !(entries.is_empty() && tombs.is_empty());
+	entries.truncate(share);
+	tombs.truncate(share);
+	Ok(Found { folding, fold, stream: Some(stream), entries, tombs, no_room, wrong_guess })
 }
 
-/// Folds acks from where the last step ended; the first step of a pass begins at the beginning,
-/// which is where the watermark moves.
-async fn look_at_acks(
-	store: &Arc<dyn Store>, folding: &Folding, from: Option<KeyRange>, most: usize,
-	ops_left: &mut usize,
-) -> Result<Option<FoundAcks>, LogError> {
-	let keys = &folding.keys;
-	let few = (most / 4).clamp(1, MOST_LEFTOVERS);
-	// Acked in bulk, they were not removed by their ack.
-	let below = folding.bounds.watermark.load(Ordering::SeqCst).saturating_add(1);
-	let consumer = store.get(&keys.consumer);
-	let acks = store.scan(from.unwrap_or_else(|| keys.acks()), most);
-	let retries = store.scan(keys.retries().below(keys.retry(below).bytes()), few);
-	let dead = store.scan(keys.dead_from(0).below(keys.dead(below).bytes()), few);
-	let Some(consumer) = consumer.await? else { return Ok(None) };
-	// Read again: another handle of this name may have folded more than this one knows.
-	let before = records::read::<ConsumerV1>(&keys.consumer, &consumer)?.watermark;
-	let mut fold = Fold { watermark: before, run: None, merged: Vec::new(), folded: Vec::new() };
-	let Page { records, rest } = acks.await?;
-	for (key, _) in &records {
-		let (first, last) = interval(keys, key)?;
-		fold.add(first, last);
+/// What folding asks for.
+struct AckReads {
+	keys: ConsumerKeys,
+	consumer: Ticket<Option<Record>>,
+	acks: Ticket<Page>,
+	retries: Ticket<Page>,
+	dead: Ticket<Page>,
+}
+
+impl AckReads {
+	/// Asks for acks from where the last step ended; the first step of a pass begins at the
+	/// beginning, which is where the watermark moves.
+	fn ask(store: &Arc<dyn Store>, folding: &Folding, from: Option<KeyRange>, most: usize) -> Self {
+		let keys = folding.keys.clone();
+		let few = (most / 4).clamp(1, MOST_LEFTOVERS);
+		// Acked in bulk, they were not removed by their ack.
+		let below = folding.bounds.watermark.load(Ordering::SeqCst).saturating_add(1);
+		Self {
+			consumer: store.get(&keys.consumer),
+			acks: store.scan(from.unwrap_or_else(|| keys.acks()), most),
+			retries: store.scan(keys.retries().below(keys.retry(below).bytes()), few),
+			dead: store.scan(keys.dead_from(0).below(keys.dead(below).bytes()), few),
+			keys,
+		}
 	}
-	fold.end_run();
-	let (retries, dead) = (retries.await?, dead.await?);
-	let more = retries.rest.is_some() || dead.rest.is_some();
-	let leftovers: Vec<Key> =
-		retries.records.into_iter().chain(dead.records).map(|(key, _)| key).collect();
-	let ops = fold.folded.len() + fold.merged.len() + leftovers.len();
-	*ops_left = ops_left.saturating_sub(ops);
-	let rest = rest.or_else(|| more.then(|| keys.acks()));
-	Ok(Some(FoundAcks { consumer, before, fold, leftovers, rest }))
+
+	async fn fold(self) -> Result<Option<FoundAcks>, LogError> {
+		let Self { keys, consumer, acks, retries, dead } = self;
+		let Some(consumer) = consumer.await? else { return Ok(None) };
+		// Read again: another handle of this name may have folded more than this one knows.
+		let before = records::read::<ConsumerV1>(&keys.consumer, &consumer)?.watermark;
+		let mut fold =
+			Fold { watermark: before, run: None, merged: Vec::new(), folded: Vec::new() };
+		let Page { records, rest } = acks.await?;
+		for (key, _) in &records {
+			let (first, last) = interval(&keys, key)?;
+			fold.add(first, last);
+		}
+		fold.end_run();
+		let (retries, dead) = (retries.await?, dead.await?);
+		let more = retries.rest.is_some() || dead.rest.is_some();
+		let rest = rest.or_else(|| more.then(|| keys.acks()));
+		let leftovers = retries.records.into_iter().chain(dead.records).map(|(key, _)| key);
+		Ok(Some(FoundAcks { consumer, before, fold, leftovers: leftovers.collect(), rest }))
+	}
+}
+
+impl FoundAcks {
+	fn ops(&self) -> usize {
+		self.fold.folded.len() + self.fold.merged.len() + self.leftovers.len()
+	}
 }
 
 /// First and last index of an ack.
