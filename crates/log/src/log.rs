@@ -53,7 +53,8 @@ impl EventLog {
 	/// Opens the stream `name`, created if there is none.
 	///
 	/// # Errors
-	/// [`LogError::BadName`]; the store's.
+	/// [`LogError::BadName`] unless the name is 1 to [`MAX_STREAM_CHARS`] of a-z, 0-9, `_` and `-`,
+	/// and does not begin with `-`; the store's.
 	///
 	/// # Failure Behavior and Persistence
 	/// A new stream is durable when this returns. A crash before that leaves none.
@@ -143,7 +144,8 @@ impl EventLog {
 	/// handle can be shared by any number of threads.
 	///
 	/// # Errors
-	/// [`LogError::BadName`]; the store's.
+	/// [`LogError::BadName`] unless the name is 1 to [`MAX_CONSUMER_CHARS`](crate::MAX_CONSUMER_CHARS)
+	/// of a-z, 0-9, `_` and `-`, and does not begin with `-`; the store's.
 	///
 	/// # Failure Behavior and Persistence
 	/// A new consumer is durable when this returns: from then on no entry is trimmed that it has
@@ -237,8 +239,10 @@ impl fmt::Debug for EventLog {
 }
 
 pub(crate) fn check_name(name: &str, max: usize) -> Result<(), LogError> {
-	let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-	if name.is_empty() || name.len() > max || !name.chars().all(good) {
+	let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+	let length = 1..=max;
+	// A name that begins with a hyphen would be taken for an option in a command line.
+	if !length.contains(&name.len()) || !name.chars().all(good) || name.starts_with('-') {
 		return Err(LogError::BadName { name: name.to_owned(), max });
 	}
 	Ok(())
