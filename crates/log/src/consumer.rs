@@ -313,7 +313,8 @@ impl Consumer {
 		&self, after: Option<LogIndex>, limit: usize,
 	) -> Result<Vec<DeadLetter>, LogError> {
 		let first = after.map_or(0, LogIndex::get).saturating_add(1);
-		lookup::dead_letters(self.inner.log.store(), &self.inner.keys, first, limit)
+		let Inner { log, keys, folding, .. } = &*self.inner;
+		pending::dead_letters(log.store(), keys, &folding.bounds, first, limit)
 	}
 
 	/// Delivers a dead letter again, with its attempts forgotten.
@@ -662,6 +663,9 @@ impl Inner {
 		let none = || LogError::NoDeadLetter { index };
 		let letter = lookup::dead_letters(store, &self.keys, index.get(), 1)?.into_iter().next();
 		let letter = letter.filter(|letter| letter.index == index).ok_or_else(none)?;
+		if pending::is_acked(store, &self.keys, &self.folding.bounds, index)? {
+			return Err(none());
+		}
 		let mut batch = Batch::new();
 		batch.expect(self.keys.dead(index.get()), Expectation::Present);
 		batch.delete(self.keys.dead(index.get()));

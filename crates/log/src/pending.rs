@@ -134,6 +134,25 @@ pub(crate) fn is_acked(
 	Ok(covering(store, keys, index)?.is_some())
 }
 
+/// Up to `limit` dead letters from index `first` on. One that was acked in bulk is none any more, even
+/// while its record is there.
+pub(crate) fn dead_letters(
+	store: &Arc<dyn Store>, keys: &ConsumerKeys, bounds: &Bounds, mut first: u64, limit: usize,
+) -> Result<Vec<DeadLetter>, LogError> {
+	let mut letters = Vec::new();
+	while letters.len() < limit {
+		let page = lookup::dead_letters(store, keys, first, limit - letters.len())?;
+		let Some(last) = page.last().map(|letter| letter.index.get()) else { break };
+		first = last.saturating_add(1);
+		for letter in page {
+			if !is_acked(store, keys, bounds, letter.index)? {
+				letters.push(letter);
+			}
+		}
+	}
+	Ok(letters)
+}
+
 /// The first index from `first` on that is not acked, behind what is acked in one piece from there,
 /// however long that is and of however many records.
 fn behind_acked(

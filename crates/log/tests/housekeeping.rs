@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use common::{drain, event, Process};
 use leyden_log::{
-	Consumer, ConsumerOptions, Delivery, LogIndex, LogOptions, OnExhausted, Retention,
-	ACKS_BETWEEN_COMPACTIONS,
+	Consumer, ConsumerOptions, Delivery, LogError, LogIndex, LogOptions, LogReader, OnExhausted,
+	Retention, ACKS_BETWEEN_COMPACTIONS,
 };
 use leyden_store::{
 	Batch, Key, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan, RecordType, Store, Table,
@@ -184,6 +184,11 @@ fn a_lane_whose_head_is_acked_in_bulk_goes_on() {
 		}
 		assert!(consumer.next_event().unwrap().is_none(), "the lane waits");
 		consumer.ack_plan_many(&[index(1)]).run(&process.store).unwrap();
+		assert!(consumer.dead_letters(None, 10).unwrap().is_empty(), "no operator need decide");
+		let place = index(1);
+		assert!(matches!(consumer.requeue(place), Err(LogError::NoDeadLetter { .. })));
+		let reader = LogReader::new(Arc::clone(&process.store));
+		assert!(reader.dead_letters(common::STREAM, "a", None, 10).unwrap().is_empty());
 		assert_eq!(drain(&consumer), [2], "nothing holds the lane any more");
 	}
 }
