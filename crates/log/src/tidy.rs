@@ -146,8 +146,6 @@ struct Found {
 	entries: Vec<(Key, Record)>,
 	/// Tombstones that enough newer entries follow.
 	tombs: Vec<(Key, Record)>,
-	/// Whether folding left no room to look for entries and tombstones.
-	no_room: bool,
 	/// Whether entries were read that somebody has not acked.
 	wrong_guess: bool,
 }
@@ -168,7 +166,7 @@ struct Step {
 	watermark: u64,
 	/// Where folding goes on, if it does.
 	acks_from: Option<KeyRange>,
-	/// Whether it did anything, so that there may be more.
+	/// Whether it trimmed anything, so that there may be more.
 	did: bool,
 	trimmed: u64,
 	wrong_guess: bool,
@@ -402,9 +400,9 @@ impl Shared {
 
 	/// What a step writes, and what is true then.
 	fn decide(&self, found: Found) -> Result<(Batch, Step), LogError> {
-		let Found { folding, fold, stream, entries, tombs, no_room, wrong_guess } = found;
+		let Found { folding, fold, stream, entries, tombs, wrong_guess } = found;
 		let mut batch = Batch::new();
-		let mut step = Step { did: no_room, wrong_guess, ..Step::default() };
+		let mut step = Step { wrong_guess, ..Step::default() };
 		batch.durability(Durability::Lazy);
 		if let (Some(folding), Some(found)) = (&folding, fold) {
 			let FoundAcks { consumer, before, fold, leftovers, rest } = found;
@@ -553,10 +551,9 @@ async fn look(
 	let may_go =
 		|key: &Key| key.number(keys.prefix()).is_some_and(|index| due && index <= last_entry);
 	entries.truncate(entries.partition_point(|(key, _)| may_go(key)));
-	let no_room = share == 0 && !(entries.is_empty() && tombs.is_empty());
 	entries.truncate(share);
 	tombs.truncate(share);
-	Ok(Found { folding, fold, stream: Some(stream), entries, tombs, no_room, wrong_guess })
+	Ok(Found { folding, fold, stream: Some(stream), entries, tombs, wrong_guess })
 }
 
 /// What folding asks for.

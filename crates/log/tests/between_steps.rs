@@ -213,7 +213,12 @@ fn housekeeping_that_fails_changes_no_answer_is_told_and_is_made_up_for() {
 			}
 		}
 	};
+	// This one has acked everything when the disk is full, and acks nothing any more after that.
+	let other = process.consumer("b");
 	acks(1);
+	for first in (1..1_000).step_by(100) {
+		other.ack_plan_many(&places(first..first + 100)).run(&process.store).unwrap();
+	}
 	assert_eq!(count_records(&*store, "log_entries"), 1_000, "nothing could be trimmed");
 	let failure = process.log.housekeeping_failure();
 	assert!(
@@ -223,6 +228,9 @@ fn housekeeping_that_fails_changes_no_answer_is_told_and_is_made_up_for() {
 	assert!(consumer.tidy().is_err(), "who asks for it is told");
 	store.full.store(false, Ordering::SeqCst);
 	acks(1_001);
+	let end = other.stats().watermark;
+	assert_eq!(end, 1_000, "a pass makes up for what an earlier one had to give up");
+	other.ack_plan_many(&places(1_001..=2_000)).run(&process.store).unwrap();
 	assert!(process.log.housekeeping_failure().is_none());
 	let entries = count_records(&*store, "log_entries") as u64;
 	assert!(entries <= HISTORY + 2 * ACKS_BETWEEN_COMPACTIONS, "{entries} entries");
@@ -294,8 +302,9 @@ fn a_consumer_created_while_history_is_trimmed_gets_everything_from_where_it_beg
 	});
 	consumer.tidy().unwrap();
 	assert!(store.was_interrupted());
-	let late = process.consumer("late");
-	assert_eq!(unacked(&late), (1..=100).collect::<Vec<_>>());
+	// Another process, which has nothing in memory.
+	let next = self::process(store);
+	assert_eq!(unacked(&next.consumer("late")), (1..=100).collect::<Vec<_>>());
 }
 
 #[test]
@@ -329,6 +338,24 @@ fn a_handle_that_knows_less_takes_back_no_ack() {
 	other.ack_plan_many(&places(1..=1)).run(&process.store).unwrap();
 	other.tidy().unwrap();
 	assert_eq!(unacked(&process.consumer("a")), (51..=100).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_another_handle_folded_meanwhile_stays_folded() {
+	let store = Interrupted::new();
+	let process = process(Arc::<Interrupted>::clone(&store));
+	append(&process, 1..=100);
+	let other = self::process(Arc::<Interrupted>::clone(&store));
+	let (one, another) = (process.consumer("a"), other.consumer("a"));
+	one.ack_plan_many(&places(1..=50)).run(&process.store).unwrap();
+	store.after_scan_of("log_acks", move || {
+		another.ack_plan_many(&places(51..=80)).run(&other.store).unwrap();
+		another.tidy().unwrap();
+	});
+	one.tidy().unwrap();
+	assert!(store.was_interrupted());
+	let next = self::process(store);
+	assert_eq!(unacked(&next.consumer("a")), (81..=100).collect::<Vec<_>>());
 }
 
 /// Passes of several steps, of two consumers, that die before and after every commit.

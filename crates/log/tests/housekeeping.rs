@@ -158,6 +158,22 @@ fn discarded_dead_letters_keep_the_log_bounded() {
 	});
 }
 
+/// The last calls before a long silence.
+#[test]
+fn discards_alone_keep_the_log_bounded() {
+	const LETTERS: u64 = 2_000;
+	let process = on(&MemoryMedium::new());
+	let moves_on =
+		ConsumerOptions { on_exhausted: OnExhausted::MoveOn, ..ConsumerOptions::default() };
+	let consumer = process.log.consumer("a", moves_on).unwrap();
+	for n in 1..=LETTERS {
+		process.append(n, 1);
+		consumer.next_event().unwrap().unwrap().dead_letter("no good").unwrap();
+	}
+	(1..=LETTERS).for_each(|n| consumer.discard(index(n)).unwrap());
+	assert_bounded(&*process.store, SLACK);
+}
+
 #[test]
 fn dead_letters_and_retries_that_are_acked_in_bulk_leave_nothing() {
 	through(|process, consumer, delivery| {
@@ -385,7 +401,13 @@ fn acks_that_overlap_are_acks_wherever_one_begins_to_look() {
 	}
 	assert!(consumer.unacked(Some(index(60)), 10).unwrap().is_empty());
 	drop((first, consumer, process));
-	assert_eq!(drain(&on(&medium).consumer("a")), [1]);
+	let process = on(&medium);
+	let consumer = process.consumer("a");
+	for n in 2..=100 {
+		assert!(consumer.is_acked(index(n)).unwrap(), "{n} was acked in an earlier life");
+	}
+	assert!(consumer.unacked(Some(index(60)), 10).unwrap().is_empty());
+	assert_eq!(drain(&consumer), [1]);
 }
 
 #[test]
