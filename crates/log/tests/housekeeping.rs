@@ -245,6 +245,26 @@ fn consumers_at_different_speeds_keep_the_log_bounded_once_the_slowest_has_acked
 	assert_bounded(&*process.store, SLACK);
 }
 
+/// One that this process has not opened, and that nobody reads.
+#[test]
+fn a_consumer_that_is_far_behind_makes_nobody_read_its_backlog_again_and_again() {
+	let counting = Arc::new(CountingStore::new(Arc::new(MemoryStore::new().unwrap())));
+	let process = process(Arc::<CountingStore>::clone(&counting) as _);
+	drop(process.consumer("behind"));
+	let consumer = process.consumer("a");
+	let cost = counting.count(|| {
+		for round in 0..20 {
+			let first = round * ACKS_BETWEEN_COMPACTIONS + 1;
+			let numbers = first..first + ACKS_BETWEEN_COMPACTIONS;
+			let events = numbers.clone().map(|n| event(n, 1)).collect();
+			process.log.append_batch(events).unwrap();
+			let places: Vec<_> = numbers.map(index).collect();
+			awaited(consumer.ack_plan_many(&places).commit(&process.store));
+		}
+	});
+	assert!(cost.scanned < 2_000, "{cost:?}");
+}
+
 #[test]
 fn a_consumer_that_acks_out_of_order_keeps_few_acks_and_then_nothing() {
 	let process = on(&MemoryMedium::new());
