@@ -154,8 +154,10 @@ impl EventLog {
 		Consumer::open(self, name, options)
 	}
 
-	/// Why acks are not folded and history is not trimmed, if the latest try failed. Acks and
-	/// appends go on meanwhile, and so do further tries; the store grows until one succeeds.
+	/// Returns why acks are not folded and history is not trimmed, if the latest try failed.
+	///
+	/// Acks and appends go on meanwhile, and further tries are made as more is acked. The store grows
+	/// until one succeeds. [`Consumer::tidy`] makes a try at once.
 	pub fn housekeeping_failure(&self) -> Option<LogError> {
 		self.shared.housekeeping.failure()
 	}

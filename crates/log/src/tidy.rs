@@ -4,35 +4,34 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Keeping a log small: acks are folded together, and history that is past its time goes.
+//! Compaction of a log: acks are folded together, and history that is past its retention is trimmed.
 //!
-//! # What is done
-//! Acks are written without looking, so they pile up. Folding makes one record of neighbours and
-//! moves the watermark, below which everything is acked and no record is needed. What all consumers
-//! have acked, and what is past its retention, is trimmed: first the entry, much later its id. All
-//! of it is committed lazily: lost in a crash, it is done again.
+//! # The work
+//! An ack is written without reading anything, so acks pile up. Folding makes one record of
+//! neighbours and moves the consumer's watermark, up to which everything is acked and no ack is kept.
+//! An entry that all consumers have acked and that is past its retention is removed, and much later
+//! its id. All of that is committed lazily: if a crash loses it, it is done again.
 //!
-//! # What starts it
-//! The *commit* of an ack, through whatever call and in whatever plan: a hook of the batch counts
-//! acks ([`Folding::acked`]), and [`ACKS_BETWEEN_COMPACTIONS`] of them make a pass due. A consumer
-//! that finds more than a few acks when it is opened is due at once, so that a process that never
-//! lives long enough to count so many cleans up after the last one.
+//! # The trigger
+//! A pass is triggered by the *commit* of acks, in any plan and by any caller: a hook of the batch
+//! counts them ([`Housekeeping::acked`]), and [`ACKS_BETWEEN_COMPACTIONS`] acks of a consumer make a
+//! pass due. A consumer that has more than a few acks when it is opened makes one due at once, so that
+//! processes that end before they have counted that many do not leave their acks for ever.
 //!
-//! # Who does it
-//! A hook runs on the committing thread, where calling the store would be a deadlock; these crates
-//! start no threads; and neither a task that awaits its ack nor a thread of LDK's may wait for work
-//! that it did not ask for. So a pass is a chain of steps that never wait: each reads what it needs,
-//! decides, and submits one lazy batch. The calls of an ordinary life move it on as far as the store
-//! has answered and go their way ([`Shared::move_on`]): an append, the plan of an ack, its answer,
-//! the search for a delivery. A pass goes on until a step finds nothing to do, and the more was
-//! acked meanwhile, the more a step trims, within [`MOST_OPS`], so that it keeps up with acks of
-//! thousands at a time. Only [`Consumer::tidy`](crate::Consumer::tidy) waits for the end.
+//! # The thread
+//! A hook runs on the committing thread, where a call of the store would be a deadlock. These crates
+//! start no threads. A task that awaits its ack, and a thread of LDK's, must not wait for work that
+//! they did not ask for. Therefore a pass is a chain of steps that never wait: a step submits its
+//! reads, decides on what they answer, and submits one lazy batch. Ordinary calls move the chain on as
+//! far as the store has answered ([`Shared::move_on`]): an append, the plan of an ack, the answer of
+//! that plan, and the search for a delivery. A pass ends when a step finds nothing to trim. The more
+//! was acked meanwhile, the more one step trims, within [`MOST_OPS`], so that passes keep up with acks
+//! of thousands at a time. Only [`Consumer::tidy`](crate::Consumer::tidy) waits.
 //!
-//! # If it fails
-//! The ack that happened to start it is durable and stays so; no ack answers with an error of its
-//! housekeeping. The error is kept for
-//! [`EventLog::housekeeping_failure`](crate::EventLog::housekeeping_failure), and the next pass
-//! begins after as many acks as any other.
+//! # Failures
+//! A failed step changes no answer of an ack or an append: those were durable before. The error is
+//! kept for [`EventLog::housekeeping_failure`](crate::EventLog::housekeeping_failure), and the next
+//! pass becomes due as any other.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -67,11 +66,12 @@ const MOST_LEFTOVERS: usize = 256;
 const FEWEST_TRIMMED: u64 = 512;
 /// Entries, and ids, that one step trims however much was acked.
 const MOST_TRIMMED: u64 = 2048;
-/// Operations in the batch of one step, so that nobody's commit waits long behind it.
+/// Operations in the batch of one step, so that other commits do not wait long behind it.
 const MOST_OPS: usize = 8192;
 /// Expectations, and records that are written once in a step: the consumer and the stream.
 const FIXED_OPS: usize = 4;
-/// Steps that one call may end. A store that answers at once would otherwise do a pass in one call.
+/// Steps that one call may end. With a store that answers at once, one call would otherwise run a whole
+/// pass.
 const STEPS_PER_CALL: u32 = 2;
 /// Consumers read in one go.
 const CONSUMER_PAGE: usize = 256;
@@ -80,16 +80,16 @@ const CONSUMER_PAGE: usize = 256;
 pub(crate) struct Folding {
 	pub(crate) keys: ConsumerKeys,
 	pub(crate) bounds: Bounds,
-	/// Acks that no pass has looked at.
+	/// Acks that no pass has folded.
 	acks: AtomicU64,
 }
 
-/// Where the housekeeping of a stream is.
+/// The state of a stream's housekeeping.
 #[derive(Default)]
 pub(crate) struct Housekeeping {
-	/// Whether a call has anything to look at here.
+	/// A flag that a pass is due or under way.
 	due: AtomicBool,
-	/// Acks that no step has trimmed for. A leaf, as everything that hooks touch.
+	/// Acks that no step has trimmed for. Hooks touch atomics only.
 	acked: AtomicU64,
 	consumers: Mutex<Vec<Weak<Folding>>>,
 	work: Mutex<Work>,
@@ -101,14 +101,15 @@ pub(crate) struct Work {
 	/// Consumers whose acks this pass has not folded to the end, and where the first one is at.
 	to_fold: VecDeque<Arc<Folding>>,
 	acks_from: Option<KeyRange>,
-	/// Whether another step of this pass may find something to trim.
+	/// A flag that another step of this pass may find something to trim.
 	trims: bool,
 	/// Acks that were not trimmed for, as far as is known.
 	debt: u64,
-	/// When the oldest entry, and the oldest tombstone, are past their age. No use looking before.
+	/// The times when the oldest entry and the oldest tombstone are past their age. Until then none
+	/// is read.
 	old_enough: [Timestamp; 2],
-	/// Whether the last guess at what may be trimmed was wrong: another consumer is behind. Then
-	/// entries are read only when it is known.
+	/// A flag that the last guess at what may be trimmed was wrong, because another consumer is behind.
+	/// Then entries are read only when it is known.
 	guessed_wrong: bool,
 	stage: Stage,
 }
@@ -121,7 +122,7 @@ enum Stage {
 	Writing(Ticket<Committed>, Step),
 }
 
-/// What a step looks for.
+/// The question of a step to the store.
 struct Question {
 	folding: Option<Arc<Folding>>,
 	acks: Option<KeyRange>,
@@ -135,7 +136,7 @@ struct Question {
 	max_ops: usize,
 }
 
-/// What a step has found.
+/// The answers to a step's question.
 #[derive(Default)]
 struct Found {
 	/// The consumer that was to be folded, and its acks unless it is gone.
@@ -146,7 +147,7 @@ struct Found {
 	entries: Vec<(Key, Record)>,
 	/// Tombstones that enough newer entries follow.
 	tombs: Vec<(Key, Record)>,
-	/// Whether entries were read that somebody has not acked.
+	/// A flag that entries were read which a consumer has not acked.
 	wrong_guess: bool,
 }
 
@@ -159,14 +160,14 @@ struct FoundAcks {
 	rest: Option<KeyRange>,
 }
 
-/// What is true once the batch of a step is durable.
+/// The changes of state that follow once the batch of a step is durable.
 #[derive(Default)]
 struct Step {
 	folding: Option<Arc<Folding>>,
 	watermark: u64,
-	/// Where folding goes on, if it does.
+	/// The acks with which folding goes on, if it does.
 	acks_from: Option<KeyRange>,
-	/// Whether it trimmed anything, so that there may be more.
+	/// A flag that the step trimmed something, so that there may be more.
 	did: bool,
 	trimmed: u64,
 	wrong_guess: bool,
@@ -180,8 +181,7 @@ impl Folding {
 }
 
 impl Housekeeping {
-	/// Takes in a consumer that was opened. A long tail of acks is folded at once and not in its
-	/// turn.
+	/// Takes in a consumer that was opened. A long tail of acks makes a pass due at once.
 	pub(crate) fn take_in(&self, folding: &Arc<Folding>, long_tail: bool) {
 		{
 			let mut consumers = self.consumers.lock();
@@ -193,7 +193,7 @@ impl Housekeeping {
 		}
 	}
 
-	/// Counts acks that are durable. Called on the committing thread: schedules, and does nothing.
+	/// Counts acks that are durable. Hooks call this on the committing thread, so it only counts.
 	pub(crate) fn acked(&self, folding: &Folding, count: u64) {
 		self.acked.fetch_add(count, Ordering::SeqCst);
 		let before = folding.acks.fetch_add(count, Ordering::SeqCst);
@@ -206,7 +206,7 @@ impl Housekeeping {
 		self.failure.lock().clone()
 	}
 
-	/// Consumers with acks that no pass has looked at, if one of them has enough.
+	/// Returns the consumers with acks that no pass has folded, if one of them has enough.
 	fn due(&self) -> Vec<Arc<Folding>> {
 		let consumers: Vec<_> = self.consumers.lock().iter().filter_map(Weak::upgrade).collect();
 		let acks = |folding: &Arc<Folding>| folding.acks.load(Ordering::SeqCst);
@@ -228,7 +228,7 @@ impl Work {
 		}
 	}
 
-	/// Gives the pass up. What it has not looked at is for the next one.
+	/// Gives the pass up. Consumers that it has not folded are part of the next one.
 	fn give_up(&mut self) {
 		for folding in self.to_fold.drain(..) {
 			folding.acks.fetch_max(1, Ordering::SeqCst);
@@ -239,7 +239,7 @@ impl Work {
 }
 
 impl Inner {
-	/// Does all there is to do, and waits for it.
+	/// Runs passes until there is nothing to do, and waits for them.
 	pub(crate) fn tidy_now(&self) -> Result<(), LogError> {
 		let shared = &self.log.shared;
 		let mut work = shared.housekeeping.work.lock();
@@ -263,9 +263,8 @@ impl Wake for Unpark {
 }
 
 impl Shared {
-	/// Moves housekeeping on as far as the store has answered, if there is any and no other call is
-	/// at it. Never waits, and never changes what its caller answers. Not for the committing
-	/// thread.
+	/// Moves housekeeping on as far as the store has answered, unless another call does. This never
+	/// waits and never changes what its caller answers. It must not be called by a hook.
 	pub(crate) fn move_on(&self) {
 		if !self.housekeeping.due.load(Ordering::SeqCst) {
 			return;
@@ -350,7 +349,7 @@ impl Shared {
 		}
 	}
 
-	/// What the next step looks for; `None` if no pass is due.
+	/// Returns the question of the next step; `None` if no pass is due.
 	fn next_question(&self, work: &mut Work) -> Option<Question> {
 		let housekeeping = &self.housekeeping;
 		if work.to_fold.is_empty() && !work.trims {
@@ -385,7 +384,7 @@ impl Shared {
 		})
 	}
 
-	/// The last entry that may be trimmed, as far as this handle knows.
+	/// Returns the last entry that may be trimmed, as far as this handle knows.
 	fn guess(&self, folding: Option<&Arc<Folding>>, head: u64) -> Option<u64> {
 		let mut last = head.checked_sub(self.options.history.min_count)?;
 		for known in self.housekeeping.consumers.lock().iter().filter_map(Weak::upgrade) {
@@ -398,7 +397,7 @@ impl Shared {
 		Some(last).filter(|last| *last > 0)
 	}
 
-	/// What a step writes, and what is true then.
+	/// Makes the batch of a step of what it has found.
 	fn decide(&self, found: Found) -> Result<(Batch, Step), LogError> {
 		let Found { folding, fold, stream, entries, tombs, wrong_guess } = found;
 		let mut batch = Batch::new();
@@ -461,9 +460,9 @@ impl Shared {
 			trims = true;
 		}
 		if trims {
-			// Whoever trims writes the stream, and expects that no other has meanwhile: what one
-			// handle has read must not undo what another has done, and no entry goes that a
-			// consumer created meanwhile has not acked.
+			// A step that trims writes the stream, and expects that no other step has meanwhile: what
+			// one handle has read must not undo what another has done, and a consumer that was created
+			// meanwhile must find every entry that it has not acked.
 			batch.expect(key.clone(), Expectation::Version(version));
 			batch.put(key, records::value(&StreamV1 { trimmed, ..stream }));
 			step.did = true;
@@ -556,7 +555,7 @@ async fn look(
 	Ok(Found { folding, fold, stream: Some(stream), entries, tombs, wrong_guess })
 }
 
-/// What folding asks for.
+/// The reads of folding.
 struct AckReads {
 	keys: ConsumerKeys,
 	consumer: Ticket<Option<Record>>,

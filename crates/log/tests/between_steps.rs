@@ -151,7 +151,7 @@ fn no_call_waits_for_housekeeping_and_it_keeps_up_all_the_same() {
 		assert!(poll(&mut ack).is_pending());
 		queue.run();
 		assert!(matches!(poll(&mut ack), Poll::Ready(Ok(()))));
-		assert_eq!(waits(), 0, "an awaited ack makes nobody wait");
+		assert_eq!(waits(), 0, "an awaited ack blocks no thread");
 		let entries = count_records(&*inner, "log_entries") as u64;
 		// A step is two turns of the store, and a round here has two of them.
 		assert!(entries <= HISTORY + 5 * AT_A_TIME, "{entries} entries in round {round}");
@@ -223,7 +223,7 @@ fn housekeeping_that_fails_changes_no_answer_is_told_and_is_made_up_for() {
 		matches!(failure, Some(LogError::Store(StoreError::Unavailable { .. }))),
 		"{failure:?}"
 	);
-	assert!(consumer.tidy().is_err(), "who asks for it is told");
+	assert!(consumer.tidy().is_err(), "an explicit tidy answers with the error");
 	store.full.store(false, Ordering::SeqCst);
 	acks(1_001);
 	let end = other.stats().watermark;

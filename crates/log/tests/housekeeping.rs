@@ -200,7 +200,10 @@ fn a_lane_whose_head_is_acked_in_bulk_goes_on() {
 		}
 		assert!(consumer.next_event().unwrap().is_none(), "the lane waits");
 		consumer.ack_plan_many(&[index(1)]).run(&process.store).unwrap();
-		assert!(consumer.dead_letters(None, 10).unwrap().is_empty(), "no operator need decide");
+		assert!(
+			consumer.dead_letters(None, 10).unwrap().is_empty(),
+			"an acked entry is no dead letter"
+		);
 		let place = index(1);
 		assert!(matches!(consumer.requeue(place), Err(LogError::NoDeadLetter { .. })));
 		let reader = LogReader::new(Arc::clone(&process.store));
@@ -245,9 +248,9 @@ fn consumers_at_different_speeds_keep_the_log_bounded_once_the_slowest_has_acked
 	assert_bounded(&*process.store, SLACK);
 }
 
-/// One that this process has not opened, and that nobody reads.
+/// The slow consumer is one that this process has not opened.
 #[test]
-fn a_consumer_that_is_far_behind_makes_nobody_read_its_backlog_again_and_again() {
+fn the_backlog_of_a_consumer_that_is_far_behind_is_not_read_by_each_pass() {
 	let counting = Arc::new(CountingStore::new(Arc::new(MemoryStore::new().unwrap())));
 	let process = process(Arc::<CountingStore>::clone(&counting) as _);
 	drop(process.consumer("behind"));
@@ -346,7 +349,7 @@ fn a_long_tail_of_acks_is_caught_up_with_in_bounded_steps() {
 
 /// As the bus and the ledger do it: bulk acks only, of a consumer that never asks for a delivery.
 #[test]
-fn a_hundred_thousand_bulk_acks_leave_no_more_than_a_thousand_and_opening_costs_the_same() {
+fn a_hundred_thousand_bulk_acks_leave_no_more_than_a_thousand_do_and_opening_costs_the_same() {
 	const AT_A_TIME: u64 = 500;
 	let medium = MemoryMedium::new();
 	let mut costs = Vec::new();
