@@ -352,11 +352,15 @@ impl Shared {
 	/// Returns the question of the next step; `None` if no pass is due.
 	fn next_question(&self, work: &mut Work) -> Option<Question> {
 		let housekeeping = &self.housekeeping;
-		if work.to_fold.is_empty() && !work.trims {
-			// Before looking: what is acked from now on makes it true again.
-			housekeeping.due.store(false, Ordering::SeqCst);
+		if work.to_fold.is_empty() {
+			if !work.trims {
+				// Before looking: what is acked from now on makes it true again.
+				housekeeping.due.store(false, Ordering::SeqCst);
+			}
+			// In the middle of a pass as well: what was acked meanwhile is then trimmed by the steps
+			// that are left.
 			work.begin_pass(housekeeping.due());
-			if work.to_fold.is_empty() {
+			if work.to_fold.is_empty() && !work.trims {
 				work.debt = 0;
 				return None;
 			}

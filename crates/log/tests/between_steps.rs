@@ -135,7 +135,7 @@ impl Store for Queued {
 
 #[test]
 fn no_call_waits_for_housekeeping_and_it_keeps_up_all_the_same() {
-	const AT_A_TIME: u64 = 1_000;
+	const AT_A_TIME: u64 = 2_000;
 	let queue = Arc::new(Queue::default());
 	let inner = memory();
 	let store = Arc::new(Queued { inner: Arc::clone(&inner), queue: Arc::clone(&queue) });
@@ -143,7 +143,7 @@ fn no_call_waits_for_housekeeping_and_it_keeps_up_all_the_same() {
 	let consumer = process.consumer("manager");
 	let waits = || queue.waits.swap(0, Ordering::SeqCst);
 	waits();
-	for round in 0..60 {
+	for round in 0..30 {
 		let numbers = round * AT_A_TIME + 1..=(round + 1) * AT_A_TIME;
 		append(&process, numbers.clone());
 		assert_eq!(waits(), 1, "an append waits for its own commit");
