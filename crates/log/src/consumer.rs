@@ -270,8 +270,8 @@ impl Consumer {
 
 	/// What acks all of these, which need not have been delivered. Neighbours are one record.
 	///
-	/// For a consumer that does without deliveries, such as the monitor bus. What they leave is
-	/// cleaned up as after any other ack.
+	/// For a consumer that does without deliveries, such as the monitor bus. These acks trigger the same
+	/// housekeeping as any other, free a lane whose head they ack, and make a dead letter none.
 	pub fn ack_plan_many(&self, indices: &[LogIndex]) -> Plan<()> {
 		self.inner.log.shared.move_on();
 		let mut indices: Vec<u64> = indices.iter().map(|index| index.get()).collect();
@@ -291,8 +291,8 @@ impl Consumer {
 		self.inner.ack_plan(batch)
 	}
 
-	/// Folds acks together and trims all that is past its retention, now and not in its turn, and
-	/// blocks until it is done. Nothing needs this: each ack counts towards the same.
+	/// Folds acks together and trims everything that is past its retention, at once, and blocks until
+	/// that is done. A log is kept small without this call: acks trigger the same.
 	///
 	/// # Errors
 	/// The store's.
@@ -312,7 +312,8 @@ impl Consumer {
 		&self, after: Option<LogIndex>, limit: usize,
 	) -> Result<Vec<DeadLetter>, LogError> {
 		let first = after.map_or(0, LogIndex::get).saturating_add(1);
-		lookup::dead_letters(self.inner.log.store(), &self.inner.keys, first, limit)
+		let Inner { log, keys, folding, .. } = &*self.inner;
+		pending::dead_letters(log.store(), keys, &folding.bounds, first, limit)
 	}
 
 	/// Delivers a dead letter again, with its attempts forgotten.
@@ -423,7 +424,7 @@ impl Inner {
 		self.log.shared.observers.acked(&self.name, indices);
 	}
 
-	/// The plan of an ack, after whose commit housekeeping moves on, without waiting for it.
+	/// Returns the plan of an ack, after whose commit housekeeping moves on without being waited for.
 	pub(crate) fn ack_plan(&self, batch: Batch) -> Plan<()> {
 		let shared = Arc::clone(&self.log.shared);
 		Plan::new(batch, move |_| shared.move_on())
@@ -472,7 +473,7 @@ impl Inner {
 		}
 	}
 
-	/// Frees the lanes whose head waits or is a dead letter, and was acked in bulk.
+	/// Frees each lane whose head waits or is a dead letter and was acked in bulk.
 	fn recheck(&self, state: &mut State) -> Result<(), LogError> {
 		if !state.recheck {
 			return Ok(());
@@ -663,6 +664,9 @@ impl Inner {
 		let none = || LogError::NoDeadLetter { index };
 		let letter = lookup::dead_letters(store, &self.keys, index.get(), 1)?.into_iter().next();
 		let letter = letter.filter(|letter| letter.index == index).ok_or_else(none)?;
+		if pending::is_acked(store, &self.keys, &self.folding.bounds, index)? {
+			return Err(none());
+		}
 		let mut batch = Batch::new();
 		batch.expect(self.keys.dead(index.get()), Expectation::Present);
 		batch.delete(self.keys.dead(index.get()));

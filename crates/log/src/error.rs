@@ -23,7 +23,7 @@ pub enum LogError {
 		/// Its size in bytes.
 		bytes: usize,
 	},
-	/// The name is not one: 1 to so many of a-z, 0-9 and `_`.
+	/// The name is not one: 1 to so many of a-z, 0-9, `_` and `-`, the first of which is no `-`.
 	BadName {
 		/// The name.
 		name: String,
@@ -82,7 +82,7 @@ impl fmt::Display for LogError {
 				)
 			},
 			Self::BadName { name, max } => {
-				write!(f, "{name:?} is no name: use 1 to {max} of a-z, 0-9 and _")
+				write!(f, "{name:?} is no name: use 1 to {max} of a-z, 0-9, _ and -, not - first")
 			},
 			Self::WrongEpoch { cursor, log } => {
 				write!(f, "the cursor is from log {cursor}, this is log {log}: begin at its start")

@@ -68,7 +68,8 @@ impl EventLog {
 	/// Opens the stream `name`, created if there is none.
 	///
 	/// # Errors
-	/// [`LogError::BadName`]; the store's.
+	/// [`LogError::BadName`] unless the name is 1 to [`MAX_STREAM_CHARS`] of a-z, 0-9, `_` and `-`,
+	/// and does not begin with `-`; the store's.
 	///
 	/// # Failure Behavior and Persistence
 	/// A new stream is durable when this returns. A crash before that leaves none.
@@ -256,7 +257,8 @@ impl EventLog {
 	/// handle can be shared by any number of threads.
 	///
 	/// # Errors
-	/// [`LogError::BadName`]; the store's.
+	/// [`LogError::BadName`] unless the name is 1 to [`MAX_CONSUMER_CHARS`](crate::MAX_CONSUMER_CHARS)
+	/// of a-z, 0-9, `_` and `-`, and does not begin with `-`; the store's.
 	///
 	/// # Failure Behavior and Persistence
 	/// A new consumer is durable when this returns: from then on no entry is trimmed that it has
@@ -265,8 +267,10 @@ impl EventLog {
 		Consumer::open(self, name, options)
 	}
 
-	/// Why acks are not folded and history is not trimmed, if the latest try failed. Acks and
-	/// appends go on meanwhile, and so do further tries; the store grows until one succeeds.
+	/// Returns why acks are not folded and history is not trimmed, if the latest try failed.
+	///
+	/// Acks and appends go on meanwhile, and further tries are made as more is acked. The store grows
+	/// until one succeeds. [`Consumer::tidy`] makes a try at once.
 	pub fn housekeeping_failure(&self) -> Option<LogError> {
 		self.shared.housekeeping.failure()
 	}
@@ -351,8 +355,10 @@ impl fmt::Debug for EventLog {
 }
 
 pub(crate) fn check_name(name: &str, max: usize) -> Result<(), LogError> {
-	let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-	if name.is_empty() || name.len() > max || !name.chars().all(good) {
+	let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+	let length = 1..=max;
+	// A name that begins with a hyphen would be taken for an option in a command line.
+	if !length.contains(&name.len()) || !name.chars().all(good) || name.starts_with('-') {
 		return Err(LogError::BadName { name: name.to_owned(), max });
 	}
 	Ok(())

@@ -134,8 +134,27 @@ pub(crate) fn is_acked(
 	Ok(covering(store, keys, index)?.is_some())
 }
 
-/// The first index from `first` on that is not acked, behind what is acked in one piece from there,
-/// however long that is and of however many records.
+/// Returns up to `limit` dead letters from index `first` on. An entry that was acked in bulk is no dead
+/// letter any more, although its record may still be there.
+pub(crate) fn dead_letters(
+	store: &Arc<dyn Store>, keys: &ConsumerKeys, bounds: &Bounds, mut first: u64, limit: usize,
+) -> Result<Vec<DeadLetter>, LogError> {
+	let mut letters = Vec::new();
+	while letters.len() < limit {
+		let page = lookup::dead_letters(store, keys, first, limit - letters.len())?;
+		let Some(last) = page.last().map(|letter| letter.index.get()) else { break };
+		first = last.saturating_add(1);
+		for letter in page {
+			if !is_acked(store, keys, bounds, letter.index)? {
+				letters.push(letter);
+			}
+		}
+	}
+	Ok(letters)
+}
+
+/// Returns the first index from `first` on that is not acked, whatever the number of records that ack
+/// those before it.
 fn behind_acked(
 	store: &Arc<dyn Store>, keys: &ConsumerKeys, mut first: u64,
 ) -> Result<u64, LogError> {
@@ -157,9 +176,9 @@ fn behind_acked(
 	Ok(first)
 }
 
-/// The end of an ack that covers `index`. Usually the last one that does not begin behind it; but
-/// acks overlap where an entry was acked twice, and then any earlier one may reach further. There
-/// are few, since those up to the watermark are gone and neighbours are folded.
+/// Returns the end of an ack that covers `index`. Usually that is the last ack that does not begin
+/// behind it; but acks overlap where an entry was acked twice, and then any earlier one may reach
+/// further. There are few of them, since housekeeping folds neighbours.
 fn covering(
 	store: &Arc<dyn Store>, keys: &ConsumerKeys, index: u64,
 ) -> Result<Option<u64>, LogError> {

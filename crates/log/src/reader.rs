@@ -144,9 +144,9 @@ impl LogReader {
 	pub fn dead_letters(
 		&self, stream: &str, consumer: &str, after: Option<LogIndex>, limit: usize,
 	) -> Result<Vec<DeadLetter>, LogError> {
-		let keys = StreamKeys::new(stream).consumer(consumer);
+		let (_, keys, bounds) = self.consumer(stream, consumer)?;
 		let first = after.map_or(0, LogIndex::get).saturating_add(1);
-		lookup::dead_letters(&self.store, &keys, first, limit)
+		pending::dead_letters(&self.store, &keys, &bounds, first, limit)
 	}
 
 	/// The entry at `index`.

@@ -4,35 +4,34 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Keeping a log small: acks are folded together, and history that is past its time goes.
+//! Compaction of a log: acks are folded together, and history that is past its retention is trimmed.
 //!
-//! # What is done
-//! Acks are written without looking, so they pile up. Folding makes one record of neighbours and
-//! moves the watermark, below which everything is acked and no record is needed. What all consumers
-//! have acked, and what is past its retention, is trimmed: first the entry, much later its id. All
-//! of it is committed lazily: lost in a crash, it is done again.
+//! # The work
+//! An ack is written without reading anything, so acks pile up. Folding makes one record of
+//! neighbours and moves the consumer's watermark, up to which everything is acked and no ack is kept.
+//! An entry that all consumers have acked and that is past its retention is removed, and much later
+//! its id. All of that is committed lazily: if a crash loses it, it is done again.
 //!
-//! # What starts it
-//! The *commit* of an ack, through whatever call and in whatever plan: a hook of the batch counts
-//! acks ([`Folding::acked`]), and [`ACKS_BETWEEN_COMPACTIONS`] of them make a pass due. A consumer
-//! that finds more than a few acks when it is opened is due at once, so that a process that never
-//! lives long enough to count so many cleans up after the last one.
+//! # The trigger
+//! A pass is triggered by the *commit* of acks, in any plan and by any caller: a hook of the batch
+//! counts them ([`Housekeeping::acked`]), and [`ACKS_BETWEEN_COMPACTIONS`] acks of a consumer make a
+//! pass due. A consumer that has more than a few acks when it is opened makes one due at once, so that
+//! processes that end before they have counted that many do not leave their acks for ever.
 //!
-//! # Who does it
-//! A hook runs on the committing thread, where calling the store would be a deadlock; these crates
-//! start no threads; and neither a task that awaits its ack nor a thread of LDK's may wait for work
-//! that it did not ask for. So a pass is a chain of steps that never wait: each reads what it needs,
-//! decides, and submits one lazy batch. The calls of an ordinary life move it on as far as the store
-//! has answered and go their way ([`Shared::move_on`]): an append, the plan of an ack, its answer,
-//! the search for a delivery. A pass goes on until a step finds nothing to do, and the more was
-//! acked meanwhile, the more a step trims, within [`MOST_OPS`], so that it keeps up with acks of
-//! thousands at a time. Only [`Consumer::tidy`](crate::Consumer::tidy) waits for the end.
+//! # The thread
+//! A hook runs on the committing thread, where a call of the store would be a deadlock. These crates
+//! start no threads. A task that awaits its ack, and a thread of LDK's, must not wait for work that
+//! they did not ask for. Therefore a pass is a chain of steps that never wait: a step submits its
+//! reads, decides on what they answer, and submits one lazy batch. Ordinary calls move the chain on as
+//! far as the store has answered ([`Shared::move_on`]): an append, the plan of an ack, the answer of
+//! that plan, and the search for a delivery. A pass ends when a step finds nothing to trim. The more
+//! was acked meanwhile, the more one step trims, within [`MOST_OPS`], so that passes keep up with acks
+//! of thousands at a time. Only [`Consumer::tidy`](crate::Consumer::tidy) waits.
 //!
-//! # If it fails
-//! The ack that happened to start it is durable and stays so; no ack answers with an error of its
-//! housekeeping. The error is kept for
-//! [`EventLog::housekeeping_failure`](crate::EventLog::housekeeping_failure), and the next pass
-//! begins after as many acks as any other.
+//! # Failures
+//! A failed step changes no answer of an ack or an append: those were durable before. The error is
+//! kept for [`EventLog::housekeeping_failure`](crate::EventLog::housekeeping_failure), and the next
+//! pass becomes due as any other.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -44,7 +43,7 @@ use std::thread::{self, Thread};
 
 use leyden_store::{
 	Batch, Clock, Committed, Durability, Expectation, Key, KeyRange, Page, Record, Store,
-	StoreError, Ticket, Timestamp,
+	StoreError, Table, Ticket, Timestamp,
 };
 use parking_lot::Mutex;
 
@@ -67,11 +66,12 @@ const MOST_LEFTOVERS: usize = 256;
 const FEWEST_TRIMMED: u64 = 512;
 /// Entries, and ids, that one step trims however much was acked.
 const MOST_TRIMMED: u64 = 2048;
-/// Operations in the batch of one step, so that nobody's commit waits long behind it.
+/// Operations in the batch of one step, so that other commits do not wait long behind it.
 const MOST_OPS: usize = 8192;
 /// Expectations, and records that are written once in a step: the consumer and the stream.
 const FIXED_OPS: usize = 4;
-/// Steps that one call may end. A store that answers at once would otherwise do a pass in one call.
+/// Steps that one call may end. With a store that answers at once, one call would otherwise run a whole
+/// pass.
 const STEPS_PER_CALL: u32 = 2;
 /// Consumers read in one go.
 const CONSUMER_PAGE: usize = 256;
@@ -80,16 +80,16 @@ const CONSUMER_PAGE: usize = 256;
 pub(crate) struct Folding {
 	pub(crate) keys: ConsumerKeys,
 	pub(crate) bounds: Bounds,
-	/// Acks that no pass has looked at.
+	/// Acks that no pass has folded.
 	acks: AtomicU64,
 }
 
-/// Where the housekeeping of a stream is.
+/// The state of a stream's housekeeping.
 #[derive(Default)]
 pub(crate) struct Housekeeping {
-	/// Whether a call has anything to look at here.
+	/// A flag that a pass is due or under way.
 	due: AtomicBool,
-	/// Acks that no step has trimmed for. A leaf, as everything that hooks touch.
+	/// Acks that no step has trimmed for. Hooks touch atomics only.
 	acked: AtomicU64,
 	consumers: Mutex<Vec<Weak<Folding>>>,
 	work: Mutex<Work>,
@@ -101,12 +101,16 @@ pub(crate) struct Work {
 	/// Consumers whose acks this pass has not folded to the end, and where the first one is at.
 	to_fold: VecDeque<Arc<Folding>>,
 	acks_from: Option<KeyRange>,
-	/// Whether another step of this pass may find something to trim.
+	/// A flag that another step of this pass may find something to trim.
 	trims: bool,
 	/// Acks that were not trimmed for, as far as is known.
 	debt: u64,
-	/// When the oldest entry, and the oldest tombstone, are past their age. No use looking before.
+	/// The times when the oldest entry and the oldest tombstone are past their age. Until then none
+	/// is read.
 	old_enough: [Timestamp; 2],
+	/// A flag that the last guess at what may be trimmed was wrong, because another consumer is behind.
+	/// Then entries are read only when it is known.
+	guessed_wrong: bool,
 	stage: Stage,
 }
 
@@ -118,19 +122,21 @@ enum Stage {
 	Writing(Ticket<Committed>, Step),
 }
 
-/// What a step looks for.
+/// The question of a step to the store.
 struct Question {
 	folding: Option<Arc<Folding>>,
 	acks: Option<KeyRange>,
 	head: u64,
 	options: LogOptions,
+	/// The last entry that may go, if this consumer's acks fold as far as they reach.
+	guess: Option<u64>,
 	/// Entries, and ids, to be trimmed.
 	most: usize,
 	old_enough: [bool; 2],
 	max_ops: usize,
 }
 
-/// What a step has found.
+/// The answers to a step's question.
 #[derive(Default)]
 struct Found {
 	/// The consumer that was to be folded, and its acks unless it is gone.
@@ -141,8 +147,8 @@ struct Found {
 	entries: Vec<(Key, Record)>,
 	/// Tombstones that enough newer entries follow.
 	tombs: Vec<(Key, Record)>,
-	/// Whether folding left no room to look for entries and tombstones.
-	no_room: bool,
+	/// A flag that entries were read which a consumer has not acked.
+	wrong_guess: bool,
 }
 
 struct FoundAcks {
@@ -154,16 +160,17 @@ struct FoundAcks {
 	rest: Option<KeyRange>,
 }
 
-/// What is true once the batch of a step is durable.
+/// The changes of state that follow once the batch of a step is durable.
 #[derive(Default)]
 struct Step {
 	folding: Option<Arc<Folding>>,
 	watermark: u64,
-	/// Where folding goes on, if it does.
+	/// The acks with which folding goes on, if it does.
 	acks_from: Option<KeyRange>,
-	/// Whether it did anything, so that there may be more.
+	/// A flag that the step trimmed something, so that there may be more.
 	did: bool,
 	trimmed: u64,
+	wrong_guess: bool,
 	old_enough: [Option<Timestamp>; 2],
 }
 
@@ -174,8 +181,7 @@ impl Folding {
 }
 
 impl Housekeeping {
-	/// Takes in a consumer that was opened. A long tail of acks is folded at once and not in its
-	/// turn.
+	/// Takes in a consumer that was opened. A long tail of acks makes a pass due at once.
 	pub(crate) fn take_in(&self, folding: &Arc<Folding>, long_tail: bool) {
 		{
 			let mut consumers = self.consumers.lock();
@@ -187,7 +193,7 @@ impl Housekeeping {
 		}
 	}
 
-	/// Counts acks that are durable. Called on the committing thread: schedules, and does nothing.
+	/// Counts acks that are durable. Hooks call this on the committing thread, so it only counts.
 	pub(crate) fn acked(&self, folding: &Folding, count: u64) {
 		self.acked.fetch_add(count, Ordering::SeqCst);
 		let before = folding.acks.fetch_add(count, Ordering::SeqCst);
@@ -200,7 +206,7 @@ impl Housekeeping {
 		self.failure.lock().clone()
 	}
 
-	/// Consumers with acks that no pass has looked at, if one of them has enough.
+	/// Returns the consumers with acks that no pass has folded, if one of them has enough.
 	fn due(&self) -> Vec<Arc<Folding>> {
 		let consumers: Vec<_> = self.consumers.lock().iter().filter_map(Weak::upgrade).collect();
 		let acks = |folding: &Arc<Folding>| folding.acks.load(Ordering::SeqCst);
@@ -222,7 +228,7 @@ impl Work {
 		}
 	}
 
-	/// Gives the pass up. What it has not looked at is for the next one.
+	/// Gives the pass up. Consumers that it has not folded are part of the next one.
 	fn give_up(&mut self) {
 		for folding in self.to_fold.drain(..) {
 			folding.acks.fetch_max(1, Ordering::SeqCst);
@@ -233,7 +239,7 @@ impl Work {
 }
 
 impl Inner {
-	/// Does all there is to do, and waits for it.
+	/// Runs passes until there is nothing to do, and waits for them.
 	pub(crate) fn tidy_now(&self) -> Result<(), LogError> {
 		let shared = &self.log.shared;
 		let mut work = shared.housekeeping.work.lock();
@@ -257,9 +263,8 @@ impl Wake for Unpark {
 }
 
 impl Shared {
-	/// Moves housekeeping on as far as the store has answered, if there is any and no other call is
-	/// at it. Never waits, and never changes what its caller answers. Not for the committing
-	/// thread.
+	/// Moves housekeeping on as far as the store has answered, unless another call does. This never
+	/// waits and never changes what its caller answers. It must not be called by a hook.
 	pub(crate) fn move_on(&self) {
 		if !self.housekeeping.due.load(Ordering::SeqCst) {
 			return;
@@ -344,14 +349,18 @@ impl Shared {
 		}
 	}
 
-	/// What the next step looks for; `None` if no pass is due.
+	/// Returns the question of the next step; `None` if no pass is due.
 	fn next_question(&self, work: &mut Work) -> Option<Question> {
 		let housekeeping = &self.housekeeping;
-		if work.to_fold.is_empty() && !work.trims {
-			// Before looking: what is acked from now on makes it true again.
-			housekeeping.due.store(false, Ordering::SeqCst);
+		if work.to_fold.is_empty() {
+			if !work.trims {
+				// Before looking: what is acked from now on makes it true again.
+				housekeeping.due.store(false, Ordering::SeqCst);
+			}
+			// In the middle of a pass as well: what was acked meanwhile is then trimmed by the steps
+			// that are left.
 			work.begin_pass(housekeeping.due());
-			if work.to_fold.is_empty() {
+			if work.to_fold.is_empty() && !work.trims {
 				work.debt = 0;
 				return None;
 			}
@@ -361,22 +370,42 @@ impl Shared {
 		let folding = work.to_fold.front().cloned();
 		let now = self.clock.now();
 		let max_ops = self.store.guarantees().max_writes.min(MOST_OPS).saturating_sub(FIXED_OPS);
-		let acks = folding.as_ref().map(|folding| folding.keys.acks());
+		let head = self.head.load(Ordering::SeqCst);
+		let old_enough = work.old_enough.map(|at| at <= now);
+		let guess = match old_enough[0] && !work.guessed_wrong {
+			true => self.guess(folding.as_ref(), head),
+			false => None,
+		};
 		Some(Question {
 			folding,
-			acks: work.acks_from.take().or(acks),
-			head: self.head.load(Ordering::SeqCst),
+			acks: work.acks_from.take(),
+			head,
 			options: self.options,
+			guess,
 			most: work.debt.clamp(FEWEST_TRIMMED, MOST_TRIMMED) as usize,
-			old_enough: work.old_enough.map(|at| at <= now),
+			old_enough,
 			max_ops,
 		})
 	}
 
-	/// What a step writes, and what is true then.
+	/// Returns the last entry that may be trimmed, as far as this handle knows.
+	fn guess(&self, folding: Option<&Arc<Folding>>, head: u64) -> Option<u64> {
+		let mut last = head.checked_sub(self.options.history.min_count)?;
+		for known in self.housekeeping.consumers.lock().iter().filter_map(Weak::upgrade) {
+			let acked = match folding.is_some_and(|folding| Arc::ptr_eq(folding, &known)) {
+				true => &known.bounds.last_acked,
+				false => &known.bounds.watermark,
+			};
+			last = last.min(acked.load(Ordering::SeqCst));
+		}
+		Some(last).filter(|last| *last > 0)
+	}
+
+	/// Makes the batch of a step of what it has found.
 	fn decide(&self, found: Found) -> Result<(Batch, Step), LogError> {
-		let Found { folding, fold, stream, entries, tombs, no_room } = found;
-		let (mut batch, mut step) = (Batch::new(), Step { did: no_room, ..Step::default() });
+		let Found { folding, fold, stream, entries, tombs, wrong_guess } = found;
+		let mut batch = Batch::new();
+		let mut step = Step { wrong_guess, ..Step::default() };
 		batch.durability(Durability::Lazy);
 		if let (Some(folding), Some(found)) = (&folding, fold) {
 			let FoundAcks { consumer, before, fold, leftovers, rest } = found;
@@ -435,9 +464,9 @@ impl Shared {
 			trims = true;
 		}
 		if trims {
-			// Whoever trims writes the stream, and expects that no other has meanwhile: what one
-			// handle has read must not undo what another has done, and no entry goes that a
-			// consumer created meanwhile has not acked.
+			// A step that trims writes the stream, and expects that no other step has meanwhile: what
+			// one handle has read must not undo what another has done, and a consumer that was created
+			// meanwhile must find every entry that it has not acked.
 			batch.expect(key.clone(), Expectation::Version(version));
 			batch.put(key, records::value(&StreamV1 { trimmed, ..stream }));
 			step.did = true;
@@ -454,6 +483,7 @@ impl Shared {
 		}
 		work.acks_from = step.acks_from;
 		work.trims = step.did;
+		work.guessed_wrong = step.wrong_guess || (work.guessed_wrong && step.trimmed == 0);
 		work.debt = work.debt.saturating_sub(step.trimmed);
 		for (old_enough, at) in work.old_enough.iter_mut().zip(step.old_enough) {
 			*old_enough = at.unwrap_or(*old_enough);
@@ -461,26 +491,33 @@ impl Shared {
 	}
 }
 
-/// Reads what a step needs. What does not depend on something else is asked for at once.
+/// Reads what a step needs, in one go if the guess was right: a step is two turns of the store then,
+/// one to read and one to write.
 async fn look(
 	store: Arc<dyn Store>, keys: StreamKeys, question: Question,
 ) -> Result<Found, LogError> {
-	let Question { folding, acks, head, options, most, old_enough, max_ops } = question;
+	let Question { folding, acks, head, options, guess, most, old_enough, max_ops } = question;
+	let up_to = |table: Table, last: u64| {
+		let end = Key::numbered(table, keys.prefix(), last.saturating_add(1));
+		KeyRange::prefix(table, keys.prefix()).below(end.bytes())
+	};
 	let stream_key = keys.stream();
 	let stream = store.get(&stream_key);
 	let consumers = store.scan(keys.consumers(), CONSUMER_PAGE);
-	let mut ops_left = max_ops;
-	let fold = match &folding {
-		Some(folding) => {
-			// A quarter of what fits, twice: an ack may be one record removed and one written.
-			let most = (max_ops / 4).clamp(1, MOST_ACKS);
-			look_at_acks(&store, folding, acks, most, &mut ops_left).await?
-		},
+	// A quarter of what fits: an ack may be one record removed and one written, and there are others.
+	let most_acks = (max_ops / 4).clamp(1, MOST_ACKS);
+	let fold = folding.as_ref().map(|folding| AckReads::ask(&store, folding, acks, most_acks));
+	let last_id = head.checked_sub(options.tombstones.min_count).filter(|_| old_enough[1]);
+	let tombs = last_id.map(|last| store.scan(up_to(TOMBS, last), most));
+	let guessed = guess.map(|last| store.scan(up_to(ENTRIES, last), most));
+
+	let fold = match fold {
+		Some(reads) => reads.fold().await?,
 		None => None,
 	};
 	let folded = folding.as_ref().zip(fold.as_ref());
 	let folded = folded.map(|(folding, found)| (&folding.keys.consumer, found.fold.watermark));
-	let mut lowest = u64::MAX;
+	let mut acked_by_all = u64::MAX;
 	let mut page: Option<Page> = Some(consumers.await?);
 	while let Some(Page { records, rest }) = page.take() {
 		for (key, record) in &records {
@@ -488,7 +525,7 @@ async fn look(
 			if let Some((_, new)) = folded.filter(|(consumer, _)| *consumer == key) {
 				watermark = watermark.max(new);
 			}
-			lowest = lowest.min(watermark);
+			acked_by_all = acked_by_all.min(watermark);
 		}
 		if let Some(rest) = rest {
 			page = Some(store.scan(rest, CONSUMER_PAGE).await?);
@@ -498,72 +535,81 @@ async fn look(
 		return Ok(Found { folding, fold, ..Found::default() });
 	};
 	let trimmed = records::read::<StreamV1>(&stream_key, &stream)?.trimmed;
-	let head = head.max(trimmed);
-	// The last that may go, by count and acks.
-	let last_id = head.checked_sub(options.tombstones.min_count);
-	let last_entry = head.checked_sub(options.history.min_count).map(|last| last.min(lowest));
 	// Half of what is left for each, two operations for each of them.
-	let share = most.min(ops_left / 4);
-	if share == 0 {
-		return Ok(Found {
-			folding,
-			fold,
-			stream: Some(stream),
-			no_room: true,
-			..Found::default()
-		});
-	}
-	let tombs = last_id.filter(|_| old_enough[1]).map(|last| {
-		let past = KeyRange::prefix(TOMBS, keys.prefix());
-		store.scan(past.below(keys.tomb(last.saturating_add(1)).bytes()), share)
-	});
-	let entries = last_entry.filter(|last| *last > trimmed && old_enough[0]).map(|last| {
-		let past = KeyRange::prefix(ENTRIES, keys.prefix());
-		store.scan(past.below(keys.entry(last.saturating_add(1)).bytes()), share)
-	});
-	let tombs = match tombs {
+	let ops = fold.as_ref().map_or(0, FoundAcks::ops);
+	let share = most.min(max_ops.saturating_sub(ops) / 4);
+	let mut tombs = match tombs {
 		Some(tombs) => tombs.await?.records,
 		None => Vec::new(),
 	};
-	let entries = match entries {
+	let last_entry = head.max(trimmed).checked_sub(options.history.min_count);
+	let last_entry = last_entry.map_or(0, |last| last.min(acked_by_all));
+	let due = last_entry > trimmed && old_enough[0];
+	let mut entries = match guessed {
 		Some(entries) => entries.await?.records,
+		None if due => store.scan(up_to(ENTRIES, last_entry), most).await?.records,
 		None => Vec::new(),
 	};
-	Ok(Found { folding, fold, stream: Some(stream), entries, tombs, no_room: false })
+	let wrong_guess = !due && !entries.is_empty();
+	let may_go =
+		|key: &Key| key.number(keys.prefix()).is_some_and(|index| due && index <= last_entry);
+	entries.truncate(entries.partition_point(|(key, _)| may_go(key)));
+	entries.truncate(share);
+	tombs.truncate(share);
+	Ok(Found { folding, fold, stream: Some(stream), entries, tombs, wrong_guess })
 }
 
-/// Folds acks from where the last step ended; the first step of a pass begins at the beginning,
-/// which is where the watermark moves.
-async fn look_at_acks(
-	store: &Arc<dyn Store>, folding: &Folding, from: Option<KeyRange>, most: usize,
-	ops_left: &mut usize,
-) -> Result<Option<FoundAcks>, LogError> {
-	let keys = &folding.keys;
-	let few = (most / 4).clamp(1, MOST_LEFTOVERS);
-	// Acked in bulk, they were not removed by their ack.
-	let below = folding.bounds.watermark.load(Ordering::SeqCst).saturating_add(1);
-	let consumer = store.get(&keys.consumer);
-	let acks = store.scan(from.unwrap_or_else(|| keys.acks()), most);
-	let retries = store.scan(keys.retries().below(keys.retry(below).bytes()), few);
-	let dead = store.scan(keys.dead_from(0).below(keys.dead(below).bytes()), few);
-	let Some(consumer) = consumer.await? else { return Ok(None) };
-	// Read again: another handle of this name may have folded more than this one knows.
-	let before = records::read::<ConsumerV1>(&keys.consumer, &consumer)?.watermark;
-	let mut fold = Fold { watermark: before, run: None, merged: Vec::new(), folded: Vec::new() };
-	let Page { records, rest } = acks.await?;
-	for (key, _) in &records {
-		let (first, last) = interval(keys, key)?;
-		fold.add(first, last);
+/// The reads of folding.
+struct AckReads {
+	keys: ConsumerKeys,
+	consumer: Ticket<Option<Record>>,
+	acks: Ticket<Page>,
+	retries: Ticket<Page>,
+	dead: Ticket<Page>,
+}
+
+impl AckReads {
+	/// Asks for acks from where the last step ended; the first step of a pass begins at the
+	/// beginning, which is where the watermark moves.
+	fn ask(store: &Arc<dyn Store>, folding: &Folding, from: Option<KeyRange>, most: usize) -> Self {
+		let keys = folding.keys.clone();
+		let few = (most / 4).clamp(1, MOST_LEFTOVERS);
+		// Acked in bulk, they were not removed by their ack.
+		let below = folding.bounds.watermark.load(Ordering::SeqCst).saturating_add(1);
+		Self {
+			consumer: store.get(&keys.consumer),
+			acks: store.scan(from.unwrap_or_else(|| keys.acks()), most),
+			retries: store.scan(keys.retries().below(keys.retry(below).bytes()), few),
+			dead: store.scan(keys.dead_from(0).below(keys.dead(below).bytes()), few),
+			keys,
+		}
 	}
-	fold.end_run();
-	let (retries, dead) = (retries.await?, dead.await?);
-	let more = retries.rest.is_some() || dead.rest.is_some();
-	let leftovers: Vec<Key> =
-		retries.records.into_iter().chain(dead.records).map(|(key, _)| key).collect();
-	let ops = fold.folded.len() + fold.merged.len() + leftovers.len();
-	*ops_left = ops_left.saturating_sub(ops);
-	let rest = rest.or_else(|| more.then(|| keys.acks()));
-	Ok(Some(FoundAcks { consumer, before, fold, leftovers, rest }))
+
+	async fn fold(self) -> Result<Option<FoundAcks>, LogError> {
+		let Self { keys, consumer, acks, retries, dead } = self;
+		let Some(consumer) = consumer.await? else { return Ok(None) };
+		// Read again: another handle of this name may have folded more than this one knows.
+		let before = records::read::<ConsumerV1>(&keys.consumer, &consumer)?.watermark;
+		let mut fold =
+			Fold { watermark: before, run: None, merged: Vec::new(), folded: Vec::new() };
+		let Page { records, rest } = acks.await?;
+		for (key, _) in &records {
+			let (first, last) = interval(&keys, key)?;
+			fold.add(first, last);
+		}
+		fold.end_run();
+		let (retries, dead) = (retries.await?, dead.await?);
+		let more = retries.rest.is_some() || dead.rest.is_some();
+		let rest = rest.or_else(|| more.then(|| keys.acks()));
+		let leftovers = retries.records.into_iter().chain(dead.records).map(|(key, _)| key);
+		Ok(Some(FoundAcks { consumer, before, fold, leftovers: leftovers.collect(), rest }))
+	}
+}
+
+impl FoundAcks {
+	fn ops(&self) -> usize {
+		self.fold.folded.len() + self.fold.merged.len() + self.leftovers.len()
+	}
 }
 
 /// First and last index of an ack.

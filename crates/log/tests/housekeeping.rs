@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use common::{drain, event, Process};
 use leyden_log::{
-	Consumer, ConsumerOptions, Delivery, LogIndex, LogOptions, OnExhausted, Retention,
-	ACKS_BETWEEN_COMPACTIONS,
+	Consumer, ConsumerOptions, Delivery, LogError, LogIndex, LogOptions, LogReader, OnExhausted,
+	Retention, ACKS_BETWEEN_COMPACTIONS,
 };
 use leyden_store::{
 	Batch, Key, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan, RecordType, Store, Table,
@@ -158,6 +158,22 @@ fn discarded_dead_letters_keep_the_log_bounded() {
 	});
 }
 
+/// The last calls before a long silence.
+#[test]
+fn discards_alone_keep_the_log_bounded() {
+	const LETTERS: u64 = 2_000;
+	let process = on(&MemoryMedium::new());
+	let moves_on =
+		ConsumerOptions { on_exhausted: OnExhausted::MoveOn, ..ConsumerOptions::default() };
+	let consumer = process.log.consumer("a", moves_on).unwrap();
+	for n in 1..=LETTERS {
+		process.append(n, 1);
+		consumer.next_event().unwrap().unwrap().dead_letter("no good").unwrap();
+	}
+	(1..=LETTERS).for_each(|n| consumer.discard(index(n)).unwrap());
+	assert_bounded(&*process.store, SLACK);
+}
+
 #[test]
 fn dead_letters_and_retries_that_are_acked_in_bulk_leave_nothing() {
 	through(|process, consumer, delivery| {
@@ -184,6 +200,14 @@ fn a_lane_whose_head_is_acked_in_bulk_goes_on() {
 		}
 		assert!(consumer.next_event().unwrap().is_none(), "the lane waits");
 		consumer.ack_plan_many(&[index(1)]).run(&process.store).unwrap();
+		assert!(
+			consumer.dead_letters(None, 10).unwrap().is_empty(),
+			"an acked entry is no dead letter"
+		);
+		let place = index(1);
+		assert!(matches!(consumer.requeue(place), Err(LogError::NoDeadLetter { .. })));
+		let reader = LogReader::new(Arc::clone(&process.store));
+		assert!(reader.dead_letters(common::STREAM, "a", None, 10).unwrap().is_empty());
 		assert_eq!(drain(&consumer), [2], "nothing holds the lane any more");
 	}
 }
@@ -222,6 +246,26 @@ fn consumers_at_different_speeds_keep_the_log_bounded_once_the_slowest_has_acked
 		awaited(delivery.ack_plan().commit(&process.store));
 	}
 	assert_bounded(&*process.store, SLACK);
+}
+
+/// The slow consumer is one that this process has not opened.
+#[test]
+fn the_backlog_of_a_consumer_that_is_far_behind_is_not_read_by_each_pass() {
+	let counting = Arc::new(CountingStore::new(Arc::new(MemoryStore::new().unwrap())));
+	let process = process(Arc::<CountingStore>::clone(&counting) as _);
+	drop(process.consumer("behind"));
+	let consumer = process.consumer("a");
+	let cost = counting.count(|| {
+		for round in 0..20 {
+			let first = round * ACKS_BETWEEN_COMPACTIONS + 1;
+			let numbers = first..first + ACKS_BETWEEN_COMPACTIONS;
+			let events = numbers.clone().map(|n| event(n, 1)).collect();
+			process.log.append_batch(events).unwrap();
+			let places: Vec<_> = numbers.map(index).collect();
+			awaited(consumer.ack_plan_many(&places).commit(&process.store));
+		}
+	});
+	assert!(cost.scanned < 2_000, "{cost:?}");
 }
 
 #[test]
@@ -305,7 +349,7 @@ fn a_long_tail_of_acks_is_caught_up_with_in_bounded_steps() {
 
 /// As the bus and the ledger do it: bulk acks only, of a consumer that never asks for a delivery.
 #[test]
-fn a_hundred_thousand_bulk_acks_leave_no_more_than_a_thousand_and_opening_costs_the_same() {
+fn a_hundred_thousand_bulk_acks_leave_no_more_than_a_thousand_do_and_opening_costs_the_same() {
 	const AT_A_TIME: u64 = 500;
 	let medium = MemoryMedium::new();
 	let mut costs = Vec::new();
@@ -380,7 +424,13 @@ fn acks_that_overlap_are_acks_wherever_one_begins_to_look() {
 	}
 	assert!(consumer.unacked(Some(index(60)), 10).unwrap().is_empty());
 	drop((first, consumer, process));
-	assert_eq!(drain(&on(&medium).consumer("a")), [1]);
+	let process = on(&medium);
+	let consumer = process.consumer("a");
+	for n in 2..=100 {
+		assert!(consumer.is_acked(index(n)).unwrap(), "{n} was acked in an earlier life");
+	}
+	assert!(consumer.unacked(Some(index(60)), 10).unwrap().is_empty());
+	assert_eq!(drain(&consumer), [1]);
 }
 
 #[test]

@@ -4,15 +4,17 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{deliverable, drain, event, id, Process};
 use leyden_log::{
-	Appended, ConsumerOptions, LogError, LogIndex, LogOptions, OnExhausted, Retention, RetryPolicy,
-	Start, MAX_PAYLOAD_BYTES, MAX_REMEMBERED_PER_LANE,
+	Appended, ConsumerOptions, EventLog, LogError, LogIndex, LogOptions, LogReader, OnExhausted,
+	Retention, RetryPolicy, Start, MAX_PAYLOAD_BYTES, MAX_REMEMBERED_PER_LANE,
 };
 use leyden_store::{
-	Batch, Expectation, Key, MemoryMedium, Namespace, Plan, RecordType, StoreError, Table, Value,
+	Batch, Expectation, Key, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan, RecordType,
+	Store, StoreError, Table, Timestamp, Value,
 };
 
 const MINE: Table = Table::new("mine");
@@ -440,9 +442,43 @@ fn what_is_too_large_or_has_no_name_is_refused() {
 	let mut large = event(1, 1);
 	large.payload = vec![0; MAX_PAYLOAD_BYTES + 1];
 	assert!(matches!(process.log.append(large), Err(LogError::PayloadTooLarge { .. })));
-	for name in ["", "UPPER", "a/b", &"x".repeat(33)] {
+	for name in ["", "UPPER", "a/b", "-a", "a\0b", "\u{e9}", &"x".repeat(33)] {
 		let refused = process.log.consumer(name, ConsumerOptions::default());
 		assert!(matches!(refused, Err(LogError::BadName { .. })), "{name}");
+	}
+}
+
+/// Names are kept apart by a zero byte, so that one which begins like another is not part of it.
+#[test]
+fn names_with_hyphens_are_names_and_each_has_its_own_records() {
+	let medium = MemoryMedium::new();
+	let store = MemoryStore::open(&medium, Namespace::default()).unwrap();
+	let store: Arc<dyn Store> = Arc::new(store);
+	let clock = Arc::new(ManualClock::new(Timestamp(1_000)));
+	let streams = ["ldk-node", "ldk", "ldk-", "ldk_node", "ldknode"];
+	for (n, stream) in (1u64..).zip(streams) {
+		let options = LogOptions::default();
+		let log = EventLog::open(Arc::clone(&store), stream, clock.clone(), options).unwrap();
+		for number in 0..n {
+			log.append(event(number, 1)).unwrap();
+		}
+		for (acked, name) in (0u64..).zip(streams) {
+			let consumer = log.consumer(name, ConsumerOptions::default()).unwrap();
+			for _ in 0..acked.min(n) {
+				consumer.next_event().unwrap().unwrap().ack().unwrap();
+			}
+			consumer.tidy().unwrap();
+		}
+	}
+	let reader = LogReader::new(Arc::clone(&store));
+	assert_eq!(reader.streams().unwrap().len(), streams.len());
+	for (n, stream) in (1..).zip(streams) {
+		let info = reader.streams().unwrap().into_iter().find(|info| info.name == stream).unwrap();
+		assert_eq!((info.head, info.consumers.len()), (n, streams.len()), "{stream}");
+		for (acked, name) in (0..).zip(streams) {
+			let left = reader.unacked(stream, name, None, 100).unwrap();
+			assert_eq!(left.len() as u64, n.saturating_sub(acked), "{stream}, {name}");
+		}
 	}
 }
 
