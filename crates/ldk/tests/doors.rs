@@ -131,6 +131,9 @@ fn on_chain(guarded: bool) -> Case {
 	commitment.retain(|tx| tx.input[0].previous_output == funding);
 	net.mine_txs(commitment);
 	net.mine(1);
+	// The background processor has written the manager, and is about to flush.
+	let manager = net.node(a).encode_manager();
+	assert!(net.node(a).guard().write_manager(net.disk(a), manager));
 	let height = net.chain.height();
 	net.node(a).feed_monitors(height);
 	assert!(net.node(a).chain_monitor().pending_operation_count() > 0);
