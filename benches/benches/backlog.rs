@@ -105,6 +105,10 @@ impl MonitorSet for Script {
 		HashMap::new()
 	}
 
+	fn is_loaded(&self, _: &ChannelId) -> bool {
+		true
+	}
+
 	fn archive_fully_resolved_channel_monitors(&self) {}
 }
 

@@ -38,6 +38,8 @@
 mod blocking;
 mod compat;
 mod error;
+#[cfg(test)]
+mod housekeeping_tests;
 mod htlc_resolutions;
 mod journal;
 mod kv_backend;
@@ -62,8 +64,8 @@ pub use kv_backend::{KvBackedStore, KvOptions, KV_FORMAT};
 pub use kv_store::{LeydenKvStore, KEYS_PER_PAGE};
 pub use manager_persister::ManagerPersister;
 pub use monitor::{
-	BusNote, GuardedPersister, GuardedStore, MonitorBus, MonitorEventKind, MonitorSet, Quarantine, UnackedMonitorEvent,
-	MANAGER_CONSUMER, MONITOR_STREAM,
+	BusNote, GuardedPersister, GuardedStore, MonitorBus, MonitorEventKind, MonitorSet, Quarantine,
+	UnackedMonitorEvent, MANAGER_CONSUMER, MONITOR_STREAM,
 };
 pub use node::{LdkNode, NodeWiring, SharedLogger, StartError};
 pub use payer::{HeldPayment, LdkPayer};

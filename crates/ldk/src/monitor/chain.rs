@@ -67,7 +67,9 @@ where
 	W::Target: Listen,
 {
 	fn filtered_block_connected(&self, header: &Header, txdata: &TransactionData, height: u32) {
-		self.pass_on(Call::Block, (), |inner| inner.filtered_block_connected(header, txdata, height));
+		self.pass_on(Call::Block, (), |inner| {
+			inner.filtered_block_connected(header, txdata, height)
+		});
 	}
 
 	fn block_connected(&self, block: &Block, height: u32) {

@@ -49,7 +49,9 @@ impl Bus {
 		let asks = std::mem::take(&mut state.has_completed) && state.set_aside.values().any(waits);
 		let in_flight = asks.then(|| monitors.monitors());
 		let found = |aside: &SetAside| match aside.why {
-			Why::UpdatesInFlight => in_flight.as_ref().and_then(|m| m.get(&aside.channel_id).copied()),
+			Why::UpdatesInFlight => {
+				in_flight.as_ref().and_then(|m| m.get(&aside.channel_id).copied())
+			},
 			Why::Quarantined(Quarantine::MonitorNotLoaded) => {
 				monitors.is_loaded(&aside.channel_id).then_some(false)
 			},

@@ -1,7 +1,11 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
 //! What the bus and the journal keep is bounded by retention, and so is what opening them costs: both
 //! are acked in bulk by snapshots of the manager, and ask for no delivery.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,27 +13,25 @@ use std::time::Duration;
 
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
-use leyden_ldk::{
-	Journal, ManagerSnapshots, MonitorBus, MonitorSet, SettledBySnapshot, EVENT_STREAM,
-	MONITOR_STREAM,
-};
 use leyden_log::{EventLog, LogOptions, Retention, ACKS_BETWEEN_COMPACTIONS};
 use leyden_store::{ManualClock, MemoryMedium, MemoryStore, Namespace, Store};
 use leyden_testkit::{count_records, CountingStore};
 use lightning::chain::channelmonitor::{ChannelMonitor, ChannelMonitorUpdate, MonitorEvent};
 use lightning::chain::transaction::OutPoint;
 use lightning::chain::{ChannelMonitorUpdateStatus, Watch};
-use lightning::events::{Event, EventHandler, ReplayEvent};
+use lightning::events::Event;
 use lightning::ln::channelmanager::PaymentId;
 use lightning::ln::types::ChannelId;
 use lightning::sign::InMemorySigner;
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
-use std::sync::Mutex;
+use parking_lot::Mutex;
+
+use crate::persist_tracker::ManagerPersistTracker;
+use crate::{Journal, MonitorBus, MonitorSet, EVENT_STREAM, MONITOR_STREAM};
 
 const HISTORY: u64 = 10;
 const IDS: u64 = 50;
 
-type Inline = fn(Event) -> Result<(), ReplayEvent>;
 type Taken = (OutPoint, ChannelId, Vec<MonitorEvent>, PublicKey);
 
 /// A chain monitor that produces what it is told to.
@@ -42,13 +44,17 @@ impl Script {
 		let txid = bitcoin::Txid::from_byte_array(bytes(number));
 		let peer = SecretKey::from_slice(&[3; 32]).unwrap().public_key(&Secp256k1::new());
 		let close = vec![MonitorEvent::CommitmentTxConfirmed(())];
-		self.0.lock().unwrap().push((OutPoint { txid, index: 0 }, channel, close, peer));
+		self.0.lock().push((OutPoint { txid, index: 0 }, channel, close, peer));
 	}
 }
 
 impl MonitorSet for Script {
 	fn monitors(&self) -> HashMap<ChannelId, bool> {
 		HashMap::new()
+	}
+
+	fn is_loaded(&self, _: &ChannelId) -> bool {
+		true
 	}
 
 	fn archive_fully_resolved_channel_monitors(&self) {}
@@ -66,15 +72,15 @@ impl Watch<InMemorySigner> for Script {
 	}
 
 	fn release_pending_monitor_events(&self) -> Vec<Taken> {
-		std::mem::take(&mut *self.0.lock().unwrap())
+		std::mem::take(&mut *self.0.lock())
 	}
 }
 
 struct Life {
 	script: Arc<Script>,
 	bus: Arc<MonitorBus<Arc<Script>>>,
-	journal: Journal<Inline>,
-	snapshots: ManagerSnapshots,
+	journal: Journal,
+	tracker: ManagerPersistTracker,
 }
 
 impl Life {
@@ -90,20 +96,18 @@ impl Life {
 		let script = Arc::new(Script::default());
 		let bus = MonitorBus::new(Arc::clone(&script), open(MONITOR_STREAM)).unwrap();
 		let bus = Arc::new(bus);
-		let journal = Journal::new(open(EVENT_STREAM), (|_| Ok(())) as Inline);
-		let journal = journal.settled_by_snapshots().unwrap();
-		let on_bus: Arc<dyn SettledBySnapshot> = Arc::clone(&bus) as _;
-		let waiting = journal.settled_by().into_iter().chain([on_bus]);
-		let snapshots = ManagerSnapshots::new(Arc::clone(store), waiting);
-		Self { script, bus, journal, snapshots }
+		let journal = Journal::new(open(EVENT_STREAM)).track_replays().unwrap();
+		let listeners = journal.persist_listeners().into_iter().chain([Arc::clone(&bus) as _]);
+		let tracker = ManagerPersistTracker::new(Arc::clone(store), listeners);
+		Self { script, bus, journal, tracker }
 	}
 
 	/// An event of a monitor and one of the manager; then the manager is written.
 	fn round(&self, number: u32) {
 		self.script.close(number);
 		assert_eq!(Watch::<InMemorySigner>::release_pending_monitor_events(&*self.bus).len(), 1);
-		self.journal.handle_event(sent(number)).unwrap();
-		self.snapshots.persist(Vec::new, |_| Ok(())).unwrap();
+		self.journal.handle(sent(number), |_| Ok(())).unwrap();
+		self.tracker.begin().persisted().wait().unwrap();
 	}
 }
 
