@@ -13,8 +13,9 @@ use std::time::Duration;
 use leyden_id::{EventId, EventKind, Lane};
 use leyden_ldk::{KvBackedStore, KvOptions};
 use leyden_log::{EventLog, LogOptions, NewEvent};
+use leyden_store::committer::RawRead;
 use leyden_store::{
-	Batch, KeyRange, Namespace, RecordType, Store, StoreError, SystemClock, Table, Value,
+	Batch, Key, KeyRange, Namespace, RecordType, Store, StoreError, SystemClock, Table, Value,
 };
 use lightning::io;
 use lightning::util::persist::KVStore;
@@ -228,6 +229,9 @@ async fn node(kind: Kind, workers: usize, waits: Waits, options: KvOptions) {
 		let found = store.scan(KeyRange::all(T), 1_000).await.unwrap().records.len();
 		assert_eq!(found, (workers + 2) * 9);
 	}
+	// The medium itself, in a task.
+	let read = store.with_medium(|medium| medium.read(&Key::new(T, *b"no such key")));
+	assert!(read.unwrap().unwrap().is_none());
 	// Closing does what is waiting, and waits for that.
 	(0..10).for_each(|n| drop(store.commit(append_two(&n.to_string()))));
 	drop(store);
