@@ -153,6 +153,7 @@ impl KVStore for NodeStore {
 }
 
 /// The runtimes of nodes: how they are called, how many workers they have, and what makes one.
+#[allow(clippy::type_complexity)]
 fn runtimes() -> Vec<(String, usize, fn() -> Runtime)> {
 	fn many(workers: usize) -> Runtime {
 		Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap()
