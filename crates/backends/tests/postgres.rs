@@ -168,7 +168,7 @@ fn a_server_that_is_away_for_a_minute_in_the_middle_of_a_commit_loses_nothing() 
 		let store = open_reviving(&road.url(), &server);
 		let told: Arc<Mutex<Vec<StoreEvent>>> = Arc::default();
 		let events = Arc::clone(&told);
-		store.add_observer(move |event| events.lock().unwrap().push(event.clone()));
+		assert!(store.observe(Arc::new(move |event| events.lock().unwrap().push(event.clone()))));
 		store.commit(append("before")).wait().unwrap();
 		road.plan(plan, "in the middle");
 		std::thread::scope(|scope| {

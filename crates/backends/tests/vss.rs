@@ -350,7 +350,7 @@ fn a_server_that_is_away_past_the_timeout_loses_nothing() {
 	let store = VssStore::open(config(&server), &Namespace::default(), &options).unwrap();
 	let told: Arc<Mutex<Vec<StoreEvent>>> = Arc::default();
 	let events = Arc::clone(&told);
-	store.add_observer(move |event| events.lock().unwrap().push(event.clone()));
+	assert!(store.observe(Arc::new(move |event| events.lock().unwrap().push(event.clone()))));
 	server.next_puts([Trouble::LoseReply]);
 	server.next_puts(vec![Trouble::InternalError; 60]);
 	store.commit(append("in the middle")).wait().unwrap();

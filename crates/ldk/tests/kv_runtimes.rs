@@ -344,7 +344,9 @@ fn a_write_that_is_not_answered_ends_the_handle() {
 		let store = KvBackedStore::open_async_with(store, &Namespace::default(), options).unwrap();
 		let told = Arc::new(Mutex::new(Vec::new()));
 		let events = Arc::clone(&told);
-		store.add_observer(move |event| events.lock().unwrap().push(event.to_string()));
+		assert!(
+			store.observe(Arc::new(move |event| events.lock().unwrap().push(event.to_string())))
+		);
 		store.commit(append("1")).wait().unwrap();
 		is_silent.store(true, Ordering::SeqCst);
 		let error = store.commit(append("2")).wait().unwrap_err();
