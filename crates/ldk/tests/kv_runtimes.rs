@@ -298,7 +298,7 @@ fn a_store_that_needs_the_blocked_thread_is_refused_at_opening() {
 #[test]
 fn a_store_that_needs_the_nodes_runtime_runs_there_while_its_workers_wait() {
 	for (runtime, workers, build) in runtimes() {
-		for waits in [Waits::Blocking, Waits::Awaiting] {
+		for waits in [Waits::Blocking, Waits::Log, Waits::Awaiting] {
 			must_end(&format!("{runtime}, {waits:?}"), move || {
 				build().block_on(async move {
 					let here = Handle::current();
