@@ -9,10 +9,11 @@ mod postgres_rig;
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use leyden_backends::postgres::{PostgresOptions, PostgresStore};
+use leyden_store::group::{Closing, OutagePolicy, Pauser, StoreEvent};
 use leyden_store::{
 	Batch, Expectation, Key, KeyRange, Namespace, RecordType, Store, StoreError, Table, Value,
 };
@@ -22,7 +23,9 @@ use postgres_rig::{Plan, Road};
 const T: Table = Table::new("t");
 
 fn options(seconds: u64) -> PostgresOptions {
-	PostgresOptions { timeout: Duration::from_secs(seconds), ..PostgresOptions::default() }
+	let timeout = Duration::from_secs(seconds);
+	let outages = OutagePolicy::tolerating(timeout);
+	PostgresOptions { timeout, outages, ..PostgresOptions::default() }
 }
 
 fn open(url: &str) -> PostgresStore {
@@ -121,6 +124,117 @@ fn a_server_that_is_killed_loses_nothing() {
 			server.resume();
 			wait(50);
 		}
+	});
+}
+
+/// Time that passes only in pauses. The server is started when it has been away for long enough.
+struct Revives {
+	server: Arc<Server>,
+	away: Mutex<Duration>,
+}
+
+impl Pauser for Revives {
+	fn now(&self) -> Duration {
+		*self.away.lock().unwrap()
+	}
+
+	fn pause(&self, pause: Duration, _: &Closing) {
+		let mut away = self.away.lock().unwrap();
+		let before = *away;
+		*away += pause;
+		if before < AWAY && *away >= AWAY {
+			self.server.resume();
+		}
+	}
+}
+
+const AWAY: Duration = Duration::from_secs(60);
+
+/// With the default tolerance.
+fn open_reviving(url: &str, server: &Arc<Server>) -> PostgresStore {
+	let pauser = Arc::new(Revives { server: Arc::clone(server), away: Mutex::default() });
+	let outages = OutagePolicy { pauser, ..OutagePolicy::default() };
+	let options = PostgresOptions { outages, ..options(20) };
+	PostgresStore::open(url, Namespace::default(), options).unwrap()
+}
+
+/// The server dies with a group under way, before or after it was written, and is away for a minute:
+/// the commit answers when it is back, the group is there once, and the handle goes on.
+#[test]
+fn a_server_that_is_away_for_a_minute_in_the_middle_of_a_commit_loses_nothing() {
+	for plan in [Plan::HoldAndLose, Plan::HoldReplyAndLose] {
+		let Some(server) = Server::start().map(Arc::new) else { return };
+		let road = Road::to(server.socket());
+		let store = open_reviving(&road.url(), &server);
+		let told: Arc<Mutex<Vec<StoreEvent>>> = Arc::default();
+		let events = Arc::clone(&told);
+		assert!(store.observe(Arc::new(move |event| events.lock().unwrap().push(event.clone()))));
+		store.commit(append("before")).wait().unwrap();
+		road.plan(plan, "in the middle");
+		std::thread::scope(|scope| {
+			let commit = scope.spawn(|| store.commit(append("in the middle")).wait());
+			road.wait_until_held();
+			server.kill();
+			road.let_go();
+			commit.join().unwrap().unwrap();
+		});
+		store.commit(append("after")).wait().unwrap();
+		assert_eq!(bodies(&store), ["before", "in the middle", "after"], "{plan:?}");
+		let told = told.lock().unwrap().clone();
+		let [StoreEvent::OutageBegan { .. }, StoreEvent::OutageEnded { lasted, .. }] =
+			told.as_slice()
+		else {
+			panic!("{plan:?}: {told:?}")
+		};
+		assert!(*lasted >= AWAY, "{lasted:?}");
+	}
+}
+
+/// Between two commits, when reading as well as when writing.
+#[test]
+fn a_server_that_is_away_for_a_minute_is_waited_for_by_every_request() {
+	let Some(server) = Server::start().map(Arc::new) else { return };
+	let first = Key::numbered(T, b"", 1);
+	let requests: [&dyn Fn(&PostgresStore); 3] = [
+		&|store| assert_eq!(bodies(store), ["before"]),
+		&|store| assert!(store.get(&first).wait().unwrap().is_some()),
+		&|store| drop(store.commit(append("after")).wait().unwrap()),
+	];
+	for request in requests {
+		let store = open_reviving(&server.url(), &server);
+		if bodies(&store).is_empty() {
+			store.commit(append("before")).wait().unwrap();
+		}
+		server.kill();
+		request(&store);
+	}
+}
+
+/// A database that was restored from an older copy has lost what was acknowledged: the handle ends.
+#[test]
+fn a_database_that_goes_back_in_time_ends_the_handle() {
+	let Some(server) = Server::start() else { return };
+	let store = open(&server.url());
+	store.commit(append("one")).wait().unwrap();
+	store.commit(append("two")).wait().unwrap();
+	server.psql("UPDATE leyden.writers SET last = last - 1");
+	let error = store.commit(append("three")).wait().unwrap_err();
+	assert!(matches!(error, StoreError::Indeterminate { .. }), "{error}");
+	assert!(error.to_string().contains("older copy"), "{error}");
+
+	// Found out when a lost reply is settled.
+	let road = Road::to(server.socket());
+	let options = PostgresOptions { take_over: true, ..options(20) };
+	let store = PostgresStore::open(&road.url(), Namespace::default(), options).unwrap();
+	store.commit(append("three")).wait().unwrap();
+	road.plan(Plan::HoldAndLose, "four");
+	std::thread::scope(|scope| {
+		let commit = scope.spawn(|| store.commit(append("four")).wait());
+		road.wait_until_held();
+		server.psql("UPDATE leyden.writers SET last = last - 1");
+		road.let_go();
+		let error = commit.join().unwrap().unwrap_err();
+		assert!(error.to_string().contains("older copy"), "{error}");
 	});
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use leyden_backends::vss::client_ng::headers::FixedHeaders;
 use leyden_backends::vss::{VssConfig, VssOptions, VssStore};
+use leyden_store::group::{Closing, OutagePolicy, Pauser, StoreEvent};
 use leyden_store::{
 	Batch, Expectation, Key, KeyRange, Namespace, RecordType, Store, StoreError, Table, Value,
 };
@@ -24,7 +25,11 @@ fn config(server: &Server) -> VssConfig {
 }
 
 fn open_within(server: &Server, timeout: Duration) -> Result<VssStore, StoreError> {
-	VssStore::open(config(server), &Namespace::default(), &VssOptions { timeout })
+	VssStore::open(config(server), &Namespace::default(), &options(timeout))
+}
+
+fn options(timeout: Duration) -> VssOptions {
+	VssOptions { timeout, outages: OutagePolicy::none() }
 }
 
 fn open(server: &Server) -> VssStore {
@@ -314,6 +319,52 @@ fn the_server_reads_nothing() {
 	assert!(!debug.contains("9, 9") && debug.contains("node"), "{debug}");
 }
 
+/// Time that passes only in pauses. The server is up when it has been down for a minute.
+struct Revives {
+	server: Arc<Server>,
+	away: Mutex<Duration>,
+}
+
+impl Pauser for Revives {
+	fn now(&self) -> Duration {
+		*self.away.lock().unwrap()
+	}
+
+	fn pause(&self, pause: Duration, _: &Closing) {
+		let mut away = self.away.lock().unwrap();
+		*away += pause;
+		if *away >= Duration::from_secs(60) {
+			self.server.set_down(false);
+		}
+	}
+}
+
+/// A server that is down for longer than the timeout, with a group under way or not, costs time. Its
+/// put was done and the reply lost: it is not done twice.
+#[test]
+fn a_server_that_is_away_past_the_timeout_loses_nothing() {
+	let server = Arc::new(Server::start());
+	let pauser = Arc::new(Revives { server: Arc::clone(&server), away: Mutex::default() });
+	let outages = OutagePolicy { pauser, ..OutagePolicy::default() };
+	let options = VssOptions { timeout: Duration::from_millis(100), outages };
+	let store = VssStore::open(config(&server), &Namespace::default(), &options).unwrap();
+	let told: Arc<Mutex<Vec<StoreEvent>>> = Arc::default();
+	let events = Arc::clone(&told);
+	assert!(store.observe(Arc::new(move |event| events.lock().unwrap().push(event.clone()))));
+	server.next_puts([Trouble::LoseReply]);
+	server.next_puts(vec![Trouble::InternalError; 60]);
+	store.commit(append("in the middle")).wait().unwrap();
+	assert_eq!(told.lock().unwrap().len(), 2);
+	for request in [0, 1] {
+		server.set_down(true);
+		match request {
+			0 => assert_eq!(bodies(&store), ["in the middle"]),
+			_ => drop(store.commit(append("after")).wait().unwrap()),
+		}
+	}
+	assert_eq!(bodies(&store), ["in the middle", "after"]);
+}
+
 /// Each is an error that says what to do, and nothing is written.
 #[test]
 fn what_is_not_ours_or_not_for_us_is_refused() {
@@ -321,7 +372,7 @@ fn what_is_not_ours_or_not_for_us_is_refused() {
 	let store = open(&server);
 	store.commit(append("mine")).wait().unwrap();
 	drop(store);
-	let options = VssOptions { timeout: Duration::from_millis(500) };
+	let options = options(Duration::from_millis(500));
 	let namespace = Namespace::default();
 
 	let other = VssConfig::new(server.url(), "node", [1; 32]);

@@ -8,7 +8,7 @@ mod kv_rig;
 use std::sync::Arc;
 
 use kv_rig::{impatient, Disk, FileKv, Trouble, Unruly};
-use leyden_ldk::KvBackedStore;
+use leyden_ldk::{KvBackedStore, KV_FORMAT};
 use leyden_store::{Batch, Key, KeyRange, Namespace, RecordType, Store, StoreError, Table, Value};
 
 mod sync {
@@ -280,11 +280,13 @@ fn ldks_filesystem_store_carries_it() {
 	assert_eq!(all(&open()), found);
 }
 
-/// What version 1 wrote opens in every later one, a redo that is not done among it. Made once, by
-/// `LEYDEN_WRITE_FIXTURES=1 cargo test -p leyden-ldk --test kv_backend`, and never again.
+/// What each version wrote opens in every later one, a redo that is not done among it. Each file is
+/// made once, by its own version, and never again: the newest by
+/// `LEYDEN_WRITE_FIXTURES=1 cargo test -p leyden-ldk --test kv_backend`.
 #[test]
-fn what_version_1_wrote_opens() {
-	let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kv_rig/v1.kvstore");
+fn what_earlier_versions_wrote_opens() {
+	let path =
+		|version: u32| format!("{}/tests/kv_rig/v{version}.kvstore", env!("CARGO_MANIFEST_DIR"));
 	if std::env::var_os("LEYDEN_WRITE_FIXTURES").is_some() {
 		let disk = Disk::new();
 		let store = open(&disk).unwrap();
@@ -294,14 +296,19 @@ fn what_version_1_wrote_opens() {
 		// It dies behind the redo of the next batch.
 		disk.plan(Trouble::DieAfter(disk.changes()));
 		assert!(store.commit(batches().remove(4)).wait().is_err());
-		std::fs::write(path, disk.dump()).unwrap();
+		std::fs::write(path(KV_FORMAT), disk.dump()).unwrap();
 	}
-	let store = open(&Disk::load(&std::fs::read_to_string(path).unwrap())).unwrap();
-	let numbered = Key::numbered(T, b"n", 1);
-	let found: Vec<(Key, String)> = all(&store);
-	let expected = [(key("a"), "5"), (key("d"), "5"), (numbered, "8")];
-	assert_eq!(found, expected.map(|(key, text)| (key, text.to_owned())));
-	assert_eq!(store.epoch().unwrap().get(), 2);
+	for version in 1..=KV_FORMAT {
+		let disk = Disk::load(&std::fs::read_to_string(path(version)).unwrap());
+		let store = open(&disk).unwrap();
+		let numbered = Key::numbered(T, b"n", 1);
+		let found: Vec<(Key, String)> = all(&store);
+		let expected = [(key("a"), "5"), (key("d"), "5"), (numbered, "8")];
+		assert_eq!(found, expected.map(|(key, text)| (key, text.to_owned())), "{version}");
+		assert_eq!(store.epoch().unwrap().get(), 2);
+		// An older version does not overlook what this one writes.
+		assert_eq!(disk.get(&disk.find("_about")), format!("leyden {KV_FORMAT}").into_bytes());
+	}
 }
 
 /// Negative control: a store that answers before it has written loses what was acknowledged, and

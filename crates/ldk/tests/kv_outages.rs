@@ -91,7 +91,7 @@ impl Rig {
 		};
 		let (store, told) = (store.unwrap(), Arc::<Mutex<Vec<StoreEvent>>>::default());
 		let events = Arc::clone(&told);
-		store.add_observer(move |event| events.lock().unwrap().push(event.clone()));
+		assert!(store.observe(Arc::new(move |event| events.lock().unwrap().push(event.clone()))));
 		Self { disk, store, told }
 	}
 

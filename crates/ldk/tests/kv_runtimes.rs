@@ -13,8 +13,9 @@ use std::time::Duration;
 use leyden_id::{EventId, EventKind, Lane};
 use leyden_ldk::{KvBackedStore, KvOptions};
 use leyden_log::{EventLog, LogOptions, NewEvent};
+use leyden_store::committer::RawRead;
 use leyden_store::{
-	Batch, KeyRange, Namespace, RecordType, Store, StoreError, SystemClock, Table, Value,
+	Batch, Key, KeyRange, Namespace, RecordType, Store, StoreError, SystemClock, Table, Value,
 };
 use lightning::io;
 use lightning::util::persist::KVStore;
@@ -152,6 +153,7 @@ impl KVStore for NodeStore {
 }
 
 /// The runtimes of nodes: how they are called, how many workers they have, and what makes one.
+#[allow(clippy::type_complexity)]
 fn runtimes() -> Vec<(String, usize, fn() -> Runtime)> {
 	fn many(workers: usize) -> Runtime {
 		Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap()
@@ -228,6 +230,9 @@ async fn node(kind: Kind, workers: usize, waits: Waits, options: KvOptions) {
 		let found = store.scan(KeyRange::all(T), 1_000).await.unwrap().records.len();
 		assert_eq!(found, (workers + 2) * 9);
 	}
+	// The medium itself, in a task.
+	let read = store.with_medium(|medium| medium.read(&Key::new(T, *b"no such key")));
+	assert!(read.unwrap().unwrap().is_none());
 	// Closing does what is waiting, and waits for that.
 	(0..10).for_each(|n| drop(store.commit(append_two(&n.to_string()))));
 	drop(store);
@@ -293,7 +298,7 @@ fn a_store_that_needs_the_blocked_thread_is_refused_at_opening() {
 #[test]
 fn a_store_that_needs_the_nodes_runtime_runs_there_while_its_workers_wait() {
 	for (runtime, workers, build) in runtimes() {
-		for waits in [Waits::Blocking, Waits::Awaiting] {
+		for waits in [Waits::Blocking, Waits::Log, Waits::Awaiting] {
 			must_end(&format!("{runtime}, {waits:?}"), move || {
 				build().block_on(async move {
 					let here = Handle::current();
@@ -339,7 +344,9 @@ fn a_write_that_is_not_answered_ends_the_handle() {
 		let store = KvBackedStore::open_async_with(store, &Namespace::default(), options).unwrap();
 		let told = Arc::new(Mutex::new(Vec::new()));
 		let events = Arc::clone(&told);
-		store.add_observer(move |event| events.lock().unwrap().push(event.to_string()));
+		assert!(
+			store.observe(Arc::new(move |event| events.lock().unwrap().push(event.to_string())))
+		);
 		store.commit(append("1")).wait().unwrap();
 		is_silent.store(true, Ordering::SeqCst);
 		let error = store.commit(append("2")).wait().unwrap_err();

@@ -10,6 +10,7 @@ use std::ops::Deref;
 
 use crate::batch::Batch;
 use crate::committed::Committed;
+use crate::group::StoreObserver;
 use crate::guarantees::Guarantees;
 use crate::key::{Key, KeyRange};
 use crate::page::Page;
@@ -51,6 +52,15 @@ pub trait Store: Send + Sync {
 
 	/// What this backend promises.
 	fn guarantees(&self) -> Guarantees;
+
+	/// Has `observer` called for every [`StoreEvent`](crate::group::StoreEvent) from now on: outages,
+	/// and the end of the handle. Returns `false` for a store that tells nothing.
+	///
+	/// The observer runs on the thread that commits: it must be quick and must not wait for the store.
+	fn observe(&self, observer: StoreObserver) -> bool {
+		let _ = observer;
+		false
+	}
 }
 
 impl<D> Store for D
@@ -72,5 +82,9 @@ where
 
 	fn guarantees(&self) -> Guarantees {
 		(**self).guarantees()
+	}
+
+	fn observe(&self, observer: StoreObserver) -> bool {
+		(**self).observe(observer)
 	}
 }

@@ -133,7 +133,9 @@ impl Rig {
 		let store = GroupStore::start(writer, Guarantees::volatile("test")).unwrap();
 		let told: Arc<Mutex<Vec<String>>> = Arc::default();
 		let events = Arc::clone(&told);
-		store.add_observer(move |event| events.lock().unwrap().push(event.to_string()));
+		assert!(
+			store.observe(Arc::new(move |event| events.lock().unwrap().push(event.to_string())))
+		);
 		Self { store, script, told }
 	}
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use leyden_store::committer::{RawRead, RawWrite};
-use leyden_store::group::{foreseen, Medium, Writer};
+use leyden_store::group::{foreseen, Asked, Medium, OutagePolicy, Outages, Writer};
 use leyden_store::page::PageBuilder;
 use leyden_store::{Batch, Durability, Epoch, Key, KeyRange, Namespace, StoreError, Table};
 use tokio_postgres::types::ToSql;
@@ -54,6 +54,8 @@ pub struct Engine {
 	pub(super) row: Option<WriterRow>,
 	/// What the group that is being decided will ask for.
 	foreseen: HashMap<Key, Option<Vec<u8>>>,
+	/// None are waited for before the store is open.
+	outages: Outages,
 	#[cfg(feature = "fault-injection")]
 	fail_next_write: bool,
 }
@@ -74,8 +76,8 @@ impl Engine {
 		engine.lock(options.take_over)?;
 		let committer = engine.raise()?;
 		let survives = engine.flushes()?;
-		let place = engine.server.place().to_owned();
-		Ok((Writer::new(engine, committer, place), survives))
+		let (place, outages) = engine.wait_for(options.outages.clone());
+		Ok((Writer::new(engine, committer, place).with_outages(outages), survives))
 	}
 
 	pub(super) fn open_read_only(
@@ -87,8 +89,15 @@ impl Engine {
 			return Err(StoreError::NotAStore { place, reason });
 		}
 		let survives = engine.flushes()?;
-		let place = engine.server.place().to_owned();
-		Ok((Writer::read_only(engine, place), survives))
+		let (place, outages) = engine.wait_for(options.outages.clone());
+		Ok((Writer::read_only(engine, place).with_outages(outages), survives))
+	}
+
+	/// Waits for outages from now on.
+	fn wait_for(&mut self, policy: OutagePolicy) -> (String, Outages) {
+		let place = self.server.place().to_owned();
+		self.outages = Outages::new(policy, place.clone());
+		(place, self.outages.clone())
 	}
 
 	pub(super) fn namespaces(
@@ -121,8 +130,10 @@ impl Engine {
 		address: Address, namespace: Namespace, options: &PostgresOptions,
 	) -> Result<Self, StoreError> {
 		let server = Server::new(address, options.timeout)?;
+		let outages = Outages::new(OutagePolicy::none(), server.place());
 		let mut engine = Self {
 			server,
+			outages,
 			session: None,
 			namespace,
 			row: None,
@@ -223,7 +234,7 @@ impl Engine {
 					self.session = None;
 					return Err(unavailable("committing", self.server.place(), &said));
 				},
-				Err(Failure::Lost(said)) => match self.settle(row, next, deadline) {
+				Err(Failure::Lost(said)) => match self.settle(row, next, said.to_string()) {
 					Ok(Settled::Written) => {
 						self.row = Some(WriterRow { last: next, ..row });
 						return Ok(());
@@ -239,6 +250,7 @@ impl Engine {
 						let source = Arc::new(fenced(row.epoch, epoch));
 						return Err(StoreError::Indeterminate { doing: "committing", source });
 					},
+					Ok(Settled::Rewound) => return Err(self.rewound()),
 					Err(_) => {
 						let source = Arc::new(Said(format!("{}: {said}", self.server.place())));
 						return Err(StoreError::Indeterminate { doing: "committing", source });
@@ -249,14 +261,13 @@ impl Engine {
 	}
 
 	/// Finds out what became of the group `sent`, whose reply was lost, and sees to it that nothing
-	/// more becomes of it: the server may still be busy with it.
-	fn settle(&mut self, row: WriterRow, sent: i64, deadline: Instant) -> Result<Settled, Failure> {
+	/// more becomes of it: the server may still be busy with it. Waits for a server that is away.
+	fn settle(&mut self, row: WriterRow, sent: i64, lost: String) -> Result<Settled, Failure> {
 		let name = self.namespace.name().to_owned();
-		// A lost reply near the deadline still gets a chance.
-		let deadline = deadline.max(Instant::now() + self.server.timeout / 2);
 		let over = sent.saturating_add(1);
 		loop {
 			self.session = None;
+			let deadline = Instant::now() + self.server.timeout;
 			let asked = self.connected(deadline).and_then(|session| {
 				let moved = session.query(MOVE, &[&name, &row.epoch, &row.last, &over])?;
 				if !moved.is_empty() {
@@ -274,14 +285,30 @@ impl Engine {
 						(epoch, _) if epoch != row.epoch => Settled::Buried(epoch),
 						// An earlier attempt to settle, whose own reply was lost.
 						(_, last) if last == over => Settled::NotWritten(over),
-						_ => Settled::Written,
+						(_, last) if last == sent => Settled::Written,
+						_ => Settled::Rewound,
 					});
 				},
-				Err(failure) if Instant::now() >= deadline => return Err(failure),
 				// It starts, or ends, or is stopped.
-				Err(_) => std::thread::sleep(PAUSE),
+				Err(failure) => {
+					let said = Said(format!("{lost}, and then: {}", said_of(&failure)));
+					let error = unavailable("committing", self.server.place(), &said);
+					if !self.outages.pause(Asked::Write, &error) {
+						return Err(failure);
+					}
+				},
 			}
 		}
+	}
+
+	/// The writer's row has a number that it cannot have.
+	fn rewound(&self) -> StoreError {
+		let said = format!(
+			"{}: the database is not as this writer left it, it may have been restored from an older \
+			 copy",
+			self.server.place()
+		);
+		StoreError::Indeterminate { doing: "committing", source: Arc::new(Said(said)) }
 	}
 
 	/// Why the writer's row is not as we left it.
@@ -289,7 +316,10 @@ impl Engine {
 		let name = self.namespace.name().to_owned();
 		let rows = self.read_rows("looking for the writer", GET_WRITER, &[&name])?;
 		let epoch = rows.first().map_or(0, |row| row.get(0));
-		Ok(fenced(row.epoch, epoch))
+		match epoch == row.epoch {
+			true => Ok(self.rewound()),
+			false => Ok(fenced(row.epoch, epoch)),
+		}
 	}
 }
 
@@ -300,6 +330,8 @@ enum Settled {
 	NotWritten(i64),
 	/// Or it was, and another writer has come since, of this epoch.
 	Buried(i64),
+	/// The writer's row is of another time.
+	Rewound,
 }
 
 impl RawRead for Engine {
@@ -453,15 +485,15 @@ fn fenced(ours: i64, found: i64) -> StoreError {
 	StoreError::Fenced { ours: epoch(ours), found: epoch(found) }
 }
 
-fn not_sent(doing: &'static str, failure: &Failure) -> StoreError {
+fn said_of(failure: &Failure) -> String {
 	match failure {
-		Failure::NotSent(said) | Failure::Lost(said) => {
-			StoreError::Unavailable { doing, source: Arc::new(Said(said.0.clone())) }
-		},
-		Failure::Refused(error) => {
-			StoreError::Unavailable { doing, source: Arc::new(Said::all_of(error)) }
-		},
+		Failure::NotSent(said) | Failure::Lost(said) => said.0.clone(),
+		Failure::Refused(error) => Said::all_of(error).0,
 	}
+}
+
+fn not_sent(doing: &'static str, failure: &Failure) -> StoreError {
+	StoreError::Unavailable { doing, source: Arc::new(Said(said_of(failure))) }
 }
 
 fn text(row: &Row, column: usize) -> Result<&str, StoreError> {

@@ -18,8 +18,12 @@
 //! the next session moves that counter itself: if it can, the group was not written and never will
 //! be, whatever is still under way in the server, and it is sent again; if it cannot, the group was
 //! written. [`Indeterminate`](StoreError::Indeterminate) is left for a server that cannot be reached
-//! within the [timeout](PostgresOptions::timeout), and for a lost group after which another writer
-//! has come.
+//! within the [tolerance](OutagePolicy::tolerance), for a lost group after which another writer has
+//! come, and for a database that was restored from an older copy.
+//!
+//! # A server that is away
+//! Requests wait for a server that cannot be reached, and go on when it is back: at any moment of a
+//! commit, and when reading. The tolerance limits that, not the timeout.
 //!
 //! # Another node
 //! A node that opens a namespace whose writer is still connected gets [`Locked`](StoreError::Locked):
@@ -43,7 +47,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use leyden_store::group::GroupStore;
+use leyden_store::group::{GroupStore, OutagePolicy};
 use leyden_store::{Guarantees, Namespace, StoreError};
 
 use config::Address;
@@ -54,9 +58,11 @@ pub use engine::FORMAT;
 /// How a server is used.
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
-	/// How long to wait for an answer, and after a lost connection for the server to be back,
-	/// before a request fails. 30 seconds unless set otherwise.
+	/// How long to wait for an answer before the connection counts as lost. 30 seconds unless set
+	/// otherwise.
 	pub timeout: Duration,
+	/// How long to wait for a server that is away. An opening does not wait.
+	pub outages: OutagePolicy,
 	/// Open a namespace even if its writer is still connected. That writer is fenced.
 	pub take_over: bool,
 	/// Whom to trust instead of the system's certificate authorities: a file of PEM certificates.
@@ -66,7 +72,12 @@ pub struct PostgresOptions {
 
 impl Default for PostgresOptions {
 	fn default() -> Self {
-		Self { timeout: Duration::from_secs(30), take_over: false, root_certificates: None }
+		Self {
+			timeout: Duration::from_secs(30),
+			outages: OutagePolicy::default(),
+			take_over: false,
+			root_certificates: None,
+		}
 	}
 }
 

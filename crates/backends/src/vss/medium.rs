@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use leyden_store::codec::{self, Stored};
 use leyden_store::committer::{epoch_key, read_epoch, RawRead, RawWrite};
-use leyden_store::group::{foreseen, KeyIndex, Medium};
+use leyden_store::group::{foreseen, Asked, KeyIndex, Medium, OutagePolicy, Outages};
 use leyden_store::page::PageBuilder;
 use leyden_store::{
 	frame, Batch, Durability, Epoch, Key, KeyRange, RecordType, StoreError, Table, Version,
@@ -43,6 +43,8 @@ pub struct VssMedium {
 	keys: KeyIndex,
 	/// What the group that is being decided will ask for.
 	foreseen: HashMap<Key, Option<Vec<u8>>>,
+	/// None are waited for before the store is open.
+	pub(super) outages: Outages,
 	#[cfg(feature = "fault-injection")]
 	fail_next_write: bool,
 }
@@ -64,7 +66,9 @@ impl Stored for Head {
 
 impl VssMedium {
 	pub(super) fn new(client: Client, names: Names, writer: [u8; 16]) -> Self {
+		let outages = Outages::new(OutagePolicy::none(), client.place());
 		Self {
+			outages,
 			client,
 			names,
 			head: Head { format: VSS_FORMAT, writer, group: 0 },
@@ -131,7 +135,12 @@ impl VssMedium {
 					// One that was lost may have been done before somebody else came.
 					Ok(_) if unsure => Failure::Conflict,
 					Ok(_) => return Err(self.fenced()),
-					Err(error) if unsure => return Err(indeterminate(&error)),
+					Err(error) if unsure => {
+						if self.waits_for(&error) {
+							continue;
+						}
+						return Err(indeterminate(&error));
+					},
 					// Nothing of ours was done.
 					Err(error) => return Err(error),
 				},
@@ -143,13 +152,24 @@ impl VssMedium {
 				Err(failure) => failure,
 			};
 			// After a conflict it is no use to ask again.
-			if matches!(failure, Failure::Conflict) || !pause.wait() {
-				return Err(indeterminate(&self.client.failed("committing", failure)));
+			let is_of_use = !matches!(failure, Failure::Conflict);
+			if is_of_use && pause.wait() {
+				continue;
 			}
+			let error = self.client.failed("committing", failure);
+			if !is_of_use || !self.waits_for(&error) {
+				return Err(indeterminate(&error));
+			}
+			pause = Pause::until(self.client.deadline());
 		}
 		self.head = next;
 		self.global_version = self.global_version.saturating_add(1);
 		Ok(())
+	}
+
+	/// Waits for a server that is away; `false` if that is not to be waited for.
+	fn waits_for(&self, error: &StoreError) -> bool {
+		matches!(error, StoreError::Unavailable { .. }) && self.outages.pause(Asked::Write, error)
 	}
 
 	/// What a request consists of: items to put, the head among them, and names to delete.

@@ -48,7 +48,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leyden_store::group::{GroupStore, Medium};
+use leyden_store::group::{GroupStore, Medium, OutagePolicy};
 use leyden_store::{Guarantees, Namespace, StoreError};
 
 use medium::VssMedium;
@@ -98,13 +98,16 @@ impl fmt::Debug for VssConfig {
 /// How a server is used.
 #[derive(Clone, Debug)]
 pub struct VssOptions {
-	/// How long a request is tried again before it fails. 30 seconds unless set otherwise.
+	/// How long a request is tried again before that counts as an outage of the server. 30 seconds
+	/// unless set otherwise.
 	pub timeout: Duration,
+	/// How long to wait for a server that is away. An opening does not wait.
+	pub outages: OutagePolicy,
 }
 
 impl Default for VssOptions {
 	fn default() -> Self {
-		Self { timeout: Duration::from_secs(30) }
+		Self { timeout: Duration::from_secs(30), outages: OutagePolicy::default() }
 	}
 }
 

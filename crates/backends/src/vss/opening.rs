@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use leyden_store::committer::Committer;
-use leyden_store::group::Writer;
+use leyden_store::group::{Outages, Writer};
 use leyden_store::{Namespace, StoreError};
 
 use super::client::{Client, Failure};
@@ -45,7 +45,8 @@ impl VssMedium {
 		if !is_there {
 			return Err(StoreError::NotAStore { place, reason: "it has no store".to_owned() });
 		}
-		Ok(Writer::read_only(medium, place))
+		let outages = Outages::new(options.outages.clone(), place.clone());
+		Ok(Writer::read_only(medium, place).with_outages(outages))
 	}
 
 	fn try_open(
@@ -56,7 +57,9 @@ impl VssMedium {
 		medium.epoch = Some(committer.epoch());
 		medium.send(&writes)?;
 		let place = medium.client.place().to_owned();
-		Ok(Writer::new(medium, committer, place))
+		medium.outages = Outages::new(options.outages.clone(), place.clone());
+		let outages = medium.outages.clone();
+		Ok(Writer::new(medium, committer, place).with_outages(outages))
 	}
 
 	/// A medium that knows what the store is at, and whether there is one. What is neither ours nor

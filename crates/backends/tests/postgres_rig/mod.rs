@@ -20,6 +20,16 @@ pub enum Plan {
 	/// It waits until somebody lets it go on, and then the connection ends before the server hears of
 	/// it.
 	HoldAndLose,
+	/// The server does it, its reply waits until somebody lets it go on, and then the connection ends.
+	HoldReplyAndLose,
+}
+
+/// What becomes of the next reply on a connection.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Lose {
+	Nothing,
+	Reply,
+	HeldReply,
 }
 
 #[derive(Default)]
@@ -49,11 +59,12 @@ impl Road {
 					drop(client);
 					continue;
 				};
-				let (lose, requests) = (Arc::new(Mutex::new(false)), Arc::clone(&state));
+				let (lose, requests) = (Arc::new(Mutex::new(Lose::Nothing)), Arc::clone(&state));
 				let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
 				let lost = Arc::clone(&lose);
 				std::thread::spawn(move || carry_requests(from, to, &requests, &lost));
-				std::thread::spawn(move || carry_replies(server, client, &lose));
+				let replies = Arc::clone(&state);
+				std::thread::spawn(move || carry_replies(server, client, &replies, &lose));
 			}
 		});
 		Self { dir, shared }
@@ -89,7 +100,7 @@ impl Road {
 }
 
 fn carry_requests(
-	mut from: UnixStream, mut to: UnixStream, shared: &(Mutex<State>, Condvar), lose: &Mutex<bool>,
+	mut from: UnixStream, mut to: UnixStream, shared: &(Mutex<State>, Condvar), lose: &Mutex<Lose>,
 ) {
 	let mut bytes = vec![0; 1 << 16];
 	loop {
@@ -108,7 +119,8 @@ fn carry_requests(
 			state.happened += 1;
 			match plan {
 				Plan::LoseRequest => break,
-				Plan::LoseReply => *lose.lock().unwrap() = true,
+				Plan::LoseReply => *lose.lock().unwrap() = Lose::Reply,
+				Plan::HoldReplyAndLose => *lose.lock().unwrap() = Lose::HeldReply,
 				Plan::Hold | Plan::HoldAndLose => {
 					state.held = true;
 					shared.1.notify_all();
@@ -128,11 +140,20 @@ fn carry_requests(
 	let _ = from.shutdown(Shutdown::Both);
 }
 
-fn carry_replies(mut from: UnixStream, mut to: UnixStream, lose: &Mutex<bool>) {
+fn carry_replies(
+	mut from: UnixStream, mut to: UnixStream, shared: &(Mutex<State>, Condvar), lose: &Mutex<Lose>,
+) {
 	let mut bytes = vec![0; 1 << 16];
 	loop {
 		let count = from.read(&mut bytes).unwrap_or(0);
-		if count == 0 || *lose.lock().unwrap() || to.write_all(&bytes[..count]).is_err() {
+		let lose = *lose.lock().unwrap();
+		if count > 0 && lose == Lose::HeldReply {
+			let mut state = shared.0.lock().unwrap();
+			state.held = true;
+			shared.1.notify_all();
+			drop(shared.1.wait_while(state, |state| state.held).unwrap());
+		}
+		if count == 0 || lose != Lose::Nothing || to.write_all(&bytes[..count]).is_err() {
 			break;
 		}
 	}

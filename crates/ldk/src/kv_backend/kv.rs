@@ -34,6 +34,9 @@ pub(super) trait Kv: Send {
 	/// Asks for these in their order, for many of them before it waits for any.
 	fn change(&self, changes: Vec<Change>) -> Vec<Result<(), io::Error>>;
 
+	/// Removes lazily what does no harm if it stays.
+	fn forget(&self, values: Vec<At>);
+
 	fn list(&self, primary: &str, secondary: &str) -> Result<Vec<String>, io::Error>;
 
 	/// The runtime, of a store with futures.
@@ -60,6 +63,12 @@ where
 			None => self.0.remove(&at.primary, &at.secondary, &at.key, false),
 		};
 		changes.into_iter().map(change).collect()
+	}
+
+	fn forget(&self, values: Vec<At>) {
+		for at in values {
+			let _ = self.0.remove(&at.primary, &at.secondary, &at.key, true);
+		}
 	}
 
 	fn list(&self, primary: &str, secondary: &str) -> Result<Vec<String>, io::Error> {
@@ -101,6 +110,15 @@ where
 			ended.extend(self.runtime.run(calls));
 		}
 		ended
+	}
+
+	fn forget(&self, values: Vec<At>) {
+		let calls = values.into_iter().map(|at| {
+			move || {
+				Box::pin(self.kv.remove(&at.primary, &at.secondary, &at.key, true)) as Answer<()>
+			}
+		});
+		drop(self.runtime.run(calls));
 	}
 
 	fn list(&self, primary: &str, secondary: &str) -> Result<Vec<String>, io::Error> {

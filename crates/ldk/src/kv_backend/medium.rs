@@ -95,8 +95,7 @@ impl KvMedium {
 		medium.write(writes, Durability::Sync)?;
 		// The newest redo is in a higher slot now. What is left of these harms nobody, and the next
 		// opening removes it.
-		let old = old.iter().map(|key| (medium.at_name(redo::TABLE.name(), key), None)).collect();
-		let _ = medium.change(old, Until::Refused);
+		medium.kv.forget(old.iter().map(|key| medium.at_name(redo::TABLE.name(), key)).collect());
 		Ok((medium, committer))
 	}
 

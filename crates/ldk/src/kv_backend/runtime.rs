@@ -15,7 +15,7 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -98,19 +98,31 @@ impl Runtime {
 	}
 
 	/// Makes a call and waits for its answer.
-	pub(super) fn run_one<T>(&self, call: impl FnOnce() -> Answer<T>) -> Result<T, io::Error> {
+	pub(super) fn run_one<T: Send>(
+		&self, call: impl FnOnce() -> Answer<T> + Send,
+	) -> Result<T, io::Error> {
 		self.run([call]).pop().unwrap_or_else(|| Err(unanswered(self.answer_timeout)))
 	}
 
 	/// Makes the calls in their order, and then waits for all answers.
-	pub(super) fn run<T, C>(&self, calls: impl IntoIterator<Item = C>) -> Vec<Result<T, io::Error>>
+	pub(super) fn run<T: Send, C>(
+		&self, calls: impl IntoIterator<Item = C> + Send,
+	) -> Vec<Result<T, io::Error>>
 	where
 		C: FnOnce() -> Answer<T>,
 	{
-		// Not the thread that commits, but one that uses the medium itself.
+		if Handle::try_current().is_err() {
+			return self.poll(calls);
+		}
+		// A task of some runtime uses the medium itself. Its scheduler would keep what wakes the futures
+		// until the task ends, so another thread polls them.
+		let poll = || {
+			std::thread::scope(|scope| scope.spawn(|| self.poll(calls)).join())
+				.unwrap_or_else(|panic| resume_unwind(panic))
+		};
 		match !self.is_own() && is_worker_of(self.handle.id()) {
-			true => block_in_place(|| self.poll(calls)),
-			false => self.poll(calls),
+			true => block_in_place(poll),
+			false => poll(),
 		}
 	}
 

@@ -392,7 +392,10 @@ impl Backend for Backing {
 				let futures = Arc::new(Futures::new(unruly));
 				KvBackedStore::open_async_with(futures, namespace, impatient())?
 			},
-			Kind::Filesystem => KvBackedStore::open(FileKv::in_dir(self.dir.path()), namespace)?,
+			Kind::Filesystem => {
+				let files = FileKv::in_dir(self.dir.path());
+				KvBackedStore::open_with(files, namespace, impatient())?
+			},
 		}))
 	}
 

@@ -154,14 +154,6 @@ impl<M: Medium> GroupStore<M> {
 		self.epoch
 	}
 
-	/// Calls `observer` for every [`StoreEvent`] of this handle from now on: outages, and the end of
-	/// the handle. Without an observer nobody hears of an outage that heals.
-	///
-	/// The observer runs on the thread that commits: it must be quick and must not wait for the store.
-	pub fn add_observer(&self, observer: impl Fn(&StoreEvent) + Send + Sync + 'static) {
-		self.shared.add_observer(Arc::new(observer));
-	}
-
 	/// What was done so far.
 	pub fn stats(&self) -> Stats {
 		self.shared.stats()
@@ -193,6 +185,11 @@ impl<M: Medium> Store for GroupStore<M> {
 
 	fn guarantees(&self) -> Guarantees {
 		self.guarantees
+	}
+
+	fn observe(&self, observer: StoreObserver) -> bool {
+		self.shared.add_observer(observer);
+		true
 	}
 }
 
