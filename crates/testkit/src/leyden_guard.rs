@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bitcoin::block::Header;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, Block, TxOut};
+use leyden_id::EventId;
 use leyden_ldk::{
 	channel_ref, decode_user_event, Handling, Journal, LdkDriver, ManagerSnapshots, MonitorBus,
 	SettledBySnapshot, Snapshot, SpliceKeeper, UserEvent, EVENT_STREAM, MONITOR_STREAM,
@@ -56,11 +57,19 @@ pub struct Wiring {
 	pub splices: bool,
 	/// Persist the manager before a splice is signed.
 	pub splice_barrier: bool,
+	/// Settle one write of the manager late, as `ManagerStore` does.
+	pub lagging: bool,
 }
 
 impl Default for Wiring {
 	fn default() -> Self {
-		Self { barrier: true, hold_barrier: false, splices: false, splice_barrier: true }
+		Self {
+			barrier: true,
+			hold_barrier: false,
+			splices: false,
+			splice_barrier: true,
+			lagging: false,
+		}
 	}
 }
 
@@ -78,6 +87,16 @@ pub trait User: Send + Sync {
 	fn at_once(&self, event: &Event) -> Result<(), ReplayEvent> {
 		let _ = event;
 		Ok(())
+	}
+
+	/// As [`handle`](User::handle), with the id under which the log has the event, and whether it
+	/// is a repeat of what was delivered before.
+	///
+	/// # Errors
+	/// As [`handle`](User::handle).
+	fn handle_as(&self, id: EventId, repeat: bool, event: &Event) -> Result<Plan<()>, ReplayEvent> {
+		let _ = (id, repeat);
+		self.handle(event)
 	}
 
 	/// What the event changes; the ack is added. The node dies if the plan is not committed.
@@ -109,6 +128,8 @@ pub struct LeydenGuard {
 	/// Events that the journal leaves to the node, until the guard hands them on.
 	inline: Arc<Mutex<Vec<Event>>>,
 	begun: Mutex<HashMap<u64, Snapshot>>,
+	/// What the next write of the manager settles, if [`Wiring::lagging`].
+	late: Mutex<Option<Snapshot>>,
 	next_mark: AtomicU64,
 }
 
@@ -164,6 +185,7 @@ impl LeydenGuard {
 			failed: Mutex::default(),
 			inline: Arc::default(),
 			begun: Mutex::default(),
+			late: Mutex::default(),
 			next_mark: AtomicU64::new(0),
 		}
 	}
@@ -287,7 +309,7 @@ impl LeydenGuard {
 			let handled = match event {
 				UserEvent::Ldk(event) => {
 					let plan = match self.acts.get() {
-						Some(user) => user.handle(&event),
+						Some(user) => user.handle_as(delivery.id(), delivery.attempt() > 1, &event),
 						None => Ok(Plan::of(Batch::new())),
 					};
 					plan.and_then(|plan| handle(*event).map(|()| plan))
@@ -377,7 +399,10 @@ impl Guard for LeydenGuard {
 	}
 
 	fn manager_persisted(&self, mark: u64) {
-		let begun = self.begun.lock().unwrap().remove(&mark);
+		let mut begun = self.begun.lock().unwrap().remove(&mark);
+		if self.wiring.lagging {
+			std::mem::swap(&mut begun, &mut *self.late.lock().unwrap());
+		}
 		if let Some(snapshot) = begun {
 			// If the acks fail, a later snapshot acks.
 			let _ = snapshot.persisted().wait();

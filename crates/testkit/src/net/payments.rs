@@ -15,7 +15,7 @@ use lightning::types::payment::{PaymentHash, PaymentPreimage};
 /// How many blocks the recipient of a payment has to claim it.
 pub const FINAL_CLTV_DELTA: u32 = 50;
 /// Unclaimed inbound payments are refused after this much block time.
-const EXPIRY_SECS: u32 = 7_200;
+pub(super) const EXPIRY_SECS: u32 = 7_200;
 
 /// A payment that was sent over this net.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,8 +185,15 @@ impl LdkNet {
 		channels.into_iter()
 	}
 
-	/// From the last hop to the first, as the fees of each depend on what the next one forwards.
+	/// As [`try_hops`](Self::try_hops), for tests in which there must be a way.
 	fn hops(&self, nodes: &[Idx], msat: u64, used: &mut Vec<ChannelId>) -> Path {
+		self.try_hops(nodes, msat, used).unwrap_or_else(|e| panic!("{e}"))
+	}
+
+	/// From the last hop to the first, as the fees of each depend on what the next one forwards.
+	pub(super) fn try_hops(
+		&self, nodes: &[Idx], msat: u64, used: &mut Vec<ChannelId>,
+	) -> Result<Path, String> {
 		let (mut fee_msat, mut cltv_expiry_delta, mut forwarded) = (msat, FINAL_CLTV_DELTA, msat);
 		let mut hops = Vec::new();
 		for pair in nodes.windows(2).rev() {
@@ -194,7 +201,7 @@ impl LdkNet {
 			let channel = self
 				.usable(from, to)
 				.find(|c| c.outbound_capacity_msat >= forwarded && !used.contains(&c.channel_id))
-				.unwrap_or_else(|| panic!("no channel from {from} to {to} for {forwarded} msat"));
+				.ok_or_else(|| format!("no channel from {from} to {to} for {forwarded} msat"))?;
 			used.push(channel.channel_id);
 			let features = self.node(to).manager().provided_node_features();
 			hops.push(RouteHop {
@@ -215,6 +222,6 @@ impl LdkNet {
 			forwarded += fee_msat;
 		}
 		hops.reverse();
-		Path { hops, blinded_tail: None }
+		Ok(Path { hops, blinded_tail: None })
 	}
 }

@@ -1,0 +1,138 @@
+//! What is compared: LDK alone, and what stands between LDK and the user.
+//!
+//! A wiring is a factory: [`Wire`] makes the guard of one life from what that life has ([`Life`]).
+//! The guard tells the user, by [`Actor::told`], of each event that is the user's; that is all.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use leyden_id::EventId;
+use leyden_ldk::class_of;
+use leyden_store::{Batch, Plan, Store};
+use lightning::events::{Event, ReplayEvent};
+
+use super::actor::Actor;
+use crate::disk::NodeDisk;
+use crate::guard::{Guard, NodeHandle};
+use crate::leyden_guard::{LeydenGuard, User, Wiring};
+
+/// What one life of the node under test has.
+pub struct Life {
+	/// Which life; the first is 1.
+	pub number: u32,
+	/// Opens the log's store. Fails while the store has trouble, and dies when the schedule says
+	/// so.
+	pub store: Arc<dyn Store>,
+	/// The disk, which dies with everything else of the process.
+	pub disk: Arc<NodeDisk>,
+	/// The user, who must be told of each event once it is the user's: [`Actor::told`] with the
+	/// event's id and whether it is a repeat. In [`Guard::started`], and whenever a peer may be
+	/// back, [`Actor::tries_again`].
+	pub user: Arc<Actor>,
+}
+
+/// Makes the guard for one life. An error is a start that failed: the node is started again.
+pub type Wire = Arc<dyn Fn(Life) -> Result<Arc<dyn Guard>, String> + Send + Sync>;
+
+/// LDK alone: the user acts inside the event handler.
+pub fn ldk_alone() -> Wire {
+	Arc::new(|life| Ok(Arc::new(Alone { user: life.user, node: OnceLock::new() })))
+}
+
+/// The parts of Leyden as README had them put together at 806b3b3: a bus, a journal with a ledger
+/// and a barrier, a manager store that settles one write late, and a consumer whose ack is the end
+/// of an event.
+pub fn leyden_806b3b3() -> Wire {
+	leyden(Wiring { lagging: true, ..Wiring::default() })
+}
+
+/// The same parts with these choices.
+pub fn leyden(wiring: Wiring) -> Wire {
+	Arc::new(move |life| {
+		let (store, user) = (life.store, life.user);
+		// The guard of the testkit takes a store that does not open for a fault of the test.
+		let made = crate::panics::catch(|| LeydenGuard::new(store, wiring));
+		let guard = made.map_err(|caught| caught.message)?;
+		let told = Delivered { user, node: OnceLock::new() };
+		Ok(Arc::new(guard.with_user(move |_| Arc::new(told))))
+	})
+}
+
+struct Alone {
+	user: Arc<Actor>,
+	node: OnceLock<NodeHandle>,
+}
+
+impl Guard for Alone {
+	fn started(&self, node: &NodeHandle) {
+		let _ = self.node.set(node.clone());
+	}
+
+	fn handle_event(
+		&self, event: Event, handle: &mut dyn FnMut(Event) -> Result<(), ReplayEvent>,
+	) -> Result<(), ReplayEvent> {
+		if let Some(node) = self.node.get() {
+			self.user.told(node, &event, None, false);
+		}
+		handle(event)
+	}
+}
+
+/// The user behind the consumer.
+struct Delivered {
+	user: Arc<Actor>,
+	node: OnceLock<NodeHandle>,
+}
+
+impl User for Delivered {
+	fn started(&self, node: &NodeHandle) {
+		let _ = self.node.set(node.clone());
+	}
+
+	/// Paths and probes are left to the node, and never get into the log.
+	fn at_once(&self, event: &Event) -> Result<(), ReplayEvent> {
+		let inline = match event {
+			Event::PaymentPathSuccessful { .. }
+			| Event::PaymentPathFailed { .. }
+			| Event::ProbeSuccessful { .. }
+			| Event::ProbeFailed { .. } => true,
+			_ => !class_of(event).is_journaled(),
+		};
+		if let (true, Some(node)) = (inline, self.node.get()) {
+			self.user.told(node, event, None, false);
+		}
+		Ok(())
+	}
+
+	fn handle_as(&self, id: EventId, repeat: bool, event: &Event) -> Result<Plan<()>, ReplayEvent> {
+		let node = self.node.get().ok_or(ReplayEvent())?;
+		if !node.is_alive() {
+			return Err(ReplayEvent());
+		}
+		self.user.told(node, event, Some(id), repeat);
+		Ok(Plan::of(Batch::new()))
+	}
+
+	fn handle(&self, _: &Event) -> Result<Plan<()>, ReplayEvent> {
+		Err(ReplayEvent())
+	}
+}
+
+/// Starts until a start succeeds. The store of a life that did not start is let go of first.
+pub(super) fn start(
+	wire: &Wire, number: u32, disk: &Arc<NodeDisk>, user: &Arc<Actor>,
+	open: &Mutex<Box<dyn FnMut() -> Arc<dyn Store> + Send>>,
+) -> Arc<dyn Guard> {
+	const STARTS: u32 = 50;
+	let mut last = String::new();
+	for _ in 0..STARTS {
+		let store = (open.lock().unwrap())();
+		let (disk_of_life, user) = (Arc::clone(disk), Arc::clone(user));
+		match wire(Life { number, store, disk: disk_of_life, user }) {
+			Ok(guard) if !disk.is_dead() => return guard,
+			Ok(_) => "it died".clone_into(&mut last),
+			Err(error) => last = error,
+		}
+		disk.revive();
+	}
+	panic!("life {number} did not start {STARTS} times: {last}")
+}
