@@ -216,7 +216,7 @@ fn answer(node: &NodeHandle, owed: &Owed) -> bool {
 		Owed::Forward { id, to, msat } => {
 			let mut channels = manager.list_channels_with_counterparty(to);
 			channels.sort_by_key(|c| (c.short_channel_id, c.channel_id.0));
-			let Some(channel) = channels.iter().find(|c| c.is_channel_ready) else { return false };
+			let Some(channel) = channels.iter().find(|c| c.is_usable) else { return false };
 			manager.forward_intercepted_htlc(*id, &channel.channel_id, *to, *msat)
 		},
 		Owed::GiveBackIntercepted(id) => manager.fail_intercepted_htlc(*id),

@@ -9,11 +9,13 @@ use super::stage::{run, Run, Scenario};
 use super::wirings::{ldk_alone, Wire};
 use crate::faulty_store::Side;
 
-/// Which runs are made.
+/// Which runs are made, besides one without a death.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
-	/// Of the single deaths, every how many-th; 1 is all.
+	/// Of the single deaths, every how many-th; 1 is all, 0 is none.
 	pub every: usize,
+	/// Only deaths at these, if any are named.
+	pub only: &'static [What],
 	/// How many schedules with several deaths are drawn.
 	pub drawn: usize,
 	/// Decides which.
@@ -23,9 +25,19 @@ pub struct Extent {
 }
 
 impl Extent {
+	/// No death.
+	pub fn calm() -> Self {
+		Self { every: 0, only: &[], drawn: 0, seed: 1, trouble: false }
+	}
+
 	/// Every single death, and nothing else.
 	pub fn single() -> Self {
-		Self { every: 1, drawn: 0, seed: 1, trouble: false }
+		Self { every: 1, ..Self::calm() }
+	}
+
+	/// Every single death at these, and nothing else.
+	pub fn only(only: &'static [What]) -> Self {
+		Self { only, ..Self::single() }
 	}
 
 	/// A little of everything, or what `LEYDEN_DIFFERENTIAL_DEATHS` (how many schedules are drawn;
@@ -36,9 +48,9 @@ impl Extent {
 		match number("LEYDEN_DIFFERENTIAL_DEATHS") {
 			Some(drawn) => {
 				let drawn = usize::try_from(drawn).unwrap_or(usize::MAX);
-				Self { every: 1, drawn, seed, trouble: true }
+				Self { every: 1, drawn, seed, trouble: true, ..Self::calm() }
 			},
-			None => Self { every: 5, drawn: 2, seed, trouble: true },
+			None => Self { every: 13, drawn: 1, seed, trouble: true, ..Self::calm() },
 		}
 	}
 }
@@ -187,8 +199,13 @@ impl Report {
 /// What is tried, besides no death at all.
 fn schedules(seen: &[Moment], extent: Extent) -> Vec<Schedule> {
 	let sides = [Side::Before, Side::After];
-	let single = seen.iter().flat_map(|at| sides.map(|side| Schedule::death(*at, side)));
-	let mut all: Vec<_> = single.step_by(extent.every.max(1)).collect();
+	let wanted = |at: &&Moment| extent.only.is_empty() || extent.only.contains(&at.what);
+	let single = seen.iter().filter(wanted);
+	let single = single.flat_map(|at| sides.map(|side| Schedule::death(*at, side)));
+	let mut all = Vec::new();
+	if extent.every > 0 {
+		all.extend(single.skip(extent.seed as usize % extent.every).step_by(extent.every));
+	}
 	let mut dice = Dice(extent.seed);
 	for _ in 0..extent.drawn {
 		let mut deaths = vec![Death { when: When::At(*dice.of(seen)), side: *dice.of(&sides) }];
@@ -199,7 +216,8 @@ fn schedules(seen: &[Moment], extent: Extent) -> Vec<Schedule> {
 	}
 	if extent.trouble {
 		let commits: Vec<_> = seen.iter().filter(|m| m.what == What::Commit).collect();
-		let writes: Vec<_> = seen.iter().filter(|m| m.what != What::Commit).collect();
+		let writes = seen.iter().filter(|m| matches!(m.what, What::Manager | What::Monitor));
+		let writes: Vec<_> = writes.collect();
 		for (number, from) in commits.iter().enumerate().step_by(extent.every.max(1)) {
 			let trouble = Trouble::ALL[number / extent.every.max(1) % Trouble::ALL.len()];
 			let spell = Some(Spell { trouble, from: **from, requests: 1 + (number % 4) as u32 });
@@ -230,28 +248,42 @@ impl Alone<'_> {
 		ran.clone()
 	}
 
-	/// What LDK alone comes to with the same deaths. A death at a write that LDK alone does not make
-	/// falls between two that it makes: then both what it comes to if it dies at the next one, and
-	/// what it comes to without that death, will do.
+	/// What LDK alone comes to with the same deaths.
+	///
+	/// A death at a write that LDK alone does not make falls between two moments that LDK alone has,
+	/// too: then what it comes to if it dies at either of them, or not at all, will do. So it is where
+	/// the number of writes in a step differs, since then a number is no name.
 	fn candidates(&mut self, schedule: &Schedule, with: &[Moment]) -> Vec<Outcome> {
-		let plain = Schedule { deaths: schedule.deaths.clone(), spell: None };
 		let calm = self.run(&Schedule::default());
-		let Some(first) = plain.deaths.first().copied() else { return vec![calm.outcome] };
+		let Some(first) = schedule.deaths.first().copied() else { return vec![calm.outcome] };
 		let When::At(at) = first.when else { return vec![calm.outcome] };
-		if at.what != What::Commit {
-			let ran = self.run(&plain);
-			if ran.struck > 0 {
-				return vec![ran.outcome];
+		let count = |seen: &[Moment], what| {
+			seen.iter().filter(|m| m.step == at.step && m.what == what).count()
+		};
+		let mut found = Vec::new();
+		let mut dies = |when: Moment, side: Side| {
+			let mut deaths = schedule.deaths.clone();
+			if let Some(death) = deaths.first_mut() {
+				*death = Death { when: When::At(when), side };
+			}
+			found.push(self.run(&Schedule { deaths, spell: None }).outcome);
+		};
+		if calm.seen.contains(&at) {
+			dies(at, first.side);
+			if count(&calm.seen, at.what) == count(with, at.what) && schedule.spell.is_none() {
+				return found;
 			}
 		}
 		let place = with.iter().position(|moment| *moment == at).unwrap_or_default();
-		let later = with.iter().skip(place).find(|moment| calm.seen.contains(moment));
-		let mut found = vec![calm.outcome.clone()];
-		if let Some(later) = later {
-			let mut deaths = plain.deaths.clone();
-			deaths[0] = Death { when: When::At(*later), side: Side::Before };
-			found.insert(0, self.run(&Schedule { deaths, spell: None }).outcome);
+		let shared = |moment: &&Moment| calm.seen.contains(moment);
+		if let Some(earlier) = with.iter().take(place).rev().find(shared) {
+			dies(*earlier, Side::Before);
+			dies(*earlier, Side::After);
 		}
+		if let Some(later) = with.iter().skip(place + 1).find(shared) {
+			dies(*later, Side::Before);
+		}
+		found.push(calm.outcome);
 		found
 	}
 }

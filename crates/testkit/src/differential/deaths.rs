@@ -14,7 +14,7 @@ use leyden_store::{
 use crate::disk::{Fate, NodeDisk, WriteKind};
 use crate::faulty_store::Side;
 
-/// What is written.
+/// What happens at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum What {
 	/// LDK's manager.
@@ -23,9 +23,11 @@ pub enum What {
 	Monitor,
 	/// The log; LDK alone has none.
 	Commit,
+	/// Nothing: LDK hands out an event, and the node dies before or after that is handled.
+	Event,
 }
 
-/// A write of the node under test.
+/// A write of the node under test, or an event that its LDK hands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Moment {
 	/// In which step of the script.
@@ -104,7 +106,7 @@ pub struct Deaths(Mutex<State>);
 struct State {
 	armed: bool,
 	step: usize,
-	counts: [usize; 3],
+	counts: [usize; 4],
 	since: usize,
 	seen: Vec<Moment>,
 	left: VecDeque<Death>,
@@ -120,7 +122,7 @@ impl Deaths {
 		Arc::new(Self(Mutex::new(State {
 			armed: false,
 			step: 0,
-			counts: [0; 3],
+			counts: [0; 4],
 			since: 0,
 			seen: Vec::new(),
 			left: schedule.deaths.iter().copied().collect(),
@@ -135,7 +137,7 @@ impl Deaths {
 		let mut state = self.state();
 		state.armed = true;
 		state.step = step;
-		state.counts = [0; 3];
+		state.counts = [0; 4];
 	}
 
 	/// From now on nothing strikes, and no trouble is left.
@@ -177,7 +179,8 @@ impl Deaths {
 		self.0.lock().unwrap_or_else(|e| e.into_inner())
 	}
 
-	fn next(&self, what: What) -> Option<Side> {
+	/// Something happens now: does the node die of it?
+	pub(super) fn next(&self, what: What) -> Option<Side> {
 		let mut state = self.state();
 		if !state.armed {
 			return None;
@@ -187,7 +190,7 @@ impl Deaths {
 		*count += 1;
 		let moment = Moment { step: state.step, what, nth };
 		state.seen.push(moment);
-		state.since += usize::from(what != What::Commit);
+		state.since += usize::from(matches!(what, What::Manager | What::Monitor));
 		let death = *state.left.front()?;
 		let strikes = match death.when {
 			When::At(at) => at == moment,

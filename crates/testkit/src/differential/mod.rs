@@ -22,6 +22,7 @@
 //! the user's, its id, and whether it is a repeat. Nothing else is asked of it.
 
 pub mod actor;
+pub mod cases;
 pub mod compare;
 pub mod deaths;
 pub mod outcome;
@@ -30,6 +31,7 @@ pub mod stage;
 pub mod wirings;
 
 pub use actor::{Actor, Claim, Intercept, Policy, Telling};
+pub use cases::{run_case, worse_case};
 pub use compare::{compare, Extent, Finding, Report};
 pub use deaths::{Death, Moment, Schedule, Spell, Trouble, What, When};
 pub use outcome::{ChannelEnd, Outcome, PaymentEnd, Worse};

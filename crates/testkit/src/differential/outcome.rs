@@ -140,6 +140,9 @@ impl Outcome {
 			self.tellings.iter().filter(|t| t.exact).map(|t| t.key.as_str()).collect();
 		for (key, times) in &theirs {
 			match ours.get(key) {
+				// LDK alone takes back that it was sent: that is its fault, and not ours.
+				None if key.starts_with("PaymentFailed ")
+					&& ours.contains_key(key.replacen("Failed", "Sent", 1).as_str()) => {},
 				None => {
 					worse.insert(Worse::NotTold((*key).to_owned()));
 				},

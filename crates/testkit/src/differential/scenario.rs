@@ -22,6 +22,7 @@ pub fn all(deferred: bool) -> Vec<Scenario> {
 		claimed_in_parts,
 		keysend,
 		failed_and_tried_again,
+		failed_at_once_and_tried_again,
 		failed_with_the_channel,
 		id_used_again,
 		probe,
@@ -184,14 +185,7 @@ fn pay_again(stage: &mut Stage) {
 	stage.pay(intent);
 }
 
-fn rewrite_manager(stage: &mut Stage) {
-	if stage.net.is_running(stage.victim) {
-		stage.net.persist_manager(stage.victim);
-	}
-	stage.settle();
-}
-
-/// L3, L6: a payment fails, and is tried again under its id.
+/// A payment fails, and is tried again under its id.
 pub fn failed_and_tried_again(deferred: bool) -> Scenario {
 	Scenario {
 		name: "failed and tried again",
@@ -201,11 +195,26 @@ pub fn failed_and_tried_again(deferred: bool) -> Scenario {
 			let policy = Policy { claim: Claim::GiveBack, intercept: Intercept::GiveBack };
 			stage.user(1).decide(policy);
 		},
-		steps: &[
-			("pay", pay_again),
-			("the manager is written", rewrite_manager),
-			("pay again", pay_again),
-		],
+		steps: &[("pay", pay_again), ("a block", |stage| stage.mine(1)), ("pay again", pay_again)],
+	}
+}
+
+fn pay_nobody(stage: &mut Stage) {
+	let mut intent = stage.intent(1, &[(&[0, 1], MSAT)]);
+	intent.blind = true;
+	stage.pay(intent);
+}
+
+/// L6: the peer is not there; a payment fails at once, and is tried again under its id.
+pub fn failed_at_once_and_tried_again(deferred: bool) -> Scenario {
+	Scenario {
+		name: "failed at once and tried again",
+		deferred,
+		setup: |stage| {
+			two(stage);
+			stage.disconnect(0, 1);
+		},
+		steps: &[("pay", pay_nobody), ("pay again", pay_nobody)],
 	}
 }
 

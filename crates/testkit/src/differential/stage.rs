@@ -1,7 +1,7 @@
 //! One run of one scenario with one wiring, from the first block to the end of everything.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use leyden_store::{MemoryMedium, MemoryStore, Namespace, Store};
 use lightning::events::{ClosureReason, Event, ReplayEvent};
@@ -13,7 +13,7 @@ use super::outcome::{ChannelEnd, Outcome, PaymentEnd};
 use super::wirings::{start, Wire};
 use crate::disk::{MemKv, NodeDisk};
 use crate::guard::{Guard, GuardFactory, NodeHandle};
-use crate::net::{Idx, Intent, LdkNet, Paid};
+use crate::net::{Idx, Intent, LdkNet};
 use crate::node::NodeConfig;
 use crate::panics::catch;
 
@@ -118,9 +118,10 @@ impl Stage {
 			let (deaths, disk) = (Arc::clone(&deaths), Arc::clone(&dies));
 			Arc::new(DoomedStore::new(Arc::new(store), deaths, disk))
 		};
-		let open: Mutex<Box<dyn FnMut() -> Arc<dyn Store> + Send>> = Mutex::new(Box::new(open));
 		let (wire, guarded, told) = (Arc::clone(&self.wire), Arc::clone(&disk), Arc::clone(&user));
-		let guards: GuardFactory = Arc::new(move |life| start(&wire, life, &guarded, &told, &open));
+		let deaths = Arc::clone(&self.deaths);
+		let guards: GuardFactory =
+			Arc::new(move |life| start(&wire, life, &guarded, &told, &deaths, &open));
 		self.victim = self.net.add_node_on(config, disk, guards);
 		self.net.set_background_processor(self.victim, true);
 		self.users.push(user);
@@ -168,7 +169,7 @@ impl Stage {
 		use lightning::types::payment::PaymentPreimage;
 		let parts = parts.iter().map(|(nodes, msat)| (nodes.to_vec(), *msat)).collect();
 		let (preimage, id) = (PaymentPreimage([number; 32]), PaymentId([number; 32]));
-		Intent { parts, preimage, id, keysend: false, last_scid: None }
+		Intent { parts, preimage, id, keysend: false, last_scid: None, blind: false }
 	}
 
 	/// A user pays, if that is possible now, and everything settles.
@@ -242,10 +243,10 @@ impl Stage {
 	/// Everything comes to rest, and is looked at.
 	fn finish(mut self) -> Outcome {
 		// What a node forgets over one more restart, it has not kept.
-		self.calm();
+		self.calm(1);
 		self.net.disk(self.victim).kill();
 		self.revive();
-		self.calm();
+		self.calm(1);
 		let mut hanging = 0;
 		let mut money = Vec::new();
 		let mut ends = BTreeMap::new();
@@ -254,19 +255,13 @@ impl Stage {
 		for n in 0..self.net.len() {
 			hanging += if self.net.is_running(n) { self.hanging(n) } else { 1 };
 		}
+		self.calm(CALM_BLOCKS);
+		let waits = self.intents.iter().any(|(_, intent, sent)| *sent && self.is_pending(intent));
+		if running && (hanging > 0 || waits || self.is_closing()) {
+			self.calm(EXPIRY_BLOCKS);
+		}
 		for (name, intent, sent) in &self.intents {
 			payments.insert(name.clone(), self.end_of(name, intent, *sent));
-		}
-		let busy = |stage: &Stage| hanging > 0 || stage.is_closing();
-		if running && busy(&self) {
-			let expired = catch(|| {
-				self.net.mine(EXPIRY_BLOCKS);
-				self.settle();
-			});
-			if let Err(caught) = expired {
-				self.panicked(format!("{} at {}", caught.message, caught.at));
-			}
-			self.revive();
 		}
 		for n in 0..self.net.len() {
 			money.push(if self.net.is_running(n) { self.money(n) } else { 0 });
@@ -287,13 +282,12 @@ impl Stage {
 		}
 	}
 
-	fn calm(&mut self) {
+	fn calm(&mut self, blocks: u32) {
 		self.revive();
 		self.tries(|stage| {
 			stage.settle();
 			stage.net.tick();
-			stage.mine(CALM_BLOCKS);
-			stage.settle();
+			stage.mine(blocks);
 		});
 	}
 
@@ -332,12 +326,15 @@ impl Stage {
 			told_sent: payer.was_told(&key("PaymentSent")),
 			told_failed: payer.was_told(&key("PaymentFailed")),
 			claimed,
-			pending: self.net.is_running(intent.payer()) && self.is_pending(intent),
+			pending: self.is_pending(intent),
 		}
 	}
 
 	fn is_pending(&self, intent: &Intent) -> bool {
 		use lightning::ln::channelmanager::RecentPaymentDetails as D;
+		if !self.net.is_running(intent.payer()) {
+			return false;
+		}
 		let payments = self.net.payments(intent.payer());
 		payments
 			.iter()
@@ -365,14 +362,6 @@ impl Stage {
 		match reasons.any(|reason| cooperative(&reason)) {
 			true => ChannelEnd::Cooperative,
 			false => ChannelEnd::Forced,
-		}
-	}
-
-	/// What became of a payment, as its payer's node knows it; for steps.
-	pub fn paid(&self, intent: &Intent) -> Paid {
-		match self.is_pending(intent) {
-			true => Paid::Pending,
-			false => Paid::Unknown,
 		}
 	}
 }

@@ -3,17 +3,22 @@
 //! A wiring is a factory: [`Wire`] makes the guard of one life from what that life has ([`Life`]).
 //! The guard tells the user, by [`Actor::told`], of each event that is the user's; that is all.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use leyden_id::EventId;
 use leyden_ldk::class_of;
 use leyden_store::{Batch, Plan, Store};
+use lightning::chain::Listen;
 use lightning::events::{Event, ReplayEvent};
+use lightning::ln::channel_state::ChannelDetails;
 
 use super::actor::Actor;
+use super::deaths::{Deaths, What};
 use crate::disk::NodeDisk;
-use crate::guard::{Guard, NodeHandle};
+use crate::faulty_store::Side;
+use crate::guard::{Asked, Guard, NodeHandle};
 use crate::leyden_guard::{LeydenGuard, User, Wiring};
+use crate::parts::{NetChainMonitor, NetWatch};
 
 /// What one life of the node under test has.
 pub struct Life {
@@ -119,20 +124,74 @@ impl User for Delivered {
 
 /// Starts until a start succeeds. The store of a life that did not start is let go of first.
 pub(super) fn start(
-	wire: &Wire, number: u32, disk: &Arc<NodeDisk>, user: &Arc<Actor>,
-	open: &Mutex<Box<dyn FnMut() -> Arc<dyn Store> + Send>>,
+	wire: &Wire, number: u32, disk: &Arc<NodeDisk>, user: &Arc<Actor>, deaths: &Arc<Deaths>,
+	open: &dyn Fn() -> Arc<dyn Store>,
 ) -> Arc<dyn Guard> {
 	const STARTS: u32 = 50;
 	let mut last = String::new();
 	for _ in 0..STARTS {
-		let store = (open.lock().unwrap())();
+		let store = open();
 		let (disk_of_life, user) = (Arc::clone(disk), Arc::clone(user));
 		match wire(Life { number, store, disk: disk_of_life, user }) {
-			Ok(guard) if !disk.is_dead() => return guard,
+			Ok(inner) if !disk.is_dead() => {
+				let (deaths, disk) = (Arc::clone(deaths), Arc::clone(disk));
+				return Arc::new(Watched { inner, deaths, disk });
+			},
 			Ok(_) => "it died".clone_into(&mut last),
 			Err(error) => last = error,
 		}
 		disk.revive();
 	}
 	panic!("life {number} did not start {STARTS} times: {last}")
+}
+
+/// Whatever stands between, in a node that may die around each event.
+struct Watched {
+	inner: Arc<dyn Guard>,
+	deaths: Arc<Deaths>,
+	disk: Arc<NodeDisk>,
+}
+
+impl Guard for Watched {
+	fn watch(&self, inner: Arc<NetChainMonitor>) -> NetWatch {
+		self.inner.watch(inner)
+	}
+
+	fn listen(&self, inner: Arc<NetChainMonitor>) -> Arc<dyn Listen + Send + Sync> {
+		self.inner.listen(inner)
+	}
+
+	fn started(&self, node: &NodeHandle) {
+		self.inner.started(node);
+	}
+
+	fn handle_event(
+		&self, event: Event, handle: &mut dyn FnMut(Event) -> Result<(), ReplayEvent>,
+	) -> Result<(), ReplayEvent> {
+		if self.disk.is_dead() {
+			return Err(ReplayEvent());
+		}
+		let side = self.deaths.next(What::Event);
+		if side == Some(Side::Before) {
+			self.disk.kill();
+			return Err(ReplayEvent());
+		}
+		let handled = self.inner.handle_event(event, handle);
+		if side == Some(Side::After) {
+			self.disk.kill();
+		}
+		handled
+	}
+
+	fn splice(&self, channel: &ChannelDetails, asked: &Asked) -> Option<Result<(), String>> {
+		self.inner.splice(channel, asked)
+	}
+
+	fn before_manager_encode(&self) -> u64 {
+		self.inner.before_manager_encode()
+	}
+
+	fn manager_persisted(&self, mark: u64) {
+		self.inner.manager_persisted(mark);
+	}
 }

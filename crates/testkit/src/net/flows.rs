@@ -23,6 +23,8 @@ pub struct Intent {
 	pub keysend: bool,
 	/// The last hop's channel, if it is not a channel that the payer knows: an intercept SCID.
 	pub last_scid: Option<u64>,
+	/// Whether it is tried over channels whose peer is not there, too: then it fails at once.
+	pub blind: bool,
 }
 
 impl Intent {
@@ -80,7 +82,7 @@ impl LdkNet {
 		let mut used = Vec::new();
 		let mut paths = Vec::new();
 		for (nodes, msat) in &intent.parts {
-			let mut path = self.try_hops(nodes, *msat, &mut used)?;
+			let mut path = self.try_hops(nodes, *msat, &mut used, intent.blind)?;
 			if let (Some(scid), Some(last)) = (intent.last_scid, path.hops.last_mut()) {
 				last.short_channel_id = scid;
 			}
@@ -104,7 +106,7 @@ impl LdkNet {
 	///
 	/// When there is no way now, or LDK does not send; the text says why.
 	pub fn try_probe(&self, nodes: &[Idx], msat: u64) -> Result<(), String> {
-		let path: Path = self.try_hops(nodes, msat, &mut Vec::new())?;
+		let path: Path = self.try_hops(nodes, msat, &mut Vec::new(), false)?;
 		let sent = self.node(nodes[0]).manager().send_probe(path);
 		sent.map(|_| ()).map_err(|e| format!("not sent: {e:?}"))
 	}
