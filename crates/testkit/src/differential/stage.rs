@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use leyden_store::{MemoryMedium, MemoryStore, Namespace, Store};
+use lightning::chain::channelmonitor::Balance;
 use lightning::events::{ClosureReason, Event, ReplayEvent};
 use lightning::ln::types::ChannelId;
 
@@ -256,9 +257,15 @@ impl Stage {
 			hanging += if self.net.is_running(n) { self.hanging(n) } else { 1 };
 		}
 		self.calm(CALM_BLOCKS);
-		let waits = self.intents.iter().any(|(_, intent, sent)| *sent && self.is_pending(intent));
-		if running && (hanging > 0 || waits || self.is_closing()) {
-			self.calm(EXPIRY_BLOCKS);
+		let expiry = self.net.chain.height() + EXPIRY_BLOCKS;
+		let waits = |stage: &Stage| {
+			let mut sent = stage.intents.iter().filter(|(_, _, sent)| *sent);
+			sent.any(|(_, intent, _)| stage.is_pending(intent))
+				|| (0..stage.net.len()).any(|n| stage.net.is_running(n) && stage.hanging(n) > 0)
+				|| stage.is_closing()
+		};
+		while running && waits(&self) && self.net.chain.height() < expiry {
+			self.calm(CALM_BLOCKS);
 		}
 		for (name, intent, sent) in &self.intents {
 			payments.insert(name.clone(), self.end_of(name, intent, *sent));
@@ -300,7 +307,11 @@ impl Stage {
 
 	/// Whether money of the node under test is still on its way to its wallet.
 	fn is_closing(&self) -> bool {
-		self.channels.iter().any(|id| self.net.channel(self.victim, *id).is_none())
+		if !self.net.is_running(self.victim) {
+			return false;
+		}
+		let balances = self.net.node(self.victim).chain_monitor().get_claimable_balances(&[]);
+		balances.iter().any(|b| !matches!(b, Balance::ClaimableOnChannelClose { .. }))
 	}
 
 	fn money(&self, n: Idx) -> u64 {
