@@ -11,7 +11,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
-use leyden_store::Store;
+use leyden_store::{Store, Ticket};
 use lightning::io;
 use lightning::util::persist::{
 	KVStore, KVStoreSync, MigratableKVStore, MigratableKVStoreSync, PageToken, PaginatedKVStore,
@@ -135,7 +135,9 @@ where
 	fn write_in_turn(&self, writing: Writing) -> Result<(), io::Error> {
 		// And what was handled since, which a manager that was encoded anew has let go of.
 		self.shared.appends.wait().map_err(log_to_io)?;
-		self.shared.record(&writing.bytes)?.wait().map_err(to_io)?;
+		// Without a record an event that LDK brings again may be a second entry. That is no reason
+		// to leave the manager unwritten.
+		let _ = self.shared.record(&writing.bytes).wait();
 		let (primary, secondary, key) = MANAGER;
 		KVStoreSync::write(&*self.kv, primary, secondary, key, writing.bytes)?;
 		// The manager is durable, whatever becomes of the acks: to answer an error would make LDK
@@ -191,7 +193,8 @@ where
 	K::Target: KVStore,
 {
 	shared.appends.durable().await.map_err(log_to_io)?;
-	shared.record(&writing.bytes)?.await.map_err(to_io)?;
+	// As above.
+	let _ = shared.record(&writing.bytes).await;
 	let (primary, secondary, key) = MANAGER;
 	KVStore::write(&*kv, primary, secondary, key, writing.bytes).await?;
 	// As above.
@@ -253,9 +256,11 @@ impl Shared {
 	}
 
 	/// Remembers what the journal holds before the manager is written.
-	fn record(&self, bytes: &[u8]) -> Result<leyden_store::Ticket<()>, io::Error> {
-		let plan = self.state.lock().managers.writing(bytes, self.appends.newest());
-		Ok(plan.map_err(to_io)?.commit(&self.store))
+	fn record(&self, bytes: &[u8]) -> Ticket<()> {
+		match self.state.lock().managers.writing(bytes, self.appends.newest()) {
+			Ok(plan) => plan.commit(&self.store),
+			Err(error) => Ticket::ready(Err(error)),
+		}
 	}
 
 	/// The background processor has written the manager: what has waited for LDK is tried again.
@@ -265,10 +270,10 @@ impl Shared {
 		}
 	}
 
-	fn settle(&self, settles: &Marks) -> leyden_store::Ticket<()> {
+	fn settle(&self, settles: &Marks) -> Ticket<()> {
 		match self.tracker.get() {
 			Some(tracker) => tracker.settle(settles),
-			None => leyden_store::Ticket::ready(Ok(())),
+			None => Ticket::ready(Ok(())),
 		}
 	}
 }

@@ -17,7 +17,7 @@ use leyden_store::{
 use crate::disk::{DiskWrite, Fate};
 
 /// On which side of a write the process dies.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Side {
 	/// The write is lost.
 	Before,

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bitcoin::block::Header;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, Block, TxOut};
+use leyden_id::EventId;
 use leyden_ldk::{
 	channel_ref, decode_user_event, Handling, HtlcResolutions, LdkDriver, LdkNode, MonitorBus,
 	NodeWiring, SharedLogger, SpliceKeeper, UserEvent, EVENT_STREAM, MONITOR_STREAM,
@@ -64,7 +65,12 @@ pub struct Wiring {
 
 impl Default for Wiring {
 	fn default() -> Self {
-		Self { barrier: true, hold_barrier: false, splices: false, splice_barrier: true }
+		Self {
+			barrier: true,
+			hold_barrier: false,
+			splices: false,
+			splice_barrier: true,
+		}
 	}
 }
 
@@ -82,6 +88,16 @@ pub trait User: Send + Sync {
 	fn at_once(&self, event: &Event) -> Result<(), ReplayEvent> {
 		let _ = event;
 		Ok(())
+	}
+
+	/// As [`handle`](User::handle), with the id under which the log has the event, and whether it
+	/// is a repeat of what was delivered before.
+	///
+	/// # Errors
+	/// As [`handle`](User::handle).
+	fn handle_as(&self, id: EventId, repeat: bool, event: &Event) -> Result<Plan<()>, ReplayEvent> {
+		let _ = (id, repeat);
+		self.handle(event)
 	}
 
 	/// What the event changes; the ack is added. The node dies if the plan is not committed.
@@ -275,7 +291,7 @@ impl LeydenGuard {
 			let handled = match event {
 				UserEvent::Ldk(event) => {
 					let plan = match self.acts.get() {
-						Some(user) => user.handle(&event),
+						Some(user) => user.handle_as(delivery.id(), delivery.is_repeat(), &event),
 						None => Ok(Plan::of(Batch::new())),
 					};
 					plan.and_then(|plan| handle(*event).map(|()| plan))
@@ -369,6 +385,10 @@ impl Guard for LeydenGuard {
 			CHANNEL_MANAGER_PERSISTENCE_KEY,
 		);
 		let written = started.persister().write(primary, secondary, key, bytes);
+		// Consumers run by themselves: what waited for the store is delivered now.
+		if let Some(node) = self.node.get() {
+			self.deliver(&mut |event| node.handle(event));
+		}
 		written.is_ok() && !disk.is_dead()
 	}
 }

@@ -44,6 +44,7 @@ pub mod bonds;
 pub mod cases;
 pub mod chain;
 pub mod counting_store;
+pub mod differential;
 pub mod disk;
 pub mod faulty_store;
 pub mod guard;
@@ -67,5 +68,5 @@ pub use faulty_store::{
 };
 pub use guard::{Asked, Bare, Guard, GuardFactory, NodeHandle};
 pub use leyden_guard::{LeydenGuard, Wiring};
-pub use net::{Feed, Idx, LdkNet, Sent};
+pub use net::{Feed, Idx, Intent, LdkNet, Sent};
 pub use node::{Node, NodeConfig, Told};

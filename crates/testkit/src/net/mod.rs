@@ -7,6 +7,7 @@
 
 mod blocks;
 mod channels;
+mod flows;
 mod messages;
 mod payments;
 
@@ -23,6 +24,7 @@ use crate::guard::{Bare, GuardFactory};
 use crate::node::{wallet_key, Ledger, Node, NodeConfig, NodeStart, Told};
 
 pub use blocks::Feed;
+pub use flows::Intent;
 pub use payments::{Paid, Sent};
 
 /// Names a node of a net, in the order in which they were added.
@@ -53,6 +55,7 @@ struct Slot {
 	feed: Feed,
 	paused: bool,
 	auto_persist: bool,
+	background: bool,
 }
 
 impl LdkNet {
@@ -127,6 +130,7 @@ impl LdkNet {
 			feed: Feed::Both,
 			paused: false,
 			auto_persist,
+			background: false,
 		});
 		n
 	}
@@ -196,6 +200,13 @@ impl LdkNet {
 		self.slots[n].auto_persist = on;
 	}
 
+	/// Whether [`settle`](Self::settle) does what LDK's background processor does for this node:
+	/// handle events, then write the manager if the manager says that it has changed, then flush
+	/// what waited for that. Off by default.
+	pub fn set_background_processor(&mut self, n: Idx, on: bool) {
+		self.slots[n].background = on;
+	}
+
 	/// Takes the node out of everything that happens by itself: it gets no blocks and no messages,
 	/// and its events wait. Its peers do not notice; see [`disconnect_all`](Self::disconnect_all).
 	pub fn pause(&mut self, n: Idx) {
@@ -232,6 +243,13 @@ impl LdkNet {
 				{
 					node.persist_manager();
 					quiet = false;
+				}
+				if self.slots[n].background {
+					let waits = node.chain_monitor().pending_operation_count() > 0;
+					if node.manager().get_and_clear_needs_persistence() || waits {
+						node.persist_manager();
+						quiet &= !waits;
+					}
 				}
 				quiet &= self.deliver_from(n) == 0;
 			}

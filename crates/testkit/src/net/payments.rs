@@ -15,7 +15,7 @@ use lightning::types::payment::{PaymentHash, PaymentPreimage};
 /// How many blocks the recipient of a payment has to claim it.
 pub const FINAL_CLTV_DELTA: u32 = 50;
 /// Unclaimed inbound payments are refused after this much block time.
-const EXPIRY_SECS: u32 = 7_200;
+pub(super) const EXPIRY_SECS: u32 = 7_200;
 
 /// A payment that was sent over this net.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,25 +176,39 @@ impl LdkNet {
 	}
 
 	fn usable(&self, from: Idx, to: Idx) -> impl Iterator<Item = ChannelDetails> {
+		self.ready(from, to).filter(|c| c.is_usable)
+	}
+
+	/// Channels that were ready once, whether the peer is there or not.
+	pub(super) fn ready(&self, from: Idx, to: Idx) -> impl Iterator<Item = ChannelDetails> {
 		let peer = self.id(to);
 		let running = self.is_running(from) && self.is_running(to);
 		let mut channels = if running { self.channels(from) } else { Vec::new() };
-		channels.retain(|c| c.is_usable && c.counterparty.node_id == peer);
+		channels.retain(|c| c.is_channel_ready && c.counterparty.node_id == peer);
 		// They come from a hash map; the oldest first is the same order in every run.
 		channels.sort_by_key(|c| (c.short_channel_id, c.channel_id.0));
 		channels.into_iter()
 	}
 
-	/// From the last hop to the first, as the fees of each depend on what the next one forwards.
+	/// As [`try_hops`](Self::try_hops), for tests in which there must be a way.
 	fn hops(&self, nodes: &[Idx], msat: u64, used: &mut Vec<ChannelId>) -> Path {
+		self.try_hops(nodes, msat, used, false).unwrap_or_else(|e| panic!("{e}"))
+	}
+
+	/// From the last hop to the first, as the fees of each depend on what the next one forwards. If
+	/// `blind`, also over channels whose peer is not there.
+	pub(super) fn try_hops(
+		&self, nodes: &[Idx], msat: u64, used: &mut Vec<ChannelId>, blind: bool,
+	) -> Result<Path, String> {
 		let (mut fee_msat, mut cltv_expiry_delta, mut forwarded) = (msat, FINAL_CLTV_DELTA, msat);
 		let mut hops = Vec::new();
 		for pair in nodes.windows(2).rev() {
 			let (from, to) = (pair[0], pair[1]);
 			let channel = self
-				.usable(from, to)
+				.ready(from, to)
+				.filter(|c| blind || c.is_usable)
 				.find(|c| c.outbound_capacity_msat >= forwarded && !used.contains(&c.channel_id))
-				.unwrap_or_else(|| panic!("no channel from {from} to {to} for {forwarded} msat"));
+				.ok_or_else(|| format!("no channel from {from} to {to} for {forwarded} msat"))?;
 			used.push(channel.channel_id);
 			let features = self.node(to).manager().provided_node_features();
 			hops.push(RouteHop {
@@ -215,6 +229,6 @@ impl LdkNet {
 			forwarded += fee_msat;
 		}
 		hops.reverse();
-		Path { hops, blinded_tail: None }
+		Ok(Path { hops, blinded_tail: None })
 	}
 }

@@ -1,0 +1,262 @@
+//! The program of a node's user: it does what events ask for, and its memory outlives the node.
+//!
+//! The same program runs with every wiring. With LDK alone it is called in the event handler; with
+//! Leyden it is called when the consumer delivers, before the ack. It answers each request every
+//! time that it hears of it, as LDK's documentation asks for.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bitcoin::secp256k1::PublicKey;
+use leyden_id::EventId;
+use lightning::events::Event;
+use lightning::ln::channelmanager::{InterceptId, PaymentId};
+use lightning::ln::types::ChannelId;
+use lightning::types::payment::{PaymentHash, PaymentPreimage};
+
+use crate::guard::NodeHandle;
+use crate::node::event_name;
+
+/// What the user does with payments that arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+	/// Takes them at once.
+	AtOnce,
+	/// Holds them until [`Actor::claim_held`].
+	Later,
+	/// Gives them back.
+	GiveBack,
+}
+
+/// What the user does with HTLCs that are intercepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intercept {
+	/// Sends them on to this peer.
+	Forward(PublicKey),
+	/// Gives them back.
+	GiveBack,
+}
+
+/// How the user decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+	/// About payments.
+	pub claim: Claim,
+	/// About intercepted HTLCs.
+	pub intercept: Intercept,
+}
+
+/// What the user was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telling {
+	/// The event's kind and what sets it apart from others; the same in all runs.
+	pub key: String,
+	/// Whether the key is as good as an id: two events with this key are one.
+	pub exact: bool,
+	/// The id under which it was told; LDK alone has none.
+	pub id: Option<EventId>,
+	/// Whether it was said to be a repeat.
+	pub repeat: bool,
+}
+
+/// An answer that the user owes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owed {
+	Forward { id: InterceptId, to: PublicKey, msat: u64 },
+	GiveBackIntercepted(InterceptId),
+}
+
+#[derive(Debug)]
+struct Memory {
+	policy: Policy,
+	tellings: Vec<Telling>,
+	attempts: BTreeMap<[u8; 32], u32>,
+	held: Vec<PaymentHash>,
+	owed: Vec<Owed>,
+	reasons: BTreeMap<[u8; 32], String>,
+}
+
+/// The preimages that users of the net know.
+pub type Preimages = Arc<Mutex<BTreeMap<[u8; 32], PaymentPreimage>>>;
+
+/// See the [module documentation](self).
+pub struct Actor {
+	memory: Mutex<Memory>,
+	preimages: Preimages,
+}
+
+impl Actor {
+	/// A user who claims at once and gives back what is intercepted.
+	pub fn new(preimages: Preimages) -> Arc<Self> {
+		let policy = Policy { claim: Claim::AtOnce, intercept: Intercept::GiveBack };
+		let memory = Mutex::new(Memory {
+			policy,
+			tellings: Vec::new(),
+			attempts: BTreeMap::new(),
+			held: Vec::new(),
+			owed: Vec::new(),
+			reasons: BTreeMap::new(),
+		});
+		Arc::new(Self { memory, preimages })
+	}
+
+	/// Changes how the user decides.
+	pub fn decide(&self, policy: Policy) {
+		self.memory().policy = policy;
+	}
+
+	/// How the user decides.
+	pub fn policy(&self) -> Policy {
+		self.memory().policy
+	}
+
+	/// What the user was told, over all lives.
+	pub fn tellings(&self) -> Vec<Telling> {
+		self.memory().tellings.clone()
+	}
+
+	/// Whether the user was told of something whose key begins so.
+	pub fn was_told(&self, key: &str) -> bool {
+		self.memory().tellings.iter().any(|telling| telling.key.starts_with(key))
+	}
+
+	/// The user has sent a payment under this id (again).
+	pub fn sends(&self, id: PaymentId) {
+		*self.memory().attempts.entry(id.0).or_default() += 1;
+	}
+
+	/// How often the user has sent a payment under this id.
+	pub fn attempts(&self, id: PaymentId) -> u32 {
+		self.memory().attempts.get(&id.0).copied().unwrap_or_default()
+	}
+
+	/// Why channels closed, as the user was told.
+	pub fn closed(&self, channel: ChannelId) -> Option<String> {
+		self.memory().reasons.get(&channel.0).cloned()
+	}
+
+	/// The user is told of an event of LDK, and does what it asks for. A dead node tells nothing.
+	pub fn told(&self, node: &NodeHandle, event: &Event, id: Option<EventId>, repeat: bool) {
+		if !node.is_alive() {
+			return;
+		}
+		self.remember(event, id, repeat);
+		let (Some(manager), policy) = (node.manager(), self.policy()) else { return };
+		match event {
+			Event::PaymentClaimable { payment_hash, purpose, .. } => match policy.claim {
+				Claim::AtOnce => {
+					let known = self.preimages.lock().unwrap().get(&payment_hash.0).copied();
+					if let Some(preimage) = purpose.preimage().or(known) {
+						manager.claim_funds(preimage);
+					}
+				},
+				Claim::Later => self.memory().held.push(*payment_hash),
+				Claim::GiveBack => manager.fail_htlc_backwards(payment_hash),
+			},
+			Event::HTLCIntercepted { intercept_id, expected_outbound_amount_msat, .. } => {
+				let owed = match policy.intercept {
+					Intercept::Forward(to) => {
+						let msat = *expected_outbound_amount_msat;
+						Owed::Forward { id: *intercept_id, to, msat }
+					},
+					Intercept::GiveBack => Owed::GiveBackIntercepted(*intercept_id),
+				};
+				if !answer(node, &owed) {
+					self.memory().owed.push(owed);
+				}
+			},
+			_ => {},
+		}
+	}
+
+	/// The user claims what is held. What is held is remembered, so that this may come again.
+	pub fn claim_held(&self, node: &NodeHandle) {
+		let held = self.memory().held.clone();
+		// From now on the user wants what is told again.
+		self.memory().policy.claim = Claim::AtOnce;
+		for hash in held {
+			let preimage = self.preimages.lock().unwrap().get(&hash.0).copied();
+			if let (Some(manager), Some(preimage)) = (node.manager(), preimage) {
+				manager.claim_funds(preimage);
+			}
+		}
+	}
+
+	/// The user tries again what LDK refused because a peer was not there.
+	pub fn tries_again(&self, node: &NodeHandle) {
+		let owed = std::mem::take(&mut self.memory().owed);
+		let left: Vec<_> = owed.into_iter().filter(|owed| !answer(node, owed)).collect();
+		self.memory().owed.extend(left);
+	}
+
+	/// Remembers without doing anything: for events that the user only hears of.
+	pub fn remember(&self, event: &Event, id: Option<EventId>, repeat: bool) {
+		let mut memory = self.memory();
+		if let Event::ChannelClosed { channel_id, reason, .. } = event {
+			memory.reasons.insert(channel_id.0, format!("{reason:?}"));
+		}
+		let attempts = &memory.attempts;
+		let attempt = |id: &PaymentId| attempts.get(&id.0).copied().unwrap_or_default();
+		if let Some((fields, exact)) = fields(event, attempt) {
+			let key = format!("{} {fields}", event_name(event));
+			memory.tellings.push(Telling { key, exact, id, repeat });
+		}
+	}
+
+	fn memory(&self) -> MutexGuard<'_, Memory> {
+		self.memory.lock().unwrap_or_else(|e| e.into_inner())
+	}
+}
+
+/// Gives an answer; whether it was taken, or there is nothing to answer any more.
+fn answer(node: &NodeHandle, owed: &Owed) -> bool {
+	use lightning::util::errors::APIError;
+	let Some(manager) = node.manager() else { return false };
+	let given = match owed {
+		Owed::Forward { id, to, msat } => {
+			let mut channels = manager.list_channels_with_counterparty(to);
+			channels.sort_by_key(|c| (c.short_channel_id, c.channel_id.0));
+			let Some(channel) = channels.iter().find(|c| c.is_usable) else { return false };
+			manager.forward_intercepted_htlc(*id, &channel.channel_id, *to, *msat)
+		},
+		Owed::GiveBackIntercepted(id) => manager.fail_intercepted_htlc(*id),
+	};
+	!matches!(given, Err(APIError::ChannelUnavailable { .. }))
+}
+
+/// What sets an event apart from others, in all runs, and whether that is exact; `None` for what
+/// comes as often as LDK likes.
+fn fields(event: &Event, attempt: impl Fn(&PaymentId) -> u32) -> Option<(String, bool)> {
+	let hex = |bytes: &[u8]| bytes.iter().take(6).map(|b| format!("{b:02x}")).collect::<String>();
+	Some(match event {
+		Event::PaymentClaimable { payment_hash, .. }
+		| Event::PaymentClaimed { payment_hash, .. } => (hex(&payment_hash.0), false),
+		Event::PaymentSent { payment_id: Some(id), .. }
+		| Event::PaymentFailed { payment_id: id, .. } => {
+			(format!("{} attempt {}", hex(&id.0), attempt(id)), true)
+		},
+		Event::HTLCIntercepted { intercept_id, .. } => (hex(&intercept_id.0), true),
+		Event::PaymentForwarded { prev_htlcs, .. } => {
+			let htlcs = prev_htlcs.iter();
+			let htlcs = htlcs.map(|h| format!("{} {:?}", hex(&h.channel_id.0), h.htlc_id));
+			(htlcs.collect::<Vec<_>>().join(", "), true)
+		},
+		Event::ChannelPending { channel_id, funding_txo, .. } => {
+			(format!("{} {funding_txo}", hex(&channel_id.0)), true)
+		},
+		Event::ChannelReady { channel_id, .. } => (hex(&channel_id.0), false),
+		Event::ChannelClosed { channel_id, counterparty_node_id, .. } => {
+			let peer = counterparty_node_id.map(|id| hex(&id.serialize()));
+			(format!("{} with {}", hex(&channel_id.0), peer.unwrap_or_default()), true)
+		},
+		Event::SpendableOutputs { channel_id, .. } => {
+			(channel_id.map(|id| hex(&id.0)).unwrap_or_default(), false)
+		},
+		Event::SpliceNegotiated { channel_id, .. }
+		| Event::SpliceNegotiationFailed { channel_id, .. } => (hex(&channel_id.0), false),
+		Event::ProbeSuccessful { payment_id, .. } | Event::ProbeFailed { payment_id, .. } => {
+			(hex(&payment_id.0), false)
+		},
+		_ => return None,
+	})
+}

@@ -1,0 +1,311 @@
+//! The same scenario with the same deaths, with LDK alone and with something in between.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use super::deaths::{Death, Moment, Schedule, Spell, Trouble, What, When};
+use super::outcome::{Outcome, Worse};
+use super::stage::{run, Run, Scenario};
+use super::wirings::{ldk_alone, Wire};
+use crate::faulty_store::Side;
+
+/// Which runs are made, besides one without a death.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+	/// Of the single deaths, every how many-th; 1 is all, 0 is none.
+	pub every: usize,
+	/// Only deaths at these, if any are named.
+	pub only: &'static [What],
+	/// How many schedules with several deaths are drawn.
+	pub drawn: usize,
+	/// Decides which.
+	pub seed: u64,
+	/// Whether the log's store has trouble in a third set of runs.
+	pub trouble: bool,
+}
+
+impl Extent {
+	/// No death.
+	pub fn calm() -> Self {
+		Self { every: 0, only: &[], drawn: 0, seed: 1, trouble: false }
+	}
+
+	/// Every single death, and nothing else.
+	pub fn single() -> Self {
+		Self { every: 1, ..Self::calm() }
+	}
+
+	/// Every single death at these, and nothing else.
+	pub fn only(only: &'static [What]) -> Self {
+		Self { only, ..Self::single() }
+	}
+
+	/// A little of everything, or what `LEYDEN_DIFFERENTIAL_DEATHS` (how many schedules are drawn;
+	/// then every single death is tried, too) and `LEYDEN_DIFFERENTIAL_SEED` say.
+	pub fn of_environment() -> Self {
+		let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+		let seed = number("LEYDEN_DIFFERENTIAL_SEED").unwrap_or(1);
+		match number("LEYDEN_DIFFERENTIAL_DEATHS") {
+			Some(drawn) => {
+				let drawn = usize::try_from(drawn).unwrap_or(usize::MAX);
+				Self { every: 1, drawn, seed, trouble: true, ..Self::calm() }
+			},
+			None => Self { every: 13, drawn: 1, seed, trouble: true, ..Self::calm() },
+		}
+	}
+}
+
+/// One comparison.
+#[derive(Clone, Debug)]
+pub struct Finding {
+	/// What happened to the node.
+	pub schedule: Schedule,
+	/// In which ways it went worse than with LDK alone.
+	pub worse: BTreeSet<Worse>,
+	/// In which ways LDK alone went worse.
+	pub better: BTreeSet<Worse>,
+	/// What was one event, and was told under several ids.
+	pub several_ids: BTreeSet<String>,
+	/// The end with what is compared.
+	pub outcome: Outcome,
+	/// The ends with LDK alone.
+	pub alone: Vec<Outcome>,
+}
+
+/// All comparisons of one scenario.
+#[derive(Clone, Debug)]
+pub struct Report {
+	/// Which scenario.
+	pub scenario: String,
+	/// One for each schedule, the first without a death.
+	pub findings: Vec<Finding>,
+	/// How many deaths there were, with Leyden.
+	pub deaths: usize,
+	/// The seed of what was drawn.
+	pub seed: u64,
+}
+
+impl Report {
+	/// Every way in which anything went worse than with LDK alone, and how often.
+	pub fn worse(&self) -> BTreeMap<&Worse, usize> {
+		let mut ways = BTreeMap::new();
+		for way in self.findings.iter().flat_map(|finding| &finding.worse) {
+			*ways.entry(way).or_default() += 1;
+		}
+		ways
+	}
+
+	/// What was one event, and was told under several ids, in any run.
+	pub fn several_ids(&self) -> BTreeSet<&str> {
+		self.findings.iter().flat_map(|f| f.several_ids.iter().map(String::as_str)).collect()
+	}
+
+	/// Holds what was compared to the promise: never worse than LDK alone.
+	///
+	/// # Panics
+	///
+	/// If anything went worse; the text has the schedule, to run it again.
+	pub fn assert_never_worse(&self) {
+		let Some(bad) = self.findings.iter().find(|finding| !finding.worse.is_empty()) else {
+			return;
+		};
+		let worse: Vec<_> = bad.worse.iter().map(ToString::to_string).collect();
+		panic!(
+			"{self}\nworse than LDK alone with {:?} (seed {}): {}\n with: {:#?}\n alone: {:#?}",
+			bad.schedule,
+			self.seed,
+			worse.join("; "),
+			bad.outcome,
+			bad.alone.first(),
+		);
+	}
+
+	/// Holds what was compared to the promise that one event has one id.
+	///
+	/// # Panics
+	///
+	/// If an event was told under several ids.
+	pub fn assert_one_id_per_event(&self) {
+		let Some(bad) = self.findings.iter().find(|finding| !finding.several_ids.is_empty()) else {
+			return;
+		};
+		panic!(
+			"{self}\nseveral ids with {:?} (seed {}): {:?}\n{:#?}",
+			bad.schedule, self.seed, bad.several_ids, bad.outcome.tellings
+		);
+	}
+}
+
+impl fmt::Display for Report {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		let worse = self.findings.iter().filter(|f| !f.worse.is_empty()).count();
+		let better = self.findings.iter().filter(|f| f.worse.is_empty() && !f.better.is_empty());
+		let better = better.count();
+		let runs = self.findings.len();
+		write!(
+			f,
+			"{}: {runs} runs, {} deaths: better than LDK alone in {better}, equal in {}, worse in \
+			 {worse}; one event under several ids in {}",
+			self.scenario,
+			self.deaths,
+			runs - better - worse,
+			self.findings.iter().filter(|f| !f.several_ids.is_empty()).count(),
+		)?;
+		for (way, times) in self.worse() {
+			write!(f, "\n  {times} x {way}")?;
+		}
+		Ok(())
+	}
+}
+
+/// Compares `wire` with LDK alone.
+pub fn compare(scenario: &Scenario, wire: &Wire, extent: Extent) -> Report {
+	let mut alone = Alone { scenario, wire: ldk_alone(), runs: HashMap::new() };
+	let calm = run(scenario, wire, &Schedule::default());
+	let mut report = Report {
+		scenario: scenario.name.to_owned(),
+		findings: Vec::new(),
+		deaths: 0,
+		seed: extent.seed,
+	};
+	let schedules = schedules(&calm.seen, extent);
+	let steps = scenario.steps.len();
+	report.push(
+		Schedule::default(),
+		calm.clone(),
+		&alone.candidates(&Schedule::default(), &calm.seen),
+	);
+	for schedule in schedules {
+		let ran = run(scenario, wire, &schedule);
+		let candidates = alone.candidates(&schedule, &calm.seen);
+		report.push(schedule, ran, &candidates);
+	}
+	debug_assert!(calm.seen.iter().all(|moment| moment.step <= steps));
+	report
+}
+
+impl Report {
+	fn push(&mut self, schedule: Schedule, ran: Run, alone: &[Outcome]) {
+		let others: Vec<&Outcome> = alone.iter().collect();
+		let worse = ran.outcome.worse_than_all(&others);
+		let better = others.first().map(|other| other.worse_than(&ran.outcome)).unwrap_or_default();
+		self.deaths += ran.struck;
+		let several_ids = ran.outcome.several_ids();
+		let (outcome, alone) = (ran.outcome, alone.to_vec());
+		self.findings.push(Finding { schedule, worse, better, several_ids, outcome, alone });
+	}
+}
+
+/// What is tried, besides no death at all.
+fn schedules(seen: &[Moment], extent: Extent) -> Vec<Schedule> {
+	let sides = [Side::Before, Side::After];
+	let wanted = |at: &&Moment| extent.only.is_empty() || extent.only.contains(&at.what);
+	let single = seen.iter().filter(wanted);
+	let single = single.flat_map(|at| sides.map(|side| Schedule::death(*at, side)));
+	let mut all = Vec::new();
+	if extent.every > 0 {
+		all.extend(single.skip(extent.seed as usize % extent.every).step_by(extent.every));
+	}
+	let mut dice = Dice(extent.seed);
+	for _ in 0..extent.drawn {
+		let mut deaths = vec![Death { when: When::At(*dice.of(seen)), side: *dice.of(&sides) }];
+		for _ in 0..=dice.below(2) {
+			deaths.push(Death { when: When::Later(dice.below(6)), side: *dice.of(&sides) });
+		}
+		all.push(Schedule { deaths, spell: None });
+	}
+	if extent.trouble {
+		let commits: Vec<_> = seen.iter().filter(|m| m.what == What::Commit).collect();
+		let writes = seen.iter().filter(|m| matches!(m.what, What::Manager | What::Monitor));
+		let writes: Vec<_> = writes.collect();
+		for (number, from) in commits.iter().enumerate().step_by(extent.every.max(1)) {
+			let trouble = Trouble::ALL[number / extent.every.max(1) % Trouble::ALL.len()];
+			let spell = Some(Spell { trouble, from: **from, requests: 1 + (number % 4) as u32 });
+			all.push(Schedule { deaths: Vec::new(), spell });
+			// The same, and the machine stops at the next write but one.
+			let later = writes.iter().filter(|write| write.step >= from.step).nth(1);
+			if let Some(write) = later {
+				let deaths = vec![Death { when: When::At(**write), side: Side::Before }];
+				all.push(Schedule { deaths, spell });
+			}
+		}
+	}
+	all
+}
+
+/// LDK alone, with what was run already.
+struct Alone<'a> {
+	scenario: &'a Scenario,
+	wire: Wire,
+	runs: HashMap<Schedule, Run>,
+}
+
+impl Alone<'_> {
+	fn run(&mut self, schedule: &Schedule) -> Run {
+		let (scenario, wire) = (self.scenario, &self.wire);
+		let ran =
+			self.runs.entry(schedule.clone()).or_insert_with(|| run(scenario, wire, schedule));
+		ran.clone()
+	}
+
+	/// What LDK alone comes to with the same deaths.
+	///
+	/// A death at a write that LDK alone does not make falls between two moments that LDK alone has,
+	/// too: then what it comes to if it dies at either of them, or not at all, will do. So it is where
+	/// the number of writes in a step differs, since then a number is no name.
+	fn candidates(&mut self, schedule: &Schedule, with: &[Moment]) -> Vec<Outcome> {
+		let calm = self.run(&Schedule::default());
+		let Some(first) = schedule.deaths.first().copied() else { return vec![calm.outcome] };
+		let When::At(at) = first.when else { return vec![calm.outcome] };
+		let count = |seen: &[Moment], what| {
+			seen.iter().filter(|m| m.step == at.step && m.what == what).count()
+		};
+		let mut found = Vec::new();
+		let mut dies = |when: Moment, side: Side| {
+			let mut deaths = schedule.deaths.clone();
+			if let Some(death) = deaths.first_mut() {
+				*death = Death { when: When::At(when), side };
+			}
+			found.push(self.run(&Schedule { deaths, spell: None }).outcome);
+		};
+		if calm.seen.contains(&at) {
+			dies(at, first.side);
+			if count(&calm.seen, at.what) == count(with, at.what) && schedule.spell.is_none() {
+				return found;
+			}
+		}
+		let place = with.iter().position(|moment| *moment == at).unwrap_or_default();
+		let shared = |moment: &&Moment| calm.seen.contains(moment);
+		if let Some(earlier) = with.iter().take(place).rev().find(shared) {
+			dies(*earlier, Side::Before);
+			dies(*earlier, Side::After);
+		}
+		if let Some(later) = with.iter().skip(place + 1).find(shared) {
+			dies(*later, Side::Before);
+		}
+		found.push(calm.outcome);
+		found
+	}
+}
+
+/// Numbers that a seed decides.
+struct Dice(u64);
+
+impl Dice {
+	fn next(&mut self) -> u64 {
+		// SplitMix64.
+		self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+		let mut z = self.0;
+		z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+		z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+		z ^ (z >> 31)
+	}
+
+	fn below(&mut self, limit: usize) -> usize {
+		(self.next() % limit.max(1) as u64) as usize
+	}
+
+	fn of<'t, T>(&mut self, all: &'t [T]) -> &'t T {
+		&all[self.below(all.len())]
+	}
+}

@@ -1,0 +1,406 @@
+//! The stories. Each is told twice: with a classic chain monitor, and with a deferred one.
+
+use super::actor::{Claim, Intercept, Policy};
+use super::stage::{Scenario, Stage};
+use crate::node::NodeConfig;
+
+const SATS: u64 = 1_000_000;
+const MSAT: u64 = 50_000_000;
+/// Too small for an output in a commitment transaction.
+const DUST_MSAT: u64 = 100_000;
+/// LDK forgets a payment that has ended after so many ticks.
+const FORGETTING_TICKS: u32 = 9;
+
+/// All stories, by name, with a classic chain monitor or a deferred one.
+pub fn all(deferred: bool) -> Vec<Scenario> {
+	let all = [
+		payment_sent,
+		payment_received,
+		intercepted_and_forwarded,
+		intercepted_and_given_back,
+		held_and_claimed_late,
+		claimed_in_parts,
+		keysend,
+		failed_and_tried_again,
+		failed_at_once_and_tried_again,
+		failed_with_the_channel,
+		id_used_again,
+		probe,
+		peer_picks_our_channel_id,
+		closed_by_us,
+		closed_by_the_peer,
+		spliced_out,
+		spliced_in,
+	];
+	all.iter().map(|make| make(deferred)).collect()
+}
+
+fn config() -> NodeConfig {
+	NodeConfig::anchors()
+}
+
+/// The node under test, and a peer with a channel.
+fn two(stage: &mut Stage) {
+	let victim = stage.victim(config());
+	let peer = stage.peer(config());
+	stage.connect(victim, peer);
+	stage.open(victim, peer, SATS);
+}
+
+/// A peer, the node under test, and another peer, in a row.
+fn three(stage: &mut Stage) {
+	let payer = stage.peer(config());
+	let mut between = config();
+	between.user_config.htlc_interception_flags = 1;
+	let victim = stage.victim(between);
+	let payee = stage.peer(config());
+	stage.connect(payer, victim);
+	stage.connect(victim, payee);
+	stage.open(payer, victim, SATS);
+	stage.open(victim, payee, SATS);
+}
+
+/// The node under test pays its peer.
+pub fn payment_sent(deferred: bool) -> Scenario {
+	Scenario {
+		name: "payment sent",
+		deferred,
+		setup: two,
+		steps: &[("pay", |stage| {
+			let intent = stage.intent(1, &[(&[0, 1], MSAT)]);
+			stage.pay(intent);
+		})],
+	}
+}
+
+/// The node under test is paid.
+pub fn payment_received(deferred: bool) -> Scenario {
+	Scenario {
+		name: "payment received",
+		deferred,
+		setup: two,
+		steps: &[("be paid", |stage| {
+			let intent = stage.intent(1, &[(&[1, 0], MSAT)]);
+			stage.pay(intent);
+		})],
+	}
+}
+
+fn through_the_lsp(stage: &mut Stage) {
+	let mut intent = stage.intent(1, &[(&[0, 1, 2], MSAT)]);
+	intent.last_scid = stage.intercept_scid;
+	stage.pay(intent);
+}
+
+fn lsp(stage: &mut Stage, intercept: Intercept) {
+	stage.intercept_scid = Some(stage.net.node(stage.victim).manager().get_intercept_scid());
+	stage.user(stage.victim).decide(Policy { claim: Claim::AtOnce, intercept });
+}
+
+/// L1: the node under test is an LSP that sends an intercepted HTLC on.
+pub fn intercepted_and_forwarded(deferred: bool) -> Scenario {
+	Scenario {
+		name: "intercepted and forwarded",
+		deferred,
+		setup: |stage| {
+			three(stage);
+			let payee = stage.net.id(2);
+			lsp(stage, Intercept::Forward(payee));
+		},
+		steps: &[("pay through the LSP", through_the_lsp)],
+	}
+}
+
+/// The same, and the LSP gives the HTLC back.
+pub fn intercepted_and_given_back(deferred: bool) -> Scenario {
+	Scenario {
+		name: "intercepted and given back",
+		deferred,
+		setup: |stage| {
+			three(stage);
+			lsp(stage, Intercept::GiveBack);
+		},
+		steps: &[("pay through the LSP", through_the_lsp)],
+	}
+}
+
+/// A hold invoice: the node under test claims later.
+pub fn held_and_claimed_late(deferred: bool) -> Scenario {
+	Scenario {
+		name: "held and claimed late",
+		deferred,
+		setup: |stage| {
+			two(stage);
+			let mut policy = stage.user(stage.victim).policy();
+			policy.claim = Claim::Later;
+			stage.user(stage.victim).decide(policy);
+		},
+		steps: &[
+			("be paid", |stage| {
+				let intent = stage.intent(1, &[(&[1, 0], MSAT)]);
+				stage.pay(intent);
+			}),
+			("a block", |stage| stage.mine(1)),
+			("claim", |stage| {
+				let victim = stage.net.node(stage.victim).handle();
+				stage.user(stage.victim).claim_held(&victim);
+				stage.settle();
+			}),
+		],
+	}
+}
+
+/// The node under test is paid in two parts, by two channels.
+pub fn claimed_in_parts(deferred: bool) -> Scenario {
+	Scenario {
+		name: "claimed in parts",
+		deferred,
+		setup: |stage| {
+			two(stage);
+			stage.open(0, 1, SATS);
+		},
+		steps: &[("be paid in parts", |stage| {
+			let intent = stage.intent(1, &[(&[1, 0], MSAT), (&[1, 0], MSAT)]);
+			stage.pay(intent);
+		})],
+	}
+}
+
+/// The node under test is paid without an invoice.
+pub fn keysend(deferred: bool) -> Scenario {
+	Scenario {
+		name: "keysend",
+		deferred,
+		setup: two,
+		steps: &[("be paid", |stage| {
+			let mut intent = stage.intent(1, &[(&[1, 0], MSAT)]);
+			intent.keysend = true;
+			stage.pay(intent);
+		})],
+	}
+}
+
+fn pay_again(stage: &mut Stage) {
+	let intent = stage.intent(1, &[(&[0, 1], MSAT)]);
+	stage.pay(intent);
+}
+
+/// A payment fails, and is tried again under its id.
+pub fn failed_and_tried_again(deferred: bool) -> Scenario {
+	Scenario {
+		name: "failed and tried again",
+		deferred,
+		setup: |stage| {
+			two(stage);
+			let policy = Policy { claim: Claim::GiveBack, intercept: Intercept::GiveBack };
+			stage.user(1).decide(policy);
+		},
+		steps: &[("pay", pay_again), ("a block", |stage| stage.mine(1)), ("pay again", pay_again)],
+	}
+}
+
+fn pay_nobody(stage: &mut Stage) {
+	let mut intent = stage.intent(1, &[(&[0, 1], MSAT)]);
+	intent.blind = true;
+	stage.pay(intent);
+}
+
+/// L6: the peer is not there; a payment fails at once, and is tried again under its id.
+pub fn failed_at_once_and_tried_again(deferred: bool) -> Scenario {
+	Scenario {
+		name: "failed at once and tried again",
+		deferred,
+		setup: |stage| {
+			two(stage);
+			stage.disconnect(0, 1);
+		},
+		steps: &[("pay", pay_nobody), ("pay again", pay_nobody)],
+	}
+}
+
+/// L3: two payments too small for an output are lost with the channel.
+pub fn failed_with_the_channel(deferred: bool) -> Scenario {
+	Scenario {
+		name: "failed with the channel",
+		deferred,
+		setup: |stage| {
+			two(stage);
+			let policy = Policy { claim: Claim::Later, intercept: Intercept::GiveBack };
+			stage.user(1).decide(policy);
+			for number in [1, 2] {
+				let intent = stage.intent(number, &[(&[0, 1], DUST_MSAT)]);
+				stage.pay(intent);
+			}
+			stage.disconnect(0, 1);
+		},
+		steps: &[
+			("the peer closes", |stage| {
+				let channel = stage.channels[0];
+				if stage.net.channel(1, channel).is_some() {
+					stage.net.force_close(1, channel);
+				}
+				stage.mine(1);
+			}),
+			("blocks", |stage| stage.mine(6)),
+		],
+	}
+}
+
+fn forget(stage: &mut Stage) {
+	for _ in 0..FORGETTING_TICKS {
+		stage.net.tick();
+	}
+	stage.settle();
+}
+
+/// L7: a payment id and a hash are used again after LDK forgot them.
+pub fn id_used_again(deferred: bool) -> Scenario {
+	Scenario {
+		name: "payment id used again",
+		deferred,
+		setup: two,
+		steps: &[("pay", pay_again), ("LDK forgets", forget), ("pay again", pay_again)],
+	}
+}
+
+/// A probe that goes through the peer.
+pub fn probe(deferred: bool) -> Scenario {
+	Scenario {
+		name: "probe",
+		deferred,
+		setup: |stage| {
+			two(stage);
+			let far = stage.peer(config());
+			stage.connect(1, far);
+			stage.open(1, far, SATS);
+		},
+		steps: &[("probe", |stage| {
+			if stage.net.is_running(0) {
+				let _ = stage.net.try_probe(&[0, 1, 2], MSAT);
+			}
+			stage.settle();
+		})],
+	}
+}
+
+/// L4: a peer takes the id of our channel with another for its temporary id.
+pub fn peer_picks_our_channel_id(deferred: bool) -> Scenario {
+	Scenario {
+		name: "peer picks our channel id",
+		deferred,
+		setup: |stage| {
+			two(stage);
+			let attacker = stage.peer(config());
+			stage.connect(attacker, 0);
+		},
+		steps: &[
+			("the attacker opens and leaves", |stage| {
+				let channel = stage.channels[0];
+				if stage.net.is_running(0) && stage.net.connected(2, 0) {
+					let _ = stage.net.try_open_as(2, 0, SATS, channel);
+				}
+				stage.net.cut_before(2, "SendFundingCreated");
+				stage.settle();
+				stage.disconnect(2, 0);
+				stage.settle();
+			}),
+			("our channel is closed", |stage| {
+				let channel = stage.channels[0];
+				if stage.net.is_running(0) && stage.net.channel(0, channel).is_some() {
+					stage.net.force_close(0, channel);
+				}
+				stage.settle();
+			}),
+		],
+	}
+}
+
+fn hold_and_pay(stage: &mut Stage) {
+	two(stage);
+	let policy = Policy { claim: Claim::Later, intercept: Intercept::GiveBack };
+	stage.user(1).decide(policy);
+	let intent = stage.intent(1, &[(&[0, 1], MSAT)]);
+	stage.pay(intent);
+}
+
+fn peer_claims(stage: &mut Stage) {
+	let peer = stage.net.node(1).handle();
+	stage.user(1).claim_held(&peer);
+	stage.settle();
+}
+
+/// The node under test closes a channel with an HTLC in it, which the peer claims on chain.
+pub fn closed_by_us(deferred: bool) -> Scenario {
+	Scenario {
+		name: "closed by us",
+		deferred,
+		setup: hold_and_pay,
+		steps: &[
+			("we close", |stage| {
+				stage.disconnect(0, 1);
+				let channel = stage.channels[0];
+				if stage.net.is_running(0) && stage.net.channel(0, channel).is_some() {
+					stage.net.force_close(0, channel);
+				}
+				stage.mine(1);
+			}),
+			("the peer claims", peer_claims),
+			("blocks", |stage| stage.mine(8)),
+		],
+	}
+}
+
+/// The peer closes a channel with an HTLC of the node under test in it, and claims it on chain.
+pub fn closed_by_the_peer(deferred: bool) -> Scenario {
+	Scenario {
+		name: "closed by the peer",
+		deferred,
+		setup: |stage| {
+			hold_and_pay(stage);
+			stage.disconnect(0, 1);
+		},
+		steps: &[
+			("the peer closes and claims", |stage| {
+				let channel = stage.channels[0];
+				if stage.net.channel(1, channel).is_some() {
+					peer_claims(stage);
+					stage.net.force_close(1, channel);
+				}
+				stage.mine(1);
+			}),
+			("blocks", |stage| stage.mine(8)),
+		],
+	}
+}
+
+fn splice(stage: &mut Stage, out: bool) {
+	let channel = stage.channels[0];
+	let usable = stage.net.is_running(0)
+		&& stage.net.channel(0, channel).is_some_and(|channel| channel.is_usable);
+	if usable && out {
+		stage.net.splice_out(0, channel, 100_000);
+	} else if usable {
+		stage.net.splice_in(0, channel, 100_000);
+	}
+	stage.settle();
+}
+
+/// The node under test moves money out of a channel.
+pub fn spliced_out(deferred: bool) -> Scenario {
+	Scenario {
+		name: "spliced out",
+		deferred,
+		setup: two,
+		steps: &[("splice", |stage| splice(stage, true)), ("blocks", |stage| stage.mine(7))],
+	}
+}
+
+/// The node under test moves money into a channel.
+pub fn spliced_in(deferred: bool) -> Scenario {
+	Scenario {
+		name: "spliced in",
+		deferred,
+		setup: two,
+		steps: &[("splice", |stage| splice(stage, false)), ("blocks", |stage| stage.mine(7))],
+	}
+}

@@ -1,0 +1,399 @@
+//! One run of one scenario with one wiring, from the first block to the end of everything.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use leyden_store::{MemoryMedium, MemoryStore, Namespace, Store};
+use lightning::chain::channelmonitor::Balance;
+use lightning::events::{ClosureReason, Event, ReplayEvent};
+use lightning::ln::types::ChannelId;
+
+use super::actor::{Actor, Preimages};
+use super::deaths::{Deaths, DoomedStore, Moment, Schedule};
+use super::outcome::{ChannelEnd, Outcome, PaymentEnd};
+use super::wirings::{start, Wire};
+use crate::disk::{MemKv, NodeDisk};
+use crate::guard::{Guard, GuardFactory, NodeHandle};
+use crate::net::{Idx, Intent, LdkNet};
+use crate::node::NodeConfig;
+use crate::panics::catch;
+
+/// Lives that a node is given to come to rest.
+const LIVES: u32 = 12;
+/// Blocks after which whatever is not stuck has ended.
+const CALM_BLOCKS: u32 = 8;
+/// Blocks after which what is stuck has expired, and its money is where it will stay.
+const EXPIRY_BLOCKS: u32 = 260;
+
+/// One step of a script.
+pub type Step = (&'static str, fn(&mut Stage));
+
+/// A story with one node that may die in it.
+#[derive(Clone, Copy)]
+pub struct Scenario {
+	/// Its name.
+	pub name: &'static str,
+	/// Whether the chain monitor of the node under test is deferred.
+	pub deferred: bool,
+	/// Makes nodes and channels; nothing dies here. Adds the node under test with
+	/// [`Stage::victim`].
+	pub setup: fn(&mut Stage),
+	/// What happens. Each step takes the net as it finds it: the node under test may have died in
+	/// the step before and be a new process, or die in the middle of this one.
+	pub steps: &'static [Step],
+}
+
+/// The net in which a scenario plays, and what its steps remember.
+pub struct Stage {
+	/// The nodes.
+	pub net: LdkNet,
+	/// The node under test.
+	pub victim: Idx,
+	/// The channels that the setup has opened, in order.
+	pub channels: Vec<ChannelId>,
+	/// The SCID by which the payee behind an LSP is paid.
+	pub intercept_scid: Option<u64>,
+	users: Vec<Arc<Actor>>,
+	links: Vec<(Idx, Idx)>,
+	intents: Vec<(String, Intent, bool)>,
+	preimages: Preimages,
+	deaths: Arc<Deaths>,
+	wire: Wire,
+	deferred: bool,
+	panics: Vec<String>,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Run {
+	/// The end of everything.
+	pub outcome: Outcome,
+	/// The writes of the node under test, in order.
+	pub seen: Vec<Moment>,
+	/// How many deaths struck.
+	pub struck: usize,
+}
+
+/// Runs a scenario.
+pub fn run(scenario: &Scenario, wire: &Wire, schedule: &Schedule) -> Run {
+	let deaths = Deaths::new(schedule);
+	let mut stage = Stage {
+		net: LdkNet::new(1),
+		victim: 0,
+		channels: Vec::new(),
+		intercept_scid: None,
+		users: Vec::new(),
+		links: Vec::new(),
+		intents: Vec::new(),
+		preimages: Preimages::default(),
+		deaths: Arc::clone(&deaths),
+		wire: Arc::clone(wire),
+		deferred: scenario.deferred,
+		panics: Vec::new(),
+	};
+	(scenario.setup)(&mut stage);
+	assert!(stage.net.persist_manager(stage.victim), "nothing dies in the setup");
+	for (number, (_, step)) in scenario.steps.iter().enumerate() {
+		deaths.step(number);
+		stage.tries(*step);
+	}
+	deaths.step(scenario.steps.len());
+	stage.tries(|stage| stage.mine(1));
+	let seen = deaths.seen();
+	deaths.rest();
+	let outcome = stage.finish();
+	Run { outcome, seen, struck: deaths.struck() }
+}
+
+impl Stage {
+	/// Adds the node under test.
+	pub fn victim(&mut self, config: NodeConfig) -> Idx {
+		let config = if self.deferred { config.deferred() } else { config };
+		let disk = Arc::new(NodeDisk::new(Arc::new(MemKv::new())));
+		self.deaths.watch(&disk);
+		let user = Actor::new(Arc::clone(&self.preimages));
+		let medium = MemoryMedium::new();
+		let (deaths, dies) = (Arc::clone(&self.deaths), Arc::clone(&disk));
+		let open = move || -> Arc<dyn Store> {
+			let store = MemoryStore::open(&medium, Namespace::default()).expect("memory opens");
+			let (deaths, disk) = (Arc::clone(&deaths), Arc::clone(&dies));
+			Arc::new(DoomedStore::new(Arc::new(store), deaths, disk))
+		};
+		let (wire, guarded, told) = (Arc::clone(&self.wire), Arc::clone(&disk), Arc::clone(&user));
+		let deaths = Arc::clone(&self.deaths);
+		let guards: GuardFactory =
+			Arc::new(move |life| start(&wire, life, &guarded, &told, &deaths, &open));
+		self.victim = self.net.add_node_on(config, disk, guards);
+		self.net.set_background_processor(self.victim, true);
+		self.users.push(user);
+		self.victim
+	}
+
+	/// Adds another node, which never dies; its user acts in the event handler.
+	pub fn peer(&mut self, config: NodeConfig) -> Idx {
+		let user = Actor::new(Arc::clone(&self.preimages));
+		let told = Arc::clone(&user);
+		let guards: GuardFactory =
+			Arc::new(move |_| Arc::new(Peer { user: Arc::clone(&told), node: OnceLock::new() }));
+		self.users.push(user);
+		let kv = Arc::new(MemKv::new());
+		self.net.add_node_with(config, kv, guards)
+	}
+
+	/// Connects two nodes, now and after each restart.
+	pub fn connect(&mut self, a: Idx, b: Idx) {
+		self.net.connect(a, b);
+		self.links.push((a, b));
+	}
+
+	/// Takes a connection away for good.
+	pub fn disconnect(&mut self, a: Idx, b: Idx) {
+		self.links.retain(|link| *link != (a, b) && *link != (b, a));
+		self.net.disconnect(a, b);
+	}
+
+	/// Opens a channel in the setup.
+	pub fn open(&mut self, a: Idx, b: Idx, sats: u64) -> ChannelId {
+		let channel = self.net.open_channel_pushing(a, b, sats, sats / 2 * 1_000);
+		self.channels.push(channel);
+		channel
+	}
+
+	/// The user of a node.
+	pub fn user(&self, n: Idx) -> &Arc<Actor> {
+		&self.users[n]
+	}
+
+	/// A payment that will be made. Its preimage and its id come from `number`.
+	pub fn intent(&self, number: u8, parts: &[(&[Idx], u64)]) -> Intent {
+		use lightning::ln::channelmanager::PaymentId;
+		use lightning::types::payment::PaymentPreimage;
+		let parts = parts.iter().map(|(nodes, msat)| (nodes.to_vec(), *msat)).collect();
+		let (preimage, id) = (PaymentPreimage([number; 32]), PaymentId([number; 32]));
+		Intent { parts, preimage, id, keysend: false, last_scid: None, blind: false }
+	}
+
+	/// A user pays, if that is possible now, and everything settles.
+	pub fn pay(&mut self, intent: Intent) {
+		self.preimages.lock().unwrap().insert(intent.hash().0, intent.preimage);
+		let sent = self.net.try_send(&intent);
+		if sent.is_ok() {
+			self.users[intent.payer()].sends(intent.id);
+		}
+		let attempt = self.users[intent.payer()].attempts(intent.id);
+		let name = format!("payment {:02x} attempt {attempt}", intent.id.0[0]);
+		self.intents.push((name, intent, sent.is_ok()));
+		self.settle();
+	}
+
+	/// Lets everything happen that happens by itself; users try again what was refused.
+	pub fn settle(&mut self) {
+		for _ in 0..3 {
+			self.net.settle();
+			for n in 0..self.net.len() {
+				if self.net.is_running(n) {
+					self.users[n].tries_again(&self.net.node(n).handle());
+				}
+			}
+		}
+		self.net.settle();
+	}
+
+	/// Mines.
+	pub fn mine(&mut self, blocks: u32) {
+		self.net.mine(blocks);
+		self.settle();
+	}
+
+	/// Runs a step, and brings the node under test back if it dies. A panic of LDK is a death, too.
+	fn tries(&mut self, step: impl FnOnce(&mut Stage)) {
+		if let Err(caught) = catch(|| step(self)) {
+			self.panicked(format!("{} at {}", caught.message, caught.at));
+		}
+		self.revive();
+	}
+
+	fn panicked(&mut self, what: String) {
+		self.panics.push(what);
+		self.net.disk(self.victim).kill();
+	}
+
+	fn revive(&mut self) {
+		for _ in 0..LIVES {
+			if self.net.is_running(self.victim) {
+				return;
+			}
+			let lived = catch(|| {
+				self.net.crash(self.victim);
+				self.net.restart(self.victim);
+				self.net.set_background_processor(self.victim, true);
+				self.net.settle();
+				for (a, b) in self.links.clone() {
+					if self.net.is_running(a) && self.net.is_running(b) {
+						self.net.link(a, b);
+					}
+				}
+				self.settle();
+			});
+			if let Err(caught) = lived {
+				self.panicked(format!("{} at {}", caught.message, caught.at));
+			}
+		}
+	}
+
+	/// Everything comes to rest, and is looked at.
+	fn finish(mut self) -> Outcome {
+		// What a node forgets over one more restart, it has not kept.
+		self.calm(1);
+		self.net.disk(self.victim).kill();
+		self.revive();
+		self.calm(1);
+		let mut hanging = 0;
+		let mut money = Vec::new();
+		let mut ends = BTreeMap::new();
+		let mut payments = BTreeMap::new();
+		let running = self.net.is_running(self.victim);
+		for n in 0..self.net.len() {
+			hanging += if self.net.is_running(n) { self.hanging(n) } else { 1 };
+		}
+		self.calm(CALM_BLOCKS);
+		let expiry = self.net.chain.height() + EXPIRY_BLOCKS;
+		let waits = |stage: &Stage| {
+			let mut sent = stage.intents.iter().filter(|(_, _, sent)| *sent);
+			sent.any(|(_, intent, _)| stage.is_pending(intent))
+				|| (0..stage.net.len()).any(|n| stage.net.is_running(n) && stage.hanging(n) > 0)
+				|| stage.is_closing()
+		};
+		while running && waits(&self) && self.net.chain.height() < expiry {
+			self.calm(CALM_BLOCKS);
+		}
+		for (name, intent, sent) in &self.intents {
+			payments.insert(name.clone(), self.end_of(name, intent, *sent));
+		}
+		for n in 0..self.net.len() {
+			money.push(if self.net.is_running(n) { self.money(n) } else { 0 });
+		}
+		for channel in &self.channels {
+			ends.insert(channel.to_string(), self.end_of_channel(*channel));
+		}
+		Outcome {
+			tellings: self.users[self.victim].tellings(),
+			payments,
+			channels: ends,
+			hanging,
+			money,
+			victim: self.victim,
+			panics: self.panics,
+			runs: self.net.is_running(self.victim),
+			lives: self.net.life(self.victim),
+		}
+	}
+
+	fn calm(&mut self, blocks: u32) {
+		self.revive();
+		self.tries(|stage| {
+			stage.settle();
+			stage.net.tick();
+			stage.mine(blocks);
+		});
+	}
+
+	fn hanging(&self, n: Idx) -> usize {
+		let channels = self.net.channels(n);
+		let htlcs =
+			channels.iter().map(|c| c.pending_inbound_htlcs.len() + c.pending_outbound_htlcs.len());
+		htlcs.sum()
+	}
+
+	/// Whether money of the node under test is still on its way to its wallet.
+	fn is_closing(&self) -> bool {
+		if !self.net.is_running(self.victim) {
+			return false;
+		}
+		let balances = self.net.node(self.victim).chain_monitor().get_claimable_balances(&[]);
+		balances.iter().any(|b| !matches!(b, Balance::ClaimableOnChannelClose { .. }))
+	}
+
+	fn money(&self, n: Idx) -> u64 {
+		let node = self.net.node(n);
+		let in_channels = node.chain_monitor().get_claimable_balances(&[]);
+		let in_channels = in_channels.iter().map(|b| b.claimable_amount_satoshis());
+		node.wallet().balance_sats() + in_channels.sum::<u64>()
+	}
+
+	fn end_of(&self, name: &str, intent: &Intent, was_sent: bool) -> PaymentEnd {
+		let (payer, payee) = (&self.users[intent.payer()], intent.payee());
+		let key = |kind: &str| {
+			let id: String = intent.id.0.iter().take(6).map(|b| format!("{b:02x}")).collect();
+			let attempt = name.rsplit(' ').next().unwrap_or_default();
+			format!("{kind} {id} attempt {attempt}")
+		};
+		let claimed = self.net.ledger(payee).iter().any(|told| {
+			matches!(&told.event,
+				Event::PaymentClaimed { payment_hash, .. } if *payment_hash == intent.hash())
+		});
+		PaymentEnd {
+			was_sent,
+			told_sent: payer.was_told(&key("PaymentSent")),
+			told_failed: payer.was_told(&key("PaymentFailed")),
+			claimed,
+			pending: self.is_pending(intent),
+		}
+	}
+
+	fn is_pending(&self, intent: &Intent) -> bool {
+		use lightning::ln::channelmanager::RecentPaymentDetails as D;
+		if !self.net.is_running(intent.payer()) {
+			return false;
+		}
+		let payments = self.net.payments(intent.payer());
+		payments
+			.iter()
+			.any(|p| matches!(p, D::Pending { payment_id, .. } if *payment_id == intent.id))
+	}
+
+	fn end_of_channel(&self, id: ChannelId) -> ChannelEnd {
+		let open = |n: &Idx| self.net.is_running(*n) && self.net.channel(*n, id).is_some();
+		if (0..self.net.len()).filter(open).count() == 2 {
+			return ChannelEnd::Open;
+		}
+		let told = (0..self.net.len()).flat_map(|n| self.net.ledger(n));
+		let mut reasons = told.filter_map(|told| match told.event {
+			Event::ChannelClosed { channel_id, reason, .. } if channel_id == id => Some(reason),
+			_ => None,
+		});
+		let cooperative = |reason: &ClosureReason| {
+			matches!(
+				reason,
+				ClosureReason::LegacyCooperativeClosure
+					| ClosureReason::CounterpartyInitiatedCooperativeClosure
+					| ClosureReason::LocallyInitiatedCooperativeClosure
+			)
+		};
+		match reasons.any(|reason| cooperative(&reason)) {
+			true => ChannelEnd::Cooperative,
+			false => ChannelEnd::Forced,
+		}
+	}
+}
+
+/// A node that never dies, with LDK alone.
+struct Peer {
+	user: Arc<Actor>,
+	node: OnceLock<NodeHandle>,
+}
+
+impl Guard for Peer {
+	fn started(&self, node: &NodeHandle) {
+		let _ = self.node.set(node.clone());
+	}
+
+	fn handle_event(
+		&self, event: Event, handle: &mut dyn FnMut(Event) -> Result<(), ReplayEvent>,
+	) -> Result<(), ReplayEvent> {
+		if let Some(node) = self.node.get() {
+			self.user.told(node, &event, None, false);
+		}
+		handle(event)
+	}
+}
