@@ -21,7 +21,7 @@ use lightning::util::persist::{
 use parking_lot::Mutex;
 
 use crate::error::to_io;
-use crate::manager_record::ManagersV1;
+use crate::manager_record::{JournaledV1, ManagersV1};
 use crate::monitor::gate::Gate;
 use crate::pending_appends::PendingAppends;
 use crate::persist_tracker::{ManagerPersistTracker, Marks};
@@ -214,9 +214,8 @@ impl Shared {
 		let _ = self.gate.set(gate);
 	}
 
-	/// The manager that the node starts from, and the newest entry of the journal when it was
-	/// written.
-	pub(crate) fn take_loaded(&self) -> Option<(Vec<u8>, Option<u64>)> {
+	/// The manager that the node starts from, and what the journal held when it was written.
+	pub(crate) fn take_loaded(&self) -> Option<(Vec<u8>, Option<JournaledV1>)> {
 		let mut state = self.state.lock();
 		let bytes = state.loaded.take()?;
 		let journaled = state.managers.journaled(&bytes);
@@ -257,7 +256,9 @@ impl Shared {
 
 	/// Remembers what the journal holds before the manager is written.
 	fn record(&self, bytes: &[u8]) -> Ticket<()> {
-		match self.state.lock().managers.writing(bytes, self.appends.newest()) {
+		let expected = self.tracker.get().map_or_else(Vec::new, ManagerPersistTracker::expected);
+		let journaled = JournaledV1 { newest: self.appends.newest(), expected };
+		match self.state.lock().managers.writing(bytes, journaled) {
 			Ok(plan) => plan.commit(&self.store),
 			Err(error) => Ticket::ready(Err(error)),
 		}

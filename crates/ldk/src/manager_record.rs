@@ -30,11 +30,27 @@ pub(crate) struct ManagersV1 {
 	managers: Vec<ManagerV1>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct ManagerV1 {
 	digest: [u8; 32],
-	/// The newest entry of the journal when the manager was written.
-	journaled: u64,
+	journaled: JournaledV1,
+}
+
+/// What the journal held when a manager was written.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct JournaledV1 {
+	/// The newest entry.
+	pub(crate) newest: u64,
+	/// Entries of earlier runs that LDK had not brought again yet.
+	pub(crate) expected: Vec<u64>,
+}
+
+impl JournaledV1 {
+	/// Whether the manager was written before LDK handed the event of this entry out, as far as
+	/// LDK's own state goes.
+	pub(crate) fn precedes(&self, index: u64) -> bool {
+		index > self.newest || self.expected.contains(&index)
+	}
 }
 
 impl Stored for ManagersV1 {
@@ -52,7 +68,9 @@ impl ManagersV1 {
 	}
 
 	/// Remembers a manager that is about to be written.
-	pub(crate) fn writing(&mut self, bytes: &[u8], journaled: u64) -> Result<Plan<()>, StoreError> {
+	pub(crate) fn writing(
+		&mut self, bytes: &[u8], journaled: JournaledV1,
+	) -> Result<Plan<()>, StoreError> {
 		let digest = digest(bytes);
 		self.managers.retain(|manager| manager.digest != digest);
 		if self.managers.len() >= MAX_MANAGERS {
@@ -64,10 +82,11 @@ impl ManagersV1 {
 		Ok(Plan::of(batch).lazily())
 	}
 
-	/// The newest entry of the journal when the manager of these bytes was written.
-	pub(crate) fn journaled(&self, bytes: &[u8]) -> Option<u64> {
+	/// What the journal held when the manager of these bytes was written.
+	pub(crate) fn journaled(&self, bytes: &[u8]) -> Option<JournaledV1> {
 		let digest = digest(bytes);
-		self.managers.iter().find(|manager| manager.digest == digest).map(|m| m.journaled)
+		let found = self.managers.iter().find(|manager| manager.digest == digest);
+		found.map(|manager| manager.journaled.clone())
 	}
 }
 
@@ -89,20 +108,24 @@ mod tests {
 		let store = MemoryStore::new().unwrap();
 		let mut managers = ManagersV1::read(&store).unwrap();
 		for n in 0..=MAX_MANAGERS as u64 {
-			managers.writing(&n.to_be_bytes(), 10 + n).unwrap().run(&store).unwrap();
+			let journaled = JournaledV1 { newest: 10 + n, expected: vec![n] };
+			managers.writing(&n.to_be_bytes(), journaled).unwrap().run(&store).unwrap();
 		}
 		let read = ManagersV1::read(&store).unwrap();
 		assert_eq!(read, managers);
-		assert_eq!(read.journaled(&1u64.to_be_bytes()), Some(11));
+		let journaled = read.journaled(&1u64.to_be_bytes()).unwrap();
+		assert!(journaled.precedes(12) && journaled.precedes(1) && !journaled.precedes(11));
 		assert_eq!(read.journaled(&0u64.to_be_bytes()), None, "pushed out");
 		assert_eq!(read.journaled(b"another"), None);
 	}
 
 	#[test]
 	fn golden_bytes() {
-		let managers = ManagersV1 { managers: vec![ManagerV1 { digest: [7; 32], journaled: 9 }] };
+		let journaled = JournaledV1 { newest: 9, expected: vec![4] };
+		let managers = ManagersV1 { managers: vec![ManagerV1 { digest: [7; 32], journaled }] };
 		let body = codec::encode(&managers).unwrap().body;
-		let expected = [&1u64.to_be_bytes()[..], &[7; 32], &9u64.to_be_bytes()].concat();
+		let number = |n: u64| n.to_be_bytes();
+		let expected = [&number(1)[..], &[7; 32], &number(9), &number(1), &number(4)].concat();
 		assert_eq!(body, expected);
 	}
 }

@@ -29,6 +29,10 @@ use leyden_log::{Appended, EventLog, LogError, LogIndex, NewEvent};
 use leyden_store::Ticket;
 use parking_lot::Mutex;
 
+/// How often an append is submitted before whoever waits hears of its error. A store that can be
+/// waited for waits by itself; this is for a medium that is full, or so, for a moment.
+const TRIES: u32 = 3;
+
 type Done = Box<dyn FnOnce(Appended) + Send>;
 
 /// The appends that are under way. Cheap to clone.
@@ -96,13 +100,23 @@ impl PendingAppends {
 	/// Blocks until everything that was pushed so far is durable.
 	///
 	/// # Errors
-	/// The error of the first append that failed. It is submitted again by the next call.
+	/// The error of the first append that failed [`TRIES`] times. It is submitted again by the next
+	/// call.
 	pub(crate) fn wait(&self) -> Result<(), LogError> {
 		let mut state = self.0.state.lock();
+		let mut tries = 0;
 		while let Some(first) = state.waiting.front_mut() {
 			let ticket = self.submit(first).take();
 			let answer = ticket.map_or_else(|| Err(lost()), |ticket| Ok(ticket.wait()?));
-			self.take(&mut state, answer)?;
+			match self.take(&mut state, answer) {
+				Ok(()) => tries = 0,
+				Err(error) => {
+					tries += 1;
+					if tries >= TRIES {
+						return Err(error);
+					}
+				},
+			}
 		}
 		Ok(())
 	}
@@ -126,7 +140,8 @@ impl PendingAppends {
 	/// As [`wait`](PendingAppends::wait).
 	pub(crate) async fn durable(&self) -> Result<(), LogError> {
 		let waker = Waker::from(Arc::clone(&self.0));
-		std::future::poll_fn(|context| {
+		let mut tries = 0;
+		std::future::poll_fn(move |context| {
 			self.0.wakers.lock().push(context.waker().clone());
 			let mut state = self.0.state.lock();
 			let outcome = loop {
@@ -138,8 +153,14 @@ impl PendingAppends {
 				};
 				let Poll::Ready(answer) = polled else { return Poll::Pending };
 				first.ticket = None;
-				if let Err(error) = self.take(&mut state, answer.map_err(LogError::from)) {
-					break Err(error);
+				match self.take(&mut state, answer.map_err(LogError::from)) {
+					Ok(()) => tries = 0,
+					Err(error) => {
+						tries += 1;
+						if tries >= TRIES {
+							break Err(error);
+						}
+					},
 				}
 			};
 			drop(state);

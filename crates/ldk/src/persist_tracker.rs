@@ -38,6 +38,11 @@ pub trait ManagerPersistListener: Send + Sync {
 		false
 	}
 
+	/// Returns the entries of the journal that LDK brings again and has not brought yet.
+	fn expected(&self) -> Vec<u64> {
+		Vec::new()
+	}
+
 	/// Plans what to commit now that a durable manager holds everything below `mark`; `None` if
 	/// there is nothing.
 	fn settle_plan(&self, mark: u64) -> Option<Plan<()>>;
@@ -83,6 +88,10 @@ impl ManagerPersistTracker {
 
 	pub(crate) fn wants_newer_bytes(&self) -> bool {
 		self.listeners.iter().any(|listener| listener.wants_newer_bytes())
+	}
+
+	pub(crate) fn expected(&self) -> Vec<u64> {
+		self.listeners.iter().flat_map(|listener| listener.expected()).collect()
 	}
 
 	/// Settles, in one commit, what a durable manager holds. The commit is lazy: if a crash undoes

@@ -65,12 +65,7 @@ pub struct Wiring {
 
 impl Default for Wiring {
 	fn default() -> Self {
-		Self {
-			barrier: true,
-			hold_barrier: false,
-			splices: false,
-			splice_barrier: true,
-		}
+		Self { barrier: true, hold_barrier: false, splices: false, splice_barrier: true }
 	}
 }
 
@@ -389,7 +384,11 @@ impl Guard for LeydenGuard {
 		if let Some(node) = self.node.get() {
 			self.deliver(&mut |event| node.handle(event));
 		}
-		written.is_ok() && !disk.is_dead()
+		if written.is_err() {
+			// The background processor ends with the error, and the node with it.
+			disk.kill();
+		}
+		!disk.is_dead()
 	}
 }
 

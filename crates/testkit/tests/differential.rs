@@ -1,7 +1,9 @@
 //! Never worse than LDK alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 use leyden_testkit::cases::Case;
-use leyden_testkit::differential::{compare, leyden, run_case, ldk_alone, scenario, worse_case, Extent};
+use leyden_testkit::differential::{
+	compare, ldk_alone, leyden, run_case, scenario, worse_case, Extent,
+};
 use leyden_testkit::panics::catch;
 
 fn sweep(deferred: bool) {
@@ -11,17 +13,27 @@ fn sweep(deferred: bool) {
 		let report = compare(&story, &leyden(), Extent::of_environment());
 		println!("deferred: {deferred}, {report}");
 		deaths += report.deaths;
-		let held = catch(|| { report.assert_never_worse(); report.assert_one_id_per_event(); });
-		if let Err(caught) = held { println!("{}", caught.message); worse.push(story.name); }
+		let held = catch(|| {
+			report.assert_never_worse();
+			report.assert_one_id_per_event();
+		});
+		if let Err(caught) = held {
+			println!("{}", caught.message);
+			worse.push(story.name);
+		}
 	}
 	println!("{deaths} deaths");
 	assert!(worse.is_empty(), "worse than LDK alone in {worse:?}, see above");
 }
 
 #[test]
-fn differential_classic() { sweep(false); }
+fn differential_classic() {
+	sweep(false);
+}
 #[test]
-fn differential_deferred() { sweep(true); }
+fn differential_deferred() {
+	sweep(true);
+}
 #[test]
 fn differential_cases() {
 	for case in Case::ALL {

@@ -34,6 +34,7 @@ use parking_lot::Mutex;
 use super::class::is_request;
 use super::entry;
 use super::identity::{EventIdentity, ReplayEvidence};
+use crate::manager_record::JournaledV1;
 use crate::persist_tracker::ManagerPersistListener;
 
 /// The consumer that stands for LDK's own memory of its events.
@@ -53,8 +54,8 @@ const PAGE: usize = 1024;
 pub(crate) struct LoadedManager<'a> {
 	/// The bytes of the durable manager.
 	pub(crate) bytes: &'a [u8],
-	/// The newest entry of the journal when those bytes were written, if that is known.
-	pub(crate) journaled: Option<u64>,
+	/// What the journal held when those bytes were written, if that is known.
+	pub(crate) journaled: Option<JournaledV1>,
 	/// The payments that LDK knows after it read the bytes and the monitors.
 	pub(crate) payments: &'a HashSet<[u8; 32]>,
 	/// The height of the best block that LDK knows.
@@ -164,7 +165,10 @@ impl ReplayTracker {
 				.or_insert_with(|| memchr::memmem::find_iter(loaded.bytes, event).count());
 			let is_queued = *left > 0;
 			*left = left.saturating_sub(1);
-			let came_later = loaded.journaled.is_some_and(|last| entry.index().get() > last);
+			let came_later = loaded
+				.journaled
+				.as_ref()
+				.is_some_and(|journaled| journaled.precedes(entry.index().get()));
 			let is_replay = match identity.evidence {
 				ReplayEvidence::None => false,
 				ReplayEvidence::Queued => is_queued,
@@ -255,4 +259,9 @@ impl ManagerPersistListener for ReplayTracker {
 	}
 
 	fn settled(&self, _: u64) {}
+
+	fn expected(&self) -> Vec<u64> {
+		let state = self.state.lock();
+		state.expects().into_iter().map(LogIndex::get).collect()
+	}
 }

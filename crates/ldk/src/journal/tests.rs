@@ -370,6 +370,26 @@ fn an_event_that_the_manager_knows_the_payment_of_is_one_entry() {
 	assert_eq!(run.entries().len(), 2);
 }
 
+/// The manager is written again before LDK brings the event, and the node dies once more.
+#[test]
+fn an_event_that_ldk_owes_stays_expected_over_another_manager() {
+	let disk = Disk::new();
+	let run = disk.start(knowing(1));
+	run.write_manager();
+	run.tell(failed(1));
+	let first = run.entries();
+	drop(run);
+	for _ in 0..3 {
+		let run = disk.start(knowing(1));
+		run.ldk.lock().payments.insert([9; 32]);
+		run.write_manager();
+		run.write_manager();
+	}
+	let run = disk.start(knowing(1));
+	run.tell(failed(1));
+	assert_eq!(run.entries(), first);
+}
+
 /// As above, but LDK has never heard of the payment: the user has sent it again.
 #[test]
 fn an_event_that_the_manager_knows_no_payment_of_is_another_entry() {

@@ -285,6 +285,9 @@ where
 		let mut state = self.bus.state.lock();
 		if let Err(error) = self.release::<S>(&mut state, &mut out) {
 			self.bus.note(BusNote::LogFailed { error: error.to_string() });
+			if !error.is_retriable() {
+				self.bus.stop(&error);
+			}
 		}
 		if state.unlogged.is_empty() {
 			self.gate.logged();
