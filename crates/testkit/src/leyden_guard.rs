@@ -238,9 +238,9 @@ impl LeydenGuard {
 	}
 
 	/// Makes the bus, the first time that the chain monitor is seen.
-	fn wire(&self, inner: Arc<NetChainMonitor>) -> NetMortalBus {
+	fn wire(&self, inner: Arc<NetChainMonitor>) -> Arc<MortalBus> {
 		let bus = self.bus.get_or_init(|| self.leyden.monitor_bus(inner).expect("the bus"));
-		Arc::new(MortalBus { bus: Arc::clone(bus), node: Arc::clone(&self.node) })
+		Arc::new(MortalBus::new(Arc::clone(bus), Arc::clone(&self.node)))
 	}
 
 	fn start(&self, node: &NodeHandle) {
@@ -396,13 +396,17 @@ fn is_dead(node: &OnceLock<NodeHandle>) -> bool {
 	node.get().is_some_and(|node| !node.is_alive())
 }
 
-type NetMortalBus = Arc<MortalBus>;
-
 /// The bus of a node that may be dead while its code still runs to the end of a step. A living bus
 /// that cannot log stops the node; a dead one must do nothing at all.
-struct MortalBus {
+pub(crate) struct MortalBus {
 	bus: Arc<NetBus>,
 	node: Arc<OnceLock<NodeHandle>>,
+}
+
+impl MortalBus {
+	pub(crate) fn new(bus: Arc<NetBus>, node: Arc<OnceLock<NodeHandle>>) -> Self {
+		Self { bus, node }
+	}
 }
 
 impl Watch<InMemorySigner> for MortalBus {
