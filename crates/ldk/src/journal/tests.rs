@@ -708,10 +708,13 @@ fn an_end_whose_barrier_fails_is_one_entry_when_it_comes_again() {
 	run.tell(closed(3, 4, 1));
 }
 
+/// A commit that waits.
+type HeldCommit = (Batch, Completer<Committed>);
+
 /// A store that keeps commits waiting while it is held.
 struct HeldStore {
 	inner: MemoryStore,
-	held: Mutex<Option<Vec<(Batch, Completer<Committed>)>>>,
+	held: Mutex<Option<Vec<HeldCommit>>>,
 }
 
 impl HeldStore {

@@ -81,6 +81,8 @@ pub struct Report {
 	pub findings: Vec<Finding>,
 	/// How many deaths there were, with Leyden.
 	pub deaths: usize,
+	/// In how many runs the node stopped because its log's store had failed several times in a row.
+	pub stopped: usize,
 	/// The seed of what was drawn.
 	pub seed: u64,
 }
@@ -145,10 +147,11 @@ impl fmt::Display for Report {
 		write!(
 			f,
 			"{}: {runs} runs, {} deaths: better than LDK alone in {better}, equal in {}, worse in \
-			 {worse}; one event under several ids in {}",
+			 {worse}; stopped by its store in {}; one event under several ids in {}",
 			self.scenario,
 			self.deaths,
 			runs - better - worse,
+			self.stopped,
 			self.findings.iter().filter(|f| !f.several_ids.is_empty()).count(),
 		)?;
 		for (way, times) in self.worse() {
@@ -166,6 +169,7 @@ pub fn compare(scenario: &Scenario, wire: &Wire, extent: Extent) -> Report {
 		scenario: scenario.name.to_owned(),
 		findings: Vec::new(),
 		deaths: 0,
+		stopped: 0,
 		seed: extent.seed,
 	};
 	let schedules = schedules(&calm.seen, extent);
@@ -177,7 +181,10 @@ pub fn compare(scenario: &Scenario, wire: &Wire, extent: Extent) -> Report {
 	);
 	for schedule in schedules {
 		let ran = run(scenario, wire, &schedule);
-		let candidates = alone.candidates(&schedule, &calm.seen);
+		let mut candidates = alone.candidates(&schedule, &calm.seen);
+		if ran.stops > 0 {
+			candidates.extend(alone.stopped(&schedule, &calm.seen));
+		}
 		report.push(schedule, ran, &candidates);
 	}
 	debug_assert!(calm.seen.iter().all(|moment| moment.step <= steps));
@@ -187,9 +194,14 @@ pub fn compare(scenario: &Scenario, wire: &Wire, extent: Extent) -> Report {
 impl Report {
 	fn push(&mut self, schedule: Schedule, ran: Run, alone: &[Outcome]) {
 		let others: Vec<&Outcome> = alone.iter().collect();
-		let worse = ran.outcome.worse_than_all(&others);
+		let mut worse = ran.outcome.worse_than_all(&others);
+		if ran.stops > 0 && schedule.spell.is_none() && others.iter().all(|o| o.panics.is_empty()) {
+			// A node stops because of its store, and for no other reason.
+			worse.insert(Worse::Panics);
+		}
 		let better = others.first().map(|other| other.worse_than(&ran.outcome)).unwrap_or_default();
 		self.deaths += ran.struck;
+		self.stopped += usize::from(ran.stops > 0);
 		let several_ids = ran.outcome.several_ids();
 		let (outcome, alone) = (ran.outcome, alone.to_vec());
 		self.findings.push(Finding { schedule, worse, better, several_ids, outcome, alone });
@@ -284,6 +296,32 @@ impl Alone<'_> {
 			dies(*later, Side::Before);
 		}
 		found.push(calm.outcome);
+		found
+	}
+
+	/// What LDK alone comes to if it dies where a node stops whose log's store fails for longer than
+	/// is waited for: somewhere in the trouble.
+	fn stopped(&mut self, schedule: &Schedule, with: &[Moment]) -> Vec<Outcome> {
+		/// The trouble is over before so many more moments that LDK alone has.
+		const AFTER: usize = 3;
+		let Some(spell) = schedule.spell else { return Vec::new() };
+		let place = with.iter().position(|moment| *moment == spell.from).unwrap_or_default();
+		let calm = self.run(&Schedule::default());
+		let shared = |moment: &&Moment| calm.seen.contains(moment);
+		let mut moments: Vec<_> =
+			with.iter().take(place).rev().find(shared).copied().into_iter().collect();
+		moments.extend(with.iter().skip(place).filter(shared).take(AFTER).copied());
+		let mut found = Vec::new();
+		for moment in moments {
+			for side in [Side::Before, Side::After] {
+				let mut deaths = vec![Death { when: When::At(moment), side }];
+				found.push(self.run(&Schedule { deaths: deaths.clone(), spell: None }).outcome);
+				if !schedule.deaths.is_empty() {
+					deaths.extend(schedule.deaths.iter().copied());
+					found.push(self.run(&Schedule { deaths, spell: None }).outcome);
+				}
+			}
+		}
 		found
 	}
 }

@@ -14,6 +14,10 @@
 //! - HTLCs that hang when nothing moves any more; channels that are closed by force; the money of the
 //!   node under test, on chain and in channels; panics.
 //!
+//! A node with Leyden stops when its log's store has failed for longer than is waited for. Then it is
+//! compared with LDK alone that dies at the same place, too ([`Report::stopped`] counts these runs);
+//! a stop for any other reason is worse.
+//!
 //! One event under several ids is counted apart ([`Report::assert_one_id_per_event`]): LDK alone
 //! tells it several times, too, and so it is not worse, but it is not what Leyden promises.
 //!

@@ -173,10 +173,16 @@ impl Outcome {
 				worse.insert(Worse::Money(n));
 			}
 		}
-		if self.panics.len() > other.panics.len() || (!self.runs && other.runs) {
+		if self.unasked_panics() > other.unasked_panics() || (!self.runs && other.runs) {
 			worse.insert(Worse::Panics);
 		}
 		worse
+	}
+
+	/// LDK's panics, without the one by which LDK stops a node whose persister asks for that.
+	fn unasked_panics(&self) -> usize {
+		let asked = |panic: &&String| panic.contains("persistence failed unrecoverably");
+		self.panics.iter().filter(|panic| !asked(panic)).count()
 	}
 
 	/// In which ways this outcome is worse than every one of `others`: what LDK alone might have

@@ -72,6 +72,8 @@ pub struct Run {
 	pub seen: Vec<Moment>,
 	/// How many deaths struck.
 	pub struck: usize,
+	/// How often the node stopped by itself: it says that it must be started again.
+	pub stops: usize,
 }
 
 /// Runs a scenario.
@@ -100,9 +102,11 @@ pub fn run(scenario: &Scenario, wire: &Wire, schedule: &Schedule) -> Run {
 	deaths.step(scenario.steps.len());
 	stage.tries(|stage| stage.mine(1));
 	let seen = deaths.seen();
+	let deaths_and_stops = (stage.net.life(stage.victim) as usize).saturating_sub(1);
+	let stops = deaths_and_stops.saturating_sub(deaths.struck());
 	deaths.rest();
 	let outcome = stage.finish();
-	Run { outcome, seen, struck: deaths.struck() }
+	Run { outcome, seen, struck: deaths.struck(), stops }
 }
 
 impl Stage {
