@@ -72,8 +72,9 @@ pub(crate) struct State {
 	pub(crate) unlogged: Vec<MonitorEntry>,
 	/// In the log, or without a place in it, and not handed out yet.
 	pub(crate) logged: Vec<Logged>,
-	/// Channels whose close the manager was told of in this life.
-	closes_told: HashSet<ChannelId>,
+	/// Channels whose close the manager was told of in this life. A peer chooses the temporary id of
+	/// a channel, so an id means nothing without its counterparty.
+	closes_told: HashSet<(ChannelId, PublicKey)>,
 	/// An update was completed since what waits for that was looked at.
 	pub(crate) has_completed: bool,
 }
@@ -144,14 +145,14 @@ impl State {
 	pub(crate) fn hand_out(
 		&mut self, out: &mut Released, index: Option<LogIndex>, view: &View, entry: MonitorEntry,
 	) -> bool {
-		let channel_id = entry.channel_id;
-		let close_first = view.kind.is_htlc() && self.closes_told.insert(channel_id);
+		let channel = (entry.channel_id, entry.counterparty);
+		let close_first = view.kind.is_htlc() && self.closes_told.insert(channel);
 		if close_first {
 			let event = MonitorEvent::CommitmentTxConfirmed(());
 			push(out, MonitorEntry { event, ..entry.clone() });
 		}
 		if view.kind.is_close() {
-			self.closes_told.insert(channel_id);
+			self.closes_told.insert(channel);
 		}
 		if let Some(index) = index {
 			self.set_aside.remove(&index);
@@ -187,8 +188,10 @@ impl State {
 
 fn push(out: &mut Released, entry: MonitorEntry) {
 	match out.last_mut() {
-		Some((funding, channel_id, events, _))
-			if *funding == entry.funding && *channel_id == entry.channel_id =>
+		Some((funding, channel_id, events, counterparty))
+			if *funding == entry.funding
+				&& *channel_id == entry.channel_id
+				&& *counterparty == entry.counterparty =>
 		{
 			events.push(entry.event);
 		},

@@ -9,6 +9,7 @@
 //! future). What real nodes do is in `tests/`.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 
@@ -100,6 +101,7 @@ impl Watch<InMemorySigner> for Script {
 struct Tap {
 	inner: MemoryStore,
 	failing: AtomicBool,
+	failing_for_good: AtomicBool,
 	commits: AtomicUsize,
 }
 
@@ -107,6 +109,9 @@ impl Store for Tap {
 	fn commit(&self, batch: Batch) -> Ticket<Committed> {
 		if self.failing.load(Ordering::SeqCst) {
 			return Ticket::ready(Err(StoreError::NoSpace { place: "here".to_owned() }));
+		}
+		if self.failing_for_good.load(Ordering::SeqCst) {
+			return Ticket::ready(Err(StoreError::Poisoned { because: "a test".to_owned() }));
 		}
 		self.commits.fetch_add(1, Ordering::SeqCst);
 		self.inner.commit(batch)
@@ -138,8 +143,12 @@ struct Life {
 impl Life {
 	fn new(medium: &MemoryMedium) -> Self {
 		let inner = MemoryStore::open(medium, Namespace::default()).unwrap();
-		let tap =
-			Arc::new(Tap { inner, failing: AtomicBool::new(false), commits: AtomicUsize::new(0) });
+		let tap = Arc::new(Tap {
+			inner,
+			failing: AtomicBool::new(false),
+			failing_for_good: AtomicBool::new(false),
+			commits: AtomicUsize::new(0),
+		});
 		let store: Arc<dyn Store> = Arc::<Tap>::clone(&tap);
 		let clock = Arc::new(ManualClock::default());
 		let options = LogOptions::default();
@@ -498,4 +507,71 @@ fn payments_are_unsettled_until_a_snapshot_holds_their_events() {
 	assert!(life.bus.is_unsettled(&hash));
 	life.persist();
 	assert!(!life.bus.is_unsettled(&hash));
+}
+
+#[test]
+fn an_event_in_quarantine_that_a_monitor_produces_again_is_acked_by_a_later_snapshot() {
+	let medium = MemoryMedium::new();
+	let life = Life::new(&medium);
+	life.script.produce(1, CLOSE);
+	life.release();
+
+	let life = Life::new(&medium);
+	assert_eq!(life.release(), []);
+	// The monitor produces the event again while the entry is set aside.
+	life.script.produce(1, CLOSE);
+	assert_eq!(life.release(), [(1, Close)]);
+	assert_eq!(life.release(), []);
+	assert_eq!(life.unacked(), 1);
+	life.persist();
+	assert_eq!(life.unacked(), 0);
+}
+
+#[test]
+fn a_replay_goes_on_after_its_first_page() {
+	let medium = MemoryMedium::new();
+	let life = Life::new(&medium);
+	let count = release::MAX_REPLAYED_PER_CALL as u64 + 10;
+	life.script.produce(1, CLOSE);
+	for n in 1..count {
+		life.script.produce(1, forward(5, 10, n, true));
+	}
+	life.release();
+
+	let life = Life::new(&medium);
+	life.script.monitors.lock().insert(ChannelId([1; 32]), false);
+	life.script.produce(2, CLOSE);
+	assert_eq!(life.release().len(), release::MAX_REPLAYED_PER_CALL);
+	assert_eq!(life.release().len(), 11, "the rest of the replay, and then the new event");
+}
+
+#[test]
+fn an_error_that_no_retry_mends_stops_the_bus_at_once() {
+	let life = Life::new(&MemoryMedium::new());
+	life.script.produce(1, CLOSE);
+	life.tap.failing_for_good.store(true, Ordering::SeqCst);
+	assert_eq!(life.release(), []);
+	assert!(life.bus.is_stopped());
+	let mut stopped = std::pin::pin!(life.bus.stopped());
+	let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+	match stopped.as_mut().poll(&mut context) {
+		std::task::Poll::Ready(reason) => assert!(reason.contains("a test"), "{reason}"),
+		std::task::Poll::Pending => panic!("the bus stopped and its future did not end"),
+	}
+	assert!(life.notes.lock().iter().any(|note| matches!(note, BusNote::Stopped { .. })));
+}
+
+#[test]
+fn channels_of_two_counterparties_with_one_id_are_two_channels() {
+	let other = SecretKey::from_slice(&[4; 32]).unwrap().public_key(&Secp256k1::new());
+	let (mut state, mut out) = (state::State::new(), Vec::new());
+	for counterparty in [peer(), other] {
+		let event = forward(5, 10, 0, true);
+		let view = view::View::of(&event);
+		let (funding, channel_id) = (outpoint(1), ChannelId([1; 32]));
+		let entry = entry::MonitorEntry { funding, channel_id, event, counterparty };
+		assert!(state.hand_out(&mut out, None, &view, entry), "each needs a close of its own");
+	}
+	let told: Vec<_> = out.iter().map(|(_, _, events, peer)| (events.len(), *peer)).collect();
+	assert_eq!(told, [(2, peer()), (2, other)]);
 }
