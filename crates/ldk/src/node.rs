@@ -26,6 +26,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use leyden_log::{Delivery, EventLog, LogError};
+use leyden_store::group::StoreEvent;
 use leyden_store::{Plan, Store};
 use lightning::events::{Event, EventHandler, ReplayEvent};
 use lightning::io;
@@ -74,9 +75,12 @@ pub enum StartError {
 
 impl NodeWiring {
 	/// Wiring over the logs of monitor events and of user events, which must be in one store.
-	/// Everything worth telling goes to `logger`.
+	/// Everything worth telling goes to `logger`, and so does what the store tells of itself: the
+	/// beginning and the end of an outage, and the end of its handle.
 	pub fn new(monitor_log: EventLog, event_log: EventLog, logger: SharedLogger) -> Self {
 		let appends = PendingAppends::new(event_log.clone());
+		let told = Arc::clone(&logger);
+		event_log.store().observe(Arc::new(move |event| log_to(&told, level_of(event), event)));
 		let holds = Arc::new(|_: &PaymentHash| false);
 		Self {
 			monitor_log,
@@ -135,7 +139,8 @@ impl NodeWiring {
 		GuardedStore::new(kv, Arc::clone(&self.gate))
 	}
 
-	/// A bus around the chain monitor, for the manager and for all sources of blocks.
+	/// A bus around the chain monitor, for the manager and for all sources of blocks. It stops when
+	/// the store's handle ends.
 	///
 	/// # Errors
 	/// The log's.
@@ -144,6 +149,12 @@ impl NodeWiring {
 		let gate = Arc::clone(&self.gate);
 		let bus = MonitorBus::behind(gate, chain_monitor, self.monitor_log.clone())?;
 		let bus = bus.with_observer(move |event| log_to(&logger, event.level(), event));
+		let stop = bus.stop();
+		self.event_log.store().observe(Arc::new(move |event| {
+			if matches!(event, StoreEvent::HandleEnded { .. }) {
+				stop.now(event.to_string());
+			}
+		}));
 		Ok(Arc::new(bus.awaiting(self.appends.clone())))
 	}
 
@@ -395,6 +406,15 @@ where
 	payments.map(id).collect()
 }
 
+/// A store that never fails says nothing, and an outage that ended needs nobody.
+fn level_of(event: &StoreEvent) -> Level {
+	match event {
+		StoreEvent::OutageBegan { .. } => Level::Warn,
+		StoreEvent::OutageEnded { .. } => Level::Info,
+		_ => Level::Error,
+	}
+}
+
 fn log_to(logger: &SharedLogger, level: Level, message: &impl fmt::Display) {
 	let (file, line) = (file!(), line!());
 	let args = format_args!("{message}");
@@ -434,5 +454,92 @@ impl fmt::Debug for NodeWiring {
 impl<M, K> fmt::Debug for LdkNode<M, K> {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		f.write_str("LdkNode")
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use std::sync::Arc;
+	use std::time::Duration;
+
+	use leyden_log::LogOptions;
+	use leyden_store::group::StoreObserver;
+	use leyden_store::{
+		Batch, Committed, Guarantees, Key, KeyRange, ManualClock, MemoryMedium, MemoryStore,
+		Namespace, Page, StoreError, Ticket,
+	};
+	use parking_lot::Mutex;
+
+	use super::*;
+
+	/// A store that tells its observers what the test says.
+	struct Telling {
+		inner: MemoryStore,
+		observers: Mutex<Vec<StoreObserver>>,
+	}
+
+	impl Telling {
+		fn tell(&self, event: &StoreEvent) {
+			self.observers.lock().iter().for_each(|observer| observer(event));
+		}
+	}
+
+	impl Store for Telling {
+		fn commit(&self, batch: Batch) -> Ticket<Committed> {
+			self.inner.commit(batch)
+		}
+
+		fn get(&self, key: &Key) -> Ticket<Option<leyden_store::Record>> {
+			self.inner.get(key)
+		}
+
+		fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
+			self.inner.scan(range, limit)
+		}
+
+		fn guarantees(&self) -> Guarantees {
+			self.inner.guarantees()
+		}
+
+		fn observe(&self, observer: StoreObserver) -> bool {
+			self.observers.lock().push(observer);
+			true
+		}
+	}
+
+	#[derive(Default)]
+	struct Lines(Mutex<Vec<(Level, String)>>);
+
+	impl Logger for Lines {
+		fn log(&self, record: Record) {
+			self.0.lock().push((record.level, record.args.to_string()));
+		}
+	}
+
+	#[test]
+	fn an_outage_is_logged_and_the_end_of_the_store_stops_the_bus() {
+		let medium = MemoryMedium::new();
+		let inner = MemoryStore::open(&medium, Namespace::default()).unwrap();
+		let telling = Arc::new(Telling { inner, observers: Mutex::default() });
+		let open = |stream: &str| {
+			let store: Arc<dyn Store> = Arc::<Telling>::clone(&telling);
+			let clock = Arc::new(ManualClock::default());
+			EventLog::open(store, stream, clock, LogOptions::default()).unwrap()
+		};
+		let lines = Arc::new(Lines::default());
+		let logger: SharedLogger = Arc::<Lines>::clone(&lines);
+		let wiring = NodeWiring::new(open("monitors"), open("events"), logger);
+		let bus = wiring.monitor_bus(Arc::new(())).unwrap();
+		let (place, because) = (|| "the store".to_owned(), || "it is gone".to_owned());
+		let error = || StoreError::Poisoned { because: because() };
+
+		telling.tell(&StoreEvent::OutageBegan { place: place(), error: error() });
+		telling.tell(&StoreEvent::OutageEnded { place: place(), lasted: Duration::from_secs(3) });
+		assert!(!bus.is_stopped());
+		telling.tell(&StoreEvent::HandleEnded { place: place(), error: error() });
+		assert!(bus.is_stopped());
+		let levels: Vec<_> = lines.0.lock().iter().map(|(level, _)| *level).collect();
+		assert_eq!(levels, [Level::Warn, Level::Info, Level::Error]);
+		assert!(lines.0.lock().iter().all(|(_, line)| line.contains("the store")));
 	}
 }

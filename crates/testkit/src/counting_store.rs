@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
+use leyden_store::group::StoreObserver;
 use leyden_store::{
 	Batch, Committed, Guarantees, Key, KeyRange, Page, Record, Store, StoreError, Ticket,
 };
@@ -80,5 +81,9 @@ impl Store for CountingStore {
 
 	fn guarantees(&self) -> Guarantees {
 		self.inner.guarantees()
+	}
+
+	fn observe(&self, observer: StoreObserver) -> bool {
+		self.inner.observe(observer)
 	}
 }

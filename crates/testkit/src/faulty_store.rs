@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use leyden_store::group::StoreObserver;
 use leyden_store::{
 	Batch, Committed, Guarantees, Key, KeyRange, MemoryMedium, MemoryStore, Namespace, Page,
 	Record, Store, StoreError, Table, Ticket,
@@ -203,6 +204,10 @@ impl Store for FaultyStore {
 
 	fn guarantees(&self) -> Guarantees {
 		self.guarantees
+	}
+
+	fn observe(&self, observer: StoreObserver) -> bool {
+		self.alive().is_some_and(|inner| inner.observe(observer))
 	}
 }
 

@@ -16,6 +16,7 @@ use leyden_ldk::{
 };
 use leyden_log::{Consumer, ConsumerOptions, EventLog, LogOptions, Start};
 use leyden_splice::{FeeBand, SpliceFailed, SpliceOptions};
+use leyden_store::group::StoreObserver;
 use leyden_store::{
 	Batch, Clock, Committed, Guarantees, Key, KeyRange, ManualClock, Page, Plan, Record, Store,
 	StoreError, Ticket,
@@ -491,5 +492,9 @@ impl Store for Mortal {
 
 	fn guarantees(&self) -> Guarantees {
 		self.inner.guarantees()
+	}
+
+	fn observe(&self, observer: StoreObserver) -> bool {
+		self.inner.observe(observer)
 	}
 }

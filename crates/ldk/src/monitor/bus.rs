@@ -76,7 +76,7 @@ pub(crate) struct Bus {
 	pub(crate) consumer: Consumer,
 	state: Arc<Mutex<State>>,
 	observer: Option<Observer>,
-	stop: Stop,
+	stop: Arc<Stop>,
 }
 
 type Observer = Box<dyn Fn(&BusNote) + Send + Sync>;
@@ -110,7 +110,7 @@ impl<W> MonitorBus<W> {
 		let options = ConsumerOptions { start: Start::Beginning, ..ConsumerOptions::default() };
 		let consumer = log.consumer(MANAGER_CONSUMER, options)?;
 		let state = Arc::new(Mutex::new(State::new()));
-		let bus = Bus { log, consumer, state, observer: None, stop: Stop::default() };
+		let bus = Bus { log, consumer, state, observer: None, stop: Arc::default() };
 		let (state, gate) = (Arc::clone(&bus.state), gate);
 		// Asked inside of a persister, where a release may be waiting for the same monitors.
 		gate.archives_if(move || state.try_lock().is_some_and(|state| !state.needs_monitors()));
@@ -134,12 +134,12 @@ impl<W> MonitorBus<W> {
 	/// they are.
 	fn journal_is_durable(&self) -> bool {
 		let Some(appends) = &self.appends else { return true };
-		appends
-			.wait_on_event_thread()
-			.map_err(|error| {
-				self.bus.note(BusNote::Stopped { error: error.to_string() });
-			})
-			.is_ok()
+		appends.wait_on_event_thread().map_err(|error| self.bus.stop(&error)).is_ok()
+	}
+
+	/// What ends the bus from elsewhere.
+	pub(crate) fn stop(&self) -> Arc<Stop> {
+		Arc::clone(&self.bus.stop)
 	}
 
 	/// What the bus is around.

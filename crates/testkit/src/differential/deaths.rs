@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use leyden_store::group::StoreObserver;
 use leyden_store::{
 	Batch, Committed, Guarantees, Key, KeyRange, Page, Record, Store, StoreError, Ticket,
 };
@@ -332,5 +333,9 @@ impl Store for DoomedStore {
 
 	fn guarantees(&self) -> Guarantees {
 		self.guarantees
+	}
+
+	fn observe(&self, observer: StoreObserver) -> bool {
+		self.alive().is_some_and(|inner| inner.observe(observer))
 	}
 }
