@@ -71,6 +71,8 @@ struct Memory {
 	policy: Policy,
 	tellings: Vec<Telling>,
 	attempts: BTreeMap<[u8; 32], u32>,
+	/// The ids of the ends of each payment id, in the order in which the user first heard of them.
+	ends: BTreeMap<[u8; 32], Vec<EventId>>,
 	held: Vec<PaymentHash>,
 	owed: Vec<Owed>,
 	reasons: BTreeMap<[u8; 32], String>,
@@ -93,6 +95,7 @@ impl Actor {
 			policy,
 			tellings: Vec::new(),
 			attempts: BTreeMap::new(),
+			ends: BTreeMap::new(),
 			held: Vec::new(),
 			owed: Vec::new(),
 			reasons: BTreeMap::new(),
@@ -195,8 +198,20 @@ impl Actor {
 		if let Event::ChannelClosed { channel_id, reason, .. } = event {
 			memory.reasons.insert(channel_id.0, format!("{reason:?}"));
 		}
-		let attempts = &memory.attempts;
-		let attempt = |id: &PaymentId| attempts.get(&id.0).copied().unwrap_or_default();
+		if let (Some(payment), Some(id)) = (end_of(event), id) {
+			let ends = memory.ends.entry(payment.0).or_default();
+			if !ends.contains(&id) {
+				ends.push(id);
+			}
+		}
+		let Memory { attempts, ends, .. } = &*memory;
+		// The end of an attempt that is told after the next attempt was made is its own all the same.
+		let attempt = |payment: &PaymentId| {
+			let made = attempts.get(&payment.0).copied().unwrap_or_default();
+			let number =
+				ends.get(&payment.0).and_then(|ends| ends.iter().position(|end| Some(*end) == id));
+			number.map_or(made, |number| made.min(u32::try_from(number + 1).unwrap_or(u32::MAX)))
+		};
 		if let Some((fields, exact)) = fields(event, attempt) {
 			let key = format!("{} {fields}", event_name(event));
 			memory.tellings.push(Telling { key, exact, id, repeat });
@@ -222,6 +237,15 @@ fn answer(node: &NodeHandle, owed: &Owed) -> bool {
 		Owed::GiveBackIntercepted(id) => manager.fail_intercepted_htlc(*id),
 	};
 	!matches!(given, Err(APIError::ChannelUnavailable { .. }))
+}
+
+/// The payment that ends with this event.
+fn end_of(event: &Event) -> Option<PaymentId> {
+	match event {
+		Event::PaymentSent { payment_id, .. } => *payment_id,
+		Event::PaymentFailed { payment_id, .. } => Some(*payment_id),
+		_ => None,
+	}
 }
 
 /// What sets an event apart from others, in all runs, and whether that is exact; `None` for what
