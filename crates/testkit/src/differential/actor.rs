@@ -71,8 +71,6 @@ struct Memory {
 	policy: Policy,
 	tellings: Vec<Telling>,
 	attempts: BTreeMap<[u8; 32], u32>,
-	/// The ids of the ends of each payment id, in the order in which the user first heard of them.
-	ends: BTreeMap<[u8; 32], Vec<EventId>>,
 	held: Vec<PaymentHash>,
 	owed: Vec<Owed>,
 	reasons: BTreeMap<[u8; 32], String>,
@@ -95,7 +93,6 @@ impl Actor {
 			policy,
 			tellings: Vec::new(),
 			attempts: BTreeMap::new(),
-			ends: BTreeMap::new(),
 			held: Vec::new(),
 			owed: Vec::new(),
 			reasons: BTreeMap::new(),
@@ -192,26 +189,44 @@ impl Actor {
 		self.memory().owed.extend(left);
 	}
 
+	/// Sorts ends of payments that were told after the next attempt was made: a store in trouble
+	/// delays them. An attempt of which the user has heard no end gets the first of several ends, each
+	/// with its own id, of the attempt after it.
+	pub fn sort_late_ends(&self) {
+		let mut memory = self.memory();
+		let attempts: Vec<_> = memory.attempts.iter().map(|(id, made)| (*id, *made)).collect();
+		for (payment, made) in attempts {
+			for attempt in (1..made).rev() {
+				let of = |attempt: u32| {
+					let fields = format!(" {}", fields_of_end(&payment, attempt));
+					move |telling: &Telling| telling.key.ends_with(&fields)
+				};
+				if memory.tellings.iter().any(of(attempt)) {
+					continue;
+				}
+				let later = of(attempt + 1);
+				let ids: Vec<_> =
+					memory.tellings.iter().filter(|t| later(t)).map(|t| t.id).collect();
+				let Some(first) = ids.first().copied().filter(|id| id.is_some()) else { continue };
+				if ids.iter().all(|id| *id == first) {
+					continue;
+				}
+				for telling in memory.tellings.iter_mut().filter(|t| t.id == first) {
+					let kind = telling.key.split(' ').next().unwrap_or_default().to_owned();
+					telling.key = format!("{kind} {}", fields_of_end(&payment, attempt));
+				}
+			}
+		}
+	}
+
 	/// Remembers without doing anything: for events that the user only hears of.
 	pub fn remember(&self, event: &Event, id: Option<EventId>, repeat: bool) {
 		let mut memory = self.memory();
 		if let Event::ChannelClosed { channel_id, reason, .. } = event {
 			memory.reasons.insert(channel_id.0, format!("{reason:?}"));
 		}
-		if let (Some(payment), Some(id)) = (end_of(event), id) {
-			let ends = memory.ends.entry(payment.0).or_default();
-			if !ends.contains(&id) {
-				ends.push(id);
-			}
-		}
-		let Memory { attempts, ends, .. } = &*memory;
-		// The end of an attempt that is told after the next attempt was made is its own all the same.
-		let attempt = |payment: &PaymentId| {
-			let made = attempts.get(&payment.0).copied().unwrap_or_default();
-			let number =
-				ends.get(&payment.0).and_then(|ends| ends.iter().position(|end| Some(*end) == id));
-			number.map_or(made, |number| made.min(u32::try_from(number + 1).unwrap_or(u32::MAX)))
-		};
+		let attempts = &memory.attempts;
+		let attempt = |id: &PaymentId| attempts.get(&id.0).copied().unwrap_or_default();
 		if let Some((fields, exact)) = fields(event, attempt) {
 			let key = format!("{} {fields}", event_name(event));
 			memory.tellings.push(Telling { key, exact, id, repeat });
@@ -239,26 +254,22 @@ fn answer(node: &NodeHandle, owed: &Owed) -> bool {
 	!matches!(given, Err(APIError::ChannelUnavailable { .. }))
 }
 
-/// The payment that ends with this event.
-fn end_of(event: &Event) -> Option<PaymentId> {
-	match event {
-		Event::PaymentSent { payment_id, .. } => *payment_id,
-		Event::PaymentFailed { payment_id, .. } => Some(*payment_id),
-		_ => None,
-	}
+fn hex(bytes: &[u8]) -> String {
+	bytes.iter().take(6).map(|b| format!("{b:02x}")).collect()
+}
+
+fn fields_of_end(payment: &[u8], attempt: u32) -> String {
+	format!("{} attempt {attempt}", hex(payment))
 }
 
 /// What sets an event apart from others, in all runs, and whether that is exact; `None` for what
 /// comes as often as LDK likes.
 fn fields(event: &Event, attempt: impl Fn(&PaymentId) -> u32) -> Option<(String, bool)> {
-	let hex = |bytes: &[u8]| bytes.iter().take(6).map(|b| format!("{b:02x}")).collect::<String>();
 	Some(match event {
 		Event::PaymentClaimable { payment_hash, .. }
 		| Event::PaymentClaimed { payment_hash, .. } => (hex(&payment_hash.0), false),
 		Event::PaymentSent { payment_id: Some(id), .. }
-		| Event::PaymentFailed { payment_id: id, .. } => {
-			(format!("{} attempt {}", hex(&id.0), attempt(id)), true)
-		},
+		| Event::PaymentFailed { payment_id: id, .. } => (fields_of_end(&id.0, attempt(id)), true),
 		Event::HTLCIntercepted { intercept_id, .. } => (hex(&intercept_id.0), true),
 		Event::PaymentForwarded { prev_htlcs, .. } => {
 			let htlcs = prev_htlcs.iter();

@@ -105,7 +105,7 @@ pub fn run(scenario: &Scenario, wire: &Wire, schedule: &Schedule) -> Run {
 	let deaths_and_stops = (stage.net.life(stage.victim) as usize).saturating_sub(1);
 	let stops = deaths_and_stops.saturating_sub(deaths.struck());
 	deaths.rest();
-	let outcome = stage.finish();
+	let outcome = stage.finish(schedule.spell.is_some());
 	Run { outcome, seen, struck: deaths.struck(), stops }
 }
 
@@ -246,7 +246,7 @@ impl Stage {
 	}
 
 	/// Everything comes to rest, and is looked at.
-	fn finish(mut self) -> Outcome {
+	fn finish(mut self, had_trouble: bool) -> Outcome {
 		// What a node forgets over one more restart, it has not kept.
 		self.calm(1);
 		self.net.disk(self.victim).kill();
@@ -270,6 +270,9 @@ impl Stage {
 		};
 		while running && waits(&self) && self.net.chain.height() < expiry {
 			self.calm(CALM_BLOCKS);
+		}
+		if had_trouble {
+			self.users[self.victim].sort_late_ends();
 		}
 		for (name, intent, sent) in &self.intents {
 			payments.insert(name.clone(), self.end_of(name, intent, *sent));
