@@ -55,6 +55,13 @@ mod splice;
 mod tlv;
 mod turns;
 
+/// The bodies of this crate's records, for the fuzzer: an error or a record, never a panic.
+#[doc(hidden)]
+pub fn decode_records(body: &[u8]) {
+	let _ = leyden_store::codec::from_body::<manager_record::ManagersV1>(body);
+	htlc_resolutions::decode_body(body);
+}
+
 pub use htlc_resolutions::{HtlcResolution, HtlcResolutions, HtlcResolver};
 pub use journal::{
 	decode_event, kind_of, replay_class, EventIdentity, Journal, JournalEvent, JournalHandler,

@@ -34,8 +34,9 @@ pub fn frame_decode(data: &[u8]) {
 	let _ = leyden_store::codec::from_body::<(u64, String, Vec<u8>, Option<u32>)>(data);
 }
 
-/// Bytes as the payload of a user event: an error or an event.
+/// Bytes as the payload of a user event, and as the records of the LDK crate: an error or an event.
 pub fn event_decode(data: &[u8]) {
+	leyden_ldk::decode_records(data);
 	let _ = leyden_ldk::decode_event(data);
 	// With a header that fits, so that LDK's decoder gets the rest.
 	let mut payload = vec![1, 1];
