@@ -1,19 +1,19 @@
 //! One run of one scenario with one wiring, from the first block to the end of everything.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use leyden_store::{MemoryMedium, MemoryStore, Namespace, Store};
 use lightning::chain::channelmonitor::Balance;
-use lightning::events::{ClosureReason, Event, ReplayEvent};
+use lightning::events::{ClosureReason, Event};
 use lightning::ln::types::ChannelId;
 
 use super::actor::{Actor, Preimages};
 use super::deaths::{Deaths, DoomedStore, Moment, Schedule};
 use super::outcome::{ChannelEnd, Outcome, PaymentEnd};
-use super::wirings::{start, Wire};
+use super::wirings::{start, Alone, Wire};
 use crate::disk::{MemKv, NodeDisk};
-use crate::guard::{Guard, GuardFactory, NodeHandle};
+use crate::guard::GuardFactory;
 use crate::net::{Idx, Intent, LdkNet};
 use crate::node::NodeConfig;
 use crate::panics::catch;
@@ -137,8 +137,7 @@ impl Stage {
 	pub fn peer(&mut self, config: NodeConfig) -> Idx {
 		let user = Actor::new(Arc::clone(&self.preimages));
 		let told = Arc::clone(&user);
-		let guards: GuardFactory =
-			Arc::new(move |_| Arc::new(Peer { user: Arc::clone(&told), node: OnceLock::new() }));
+		let guards: GuardFactory = Arc::new(move |_| Arc::new(Alone::new(Arc::clone(&told))));
 		self.users.push(user);
 		let kv = Arc::new(MemKv::new());
 		self.net.add_node_with(config, kv, guards)
@@ -381,26 +380,5 @@ impl Stage {
 			true => ChannelEnd::Cooperative,
 			false => ChannelEnd::Forced,
 		}
-	}
-}
-
-/// A node that never dies, with LDK alone.
-struct Peer {
-	user: Arc<Actor>,
-	node: OnceLock<NodeHandle>,
-}
-
-impl Guard for Peer {
-	fn started(&self, node: &NodeHandle) {
-		let _ = self.node.set(node.clone());
-	}
-
-	fn handle_event(
-		&self, event: Event, handle: &mut dyn FnMut(Event) -> Result<(), ReplayEvent>,
-	) -> Result<(), ReplayEvent> {
-		if let Some(node) = self.node.get() {
-			self.user.told(node, &event, None, false);
-		}
-		handle(event)
 	}
 }

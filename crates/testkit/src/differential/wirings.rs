@@ -40,7 +40,7 @@ pub type Wire = Arc<dyn Fn(Life) -> Result<Arc<dyn Guard>, String> + Send + Sync
 
 /// LDK alone: the user acts inside the event handler.
 pub fn ldk_alone() -> Wire {
-	Arc::new(|life| Ok(Arc::new(Alone { user: life.user, node: OnceLock::new() })))
+	Arc::new(|life| Ok(Arc::new(Alone::new(life.user))))
 }
 
 /// Leyden, by the wiring of every node.
@@ -55,9 +55,16 @@ pub fn leyden() -> Wire {
 	})
 }
 
-struct Alone {
+/// LDK alone, for one life of a node.
+pub(super) struct Alone {
 	user: Arc<Actor>,
 	node: OnceLock<NodeHandle>,
+}
+
+impl Alone {
+	pub(super) fn new(user: Arc<Actor>) -> Self {
+		Self { user, node: OnceLock::new() }
+	}
 }
 
 impl Guard for Alone {
