@@ -60,7 +60,7 @@ pub struct NodeWiring {
 	holds: Arc<dyn Fn(&PaymentHash) -> bool + Send + Sync>,
 	keep_paths: bool,
 	keep_htlc_failures: bool,
-	persists_before_outcomes: bool,
+	persists_before_sent: bool,
 }
 
 /// Why a node's wiring could not start.
@@ -91,7 +91,7 @@ impl NodeWiring {
 			holds,
 			keep_paths: false,
 			keep_htlc_failures: false,
-			persists_before_outcomes: true,
+			persists_before_sent: true,
 		}
 	}
 
@@ -118,12 +118,12 @@ impl NodeWiring {
 		self
 	}
 
-	/// Leaves out what persists the manager before the end of a payment counts as handled: for
+	/// Leaves out what persists the manager before `PaymentSent` counts as handled: for
 	/// tests of what happens then (case K).
 	#[doc(hidden)]
 	#[must_use]
-	pub fn without_persist_before_outcome(mut self) -> Self {
-		self.persists_before_outcomes = false;
+	pub fn without_persist_before_sent(mut self) -> Self {
+		self.persists_before_sent = false;
 		self
 	}
 
@@ -185,8 +185,8 @@ impl NodeWiring {
 			let persister = Arc::clone(&persister);
 			Box::new(move || Box::pin(std::future::ready(persister.persist())))
 		};
-		let (outcome, claimable) = (persist(), persist());
-		block_on(self.assemble(bus, manager, persister, outcome, claimable))
+		let (sent, claimable) = (persist(), persist());
+		block_on(self.assemble(bus, manager, persister, sent, claimable))
 	}
 
 	/// Starts the wiring of a node whose store has futures.
@@ -213,13 +213,13 @@ impl NodeWiring {
 			let persister = Arc::clone(&persister);
 			Box::new(move || Box::pin(persister.persist_async()))
 		};
-		let (outcome, claimable) = (persist(), persist());
-		self.assemble(bus, manager, persister, outcome, claimable).await
+		let (sent, claimable) = (persist(), persist());
+		self.assemble(bus, manager, persister, sent, claimable).await
 	}
 
 	async fn assemble<W, M, K>(
 		&self, bus: &Arc<MonitorBus<W>>, manager: M, persister: Arc<ManagerPersister<K>>,
-		persist_outcome: Persist, persist_claimable: Persist,
+		persist_sent: Persist, persist_claimable: Persist,
 	) -> Result<LdkNode<M, K>, StartError>
 	where
 		W: Send + Sync + 'static,
@@ -237,15 +237,13 @@ impl NodeWiring {
 			journal = journal.keep_htlc_failures();
 		}
 		let (unsettled, holds) = (Arc::clone(bus), Arc::clone(&self.holds));
-		let persists = self.persists_before_outcomes;
+		let persists = self.persists_before_sent;
 		let (kept, answered) = (resolutions.clone(), manager.clone());
 		let resolver = Resolver { resolutions: kept, manager: answered, store: Arc::clone(store) };
 		let journal = journal
 			.with_observer(move |event| log_to(&logger, event.level(), event))
 			.awaited_by(&self.appends)
-			.persist_before_outcome(persist_outcome, move |hash| {
-				persists && unsettled.is_unsettled(hash)
-			})
+			.persist_before_sent(persist_sent, move |hash| persists && unsettled.is_unsettled(hash))
 			.persist_before_claimable(persist_claimable, move |hash| holds(hash))
 			.answered_by(resolver);
 

@@ -163,7 +163,7 @@ impl LeydenGuard {
 			leyden = leyden.holding(|_| true);
 		}
 		if !wiring.barrier {
-			leyden = leyden.without_persist_before_outcome();
+			leyden = leyden.without_persist_before_sent();
 		}
 		Self {
 			store,

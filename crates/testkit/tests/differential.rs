@@ -117,24 +117,15 @@ fn differential_ldk_alone_equals_itself() {
 
 /// Stories in which LDK itself tells of one failure several times after a death (it puts the HTLCs of
 /// a payment back from a monitor, or closes the channel of an older manager), and nothing sets that
-/// apart from a second failure: in doubt two entries. Only there, and only in runs with a death, may
-/// a failure have more ids than LDK alone tells it times.
+/// apart from a second failure: in doubt two entries.
 const TOLD_SEVERAL_TIMES_BY_LDK: [&str; 2] = ["failed and tried again", "failed with the channel"];
-
-fn is_failure_told_twice(way: &Worse) -> bool {
-	matches!(way, Worse::ToldMoreOften(key) if key.starts_with("PaymentFailed"))
-}
 
 /// Holds every story to the promise, and prints in how many runs Leyden was better, equal or worse.
 fn sweep(deferred: bool) {
 	let (mut worse, mut deaths) = (Vec::new(), 0);
 	for story in scenario::all(deferred) {
-		let mut report = compare(&story, &leyden(), Extent::of_environment());
+		let report = compare(&story, &leyden(), Extent::of_environment());
 		println!("deferred: {deferred}, {report}");
-		if TOLD_SEVERAL_TIMES_BY_LDK.contains(&story.name) {
-			let doubted = report.findings.iter_mut().filter(|f| !f.schedule.deaths.is_empty());
-			doubted.for_each(|finding| finding.worse.retain(|way| !is_failure_told_twice(way)));
-		}
 		deaths += report.deaths;
 		let held = catch(|| {
 			report.assert_never_worse();

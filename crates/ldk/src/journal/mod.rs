@@ -83,7 +83,7 @@ pub struct Journal {
 	requests: Option<Arc<RequestTracker>>,
 	/// The requests that earlier runs left; looked at once, at start.
 	left: Mutex<Vec<Entry>>,
-	before_outcome: Option<Barrier>,
+	before_sent: Option<Barrier>,
 	before_claimable: Option<Barrier>,
 	answers: Option<Answers>,
 	observer: Option<Observer>,
@@ -131,7 +131,7 @@ impl Journal {
 			tracker: None,
 			requests: None,
 			left: Mutex::default(),
-			before_outcome: None,
+			before_sent: None,
 			before_claimable: None,
 			answers: None,
 			observer: None,
@@ -191,7 +191,7 @@ impl Journal {
 		Ok(())
 	}
 
-	/// Persists the manager before the end of a payment counts as handled.
+	/// Persists the manager before `PaymentSent` counts as handled.
 	///
 	/// Without this, a node that dies after `PaymentSent` was handled and before the manager was
 	/// persisted can be told `PaymentFailed` for the same payment at the next start (case K), or
@@ -201,10 +201,10 @@ impl Journal {
 	/// `applies` says for which payments that is needed: those of which a monitor event is un-acked
 	/// ([`MonitorBus::is_unsettled`](crate::MonitorBus::is_unsettled)); for others LDK's own order
 	/// of writes sees to it.
-	pub(crate) fn persist_before_outcome(
+	pub(crate) fn persist_before_sent(
 		mut self, persist: Persist, applies: impl Fn(&PaymentHash) -> bool + Send + Sync + 'static,
 	) -> Self {
-		self.before_outcome = Some(Barrier { persist, applies: Box::new(applies) });
+		self.before_sent = Some(Barrier { persist, applies: Box::new(applies) });
 		self
 	}
 
@@ -281,8 +281,8 @@ impl Journal {
 	) -> Result<(), ReplayEvent> {
 		let _handling = self.tracker.as_ref().map(|tracker| tracker.handling());
 		let Some(written) = self.encode(&event) else { return inline(event) };
-		let (identity, outcome) = (written.identity.id, outcome(&event));
-		if claimable(&event).is_some_and(|hash| self.needs(&self.before_claimable, Some(hash))) {
+		let (identity, sent) = (written.identity.id, sent(&event));
+		if claimable(&event).is_some_and(|hash| self.needs(&self.before_claimable, hash)) {
 			self.persisted(block_on(self.persist(&self.before_claimable)))?;
 		}
 		self.watch(&event);
@@ -294,8 +294,8 @@ impl Journal {
 				ticket.map_or(Ok(()), |ticket| self.appended(ticket.wait()))?;
 			},
 		}
-		if outcome.is_some_and(|hash| self.needs(&self.before_outcome, hash)) {
-			let persisted = block_on(self.persist(&self.before_outcome));
+		if sent.is_some_and(|hash| self.needs(&self.before_sent, hash)) {
+			let persisted = block_on(self.persist(&self.before_sent));
 			self.persisted(persisted).inspect_err(|_| self.comes_again(identity))?;
 		}
 		Ok(())
@@ -316,8 +316,8 @@ impl Journal {
 	{
 		let _handling = self.tracker.as_ref().map(|tracker| tracker.handling());
 		let Some(written) = self.encode(&event) else { return inline(event).await };
-		let (identity, outcome) = (written.identity.id, outcome(&event));
-		if claimable(&event).is_some_and(|hash| self.needs(&self.before_claimable, Some(hash))) {
+		let (identity, sent) = (written.identity.id, sent(&event));
+		if claimable(&event).is_some_and(|hash| self.needs(&self.before_claimable, hash)) {
 			self.persisted(self.persist(&self.before_claimable).await)?;
 		}
 		self.watch(&event);
@@ -329,8 +329,8 @@ impl Journal {
 				}
 			},
 		}
-		if outcome.is_some_and(|hash| self.needs(&self.before_outcome, hash)) {
-			let persisted = self.persist(&self.before_outcome).await;
+		if sent.is_some_and(|hash| self.needs(&self.before_sent, hash)) {
+			let persisted = self.persist(&self.before_sent).await;
 			self.persisted(persisted).inspect_err(|_| self.comes_again(identity))?;
 		}
 		Ok(())
@@ -471,9 +471,8 @@ impl Journal {
 			.finish()
 	}
 
-	fn needs(&self, barrier: &Option<Barrier>, hash: Option<PaymentHash>) -> bool {
-		// An end of which LDK does not tell the payment hash may be that of any payment.
-		barrier.as_ref().is_some_and(|b| hash.is_none_or(|hash| (b.applies)(&hash)))
+	fn needs(&self, barrier: &Option<Barrier>, hash: PaymentHash) -> bool {
+		barrier.as_ref().is_some_and(|barrier| (barrier.applies)(&hash))
 	}
 
 	async fn persist(&self, barrier: &Option<Barrier>) -> Result<(), io::Error> {
@@ -535,11 +534,13 @@ impl Source {
 	}
 }
 
-/// The payment hash, if the event tells how a payment ended and LDK says which.
-fn outcome(event: &Event) -> Option<Option<PaymentHash>> {
+/// The payment hash, if the event tells that a payment arrived.
+///
+/// A failure needs no barrier: no payment that has failed arrives later. And a manager that has a
+/// failure in its queue makes LDK tell it twice after a crash (finding 27).
+fn sent(event: &Event) -> Option<PaymentHash> {
 	match event {
-		Event::PaymentSent { payment_hash, .. } => Some(Some(*payment_hash)),
-		Event::PaymentFailed { payment_hash, .. } => Some(*payment_hash),
+		Event::PaymentSent { payment_hash, .. } => Some(*payment_hash),
 		_ => None,
 	}
 }

@@ -84,13 +84,13 @@ impl Disk {
 		MemoryStore::open(&self.medium, Namespace::default()).unwrap()
 	}
 
-	/// With the barrier before each end of a payment.
+	/// With the barrier before `PaymentSent`.
 	fn start_with_barrier(&self, ldk: Ldk) -> Run {
 		self.start_with(ldk, Arc::new(self.store()), |journal, persister| {
 			let persister = Arc::clone(persister);
 			let persist: Persist =
 				Box::new(move || Box::pin(std::future::ready(persister.persist())));
-			journal.persist_before_outcome(persist, |_| true)
+			journal.persist_before_sent(persist, |_| true)
 		})
 	}
 
@@ -335,18 +335,19 @@ fn a_payment_that_is_made_again_under_its_id_is_told_again() {
 	}
 }
 
-/// L3: the manager that the barrier writes still has the failure in its queue, and all before it.
+/// L3: the manager that the barrier writes still has the whole batch in its queue.
 #[test]
 fn a_failure_has_one_id_over_any_number_of_deaths_with_the_barrier() {
 	let disk = Disk::new();
-	let run = disk.start_with_barrier(with_queue(&[failed(1), failed(2)]));
+	let batch = || with_queue(&[failed(1), failed(2), sent(3)]);
+	let run = disk.start_with_barrier(batch());
 	run.process();
 	let first = run.entries();
-	assert_eq!(first.len(), 2);
+	assert_eq!(first.len(), 3);
 	run.ack_all();
 	for _ in 0..3 {
-		drop(disk.start_with_barrier(with_queue(&[failed(1), failed(2)])));
-		let run = disk.start_with_barrier(with_queue(&[failed(1), failed(2)]));
+		drop(disk.start_with_barrier(batch()));
+		let run = disk.start_with_barrier(batch());
 		run.process();
 		assert_eq!(run.entries(), first);
 		assert!(run.ack_all().is_empty(), "nothing is told again");
@@ -693,9 +694,9 @@ fn an_end_whose_barrier_fails_is_one_entry_when_it_comes_again() {
 			let persisted = works.then_some(()).ok_or_else(|| io::ErrorKind::Other.into());
 			Box::pin(std::future::ready(persisted))
 		});
-		journal.persist_before_outcome(persist, |hash| hash.0[0] == 1)
+		journal.persist_before_sent(persist, |hash| hash.0[0] == 1)
 	};
-	let run = disk.start_with(with_queue(&[failed(1)]), Arc::new(disk.store()), wire);
+	let run = disk.start_with(with_queue(&[sent(1)]), Arc::new(disk.store()), wire);
 	assert_eq!(run.process(), 0, "not handled while the manager is not durable");
 	assert_eq!(run.process(), 0);
 	assert_eq!(run.notes.lock().len(), 2);
@@ -705,6 +706,7 @@ fn an_end_whose_barrier_fails_is_one_entry_when_it_comes_again() {
 	// Not for a payment of which no monitor event is un-acked, nor for other events.
 	works.store(false, Ordering::SeqCst);
 	run.tell(sent(2));
+	run.tell(failed(1));
 	run.tell(closed(3, 4, 1));
 }
 
