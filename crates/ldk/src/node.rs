@@ -5,19 +5,6 @@
 // http://opensource.org/licenses/MIT>, at your option.
 
 //! The wiring of a node: one call that hands out everything that an LDK node needs of Leyden.
-//!
-//! # The order, and why
-//! 1. [`NodeWiring::monitor_persister`] (or [`monitor_store`](NodeWiring::monitor_store)) goes below
-//!    the chain monitor: the background processor reaches the chain monitor past the bus.
-//! 2. [`NodeWiring::monitor_bus`] goes around the chain monitor, before the manager is read: the
-//!    manager gets the bus as its `chain::Watch`, and so do all sources of blocks.
-//! 3. The monitors are loaded into the *chain monitor*, and the manager is read or made.
-//! 4. [`NodeWiring::start`] (or [`start_async`](NodeWiring::start_async)) with the manager and the
-//!    node's store: it looks at the manager that is durable, so that an event that LDK brings again
-//!    is told apart from a new one, and gives LDK the resolutions that it may not have.
-//! 5. The background processor gets [`LdkNode::persister`] in place of the node's store, and the
-//!    handler of [`LdkNode::handler`] or [`LdkNode::handle_async`].
-//! 6. Blocks are fed to the bus, peers connect, consumers run.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -50,7 +37,18 @@ pub type SharedLogger = Arc<dyn Logger + Send + Sync>;
 
 /// Everything of Leyden that a node is put together from, before its manager exists.
 ///
-/// See the [module documentation](self) for the order.
+/// # The order, and why
+/// 1. [`NodeWiring::monitor_persister`] (or [`monitor_store`](NodeWiring::monitor_store)) goes below
+///    the chain monitor: the background processor reaches the chain monitor past the bus.
+/// 2. [`NodeWiring::monitor_bus`] goes around the chain monitor, before the manager is read: the
+///    manager gets the bus as its `chain::Watch`, and so do all sources of blocks.
+/// 3. The monitors are loaded into the *chain monitor*, and the manager is read or made.
+/// 4. [`NodeWiring::start`] (or [`start_async`](NodeWiring::start_async)) with the manager and the
+///    node's store: it looks at the manager that is durable, so that an event that LDK brings again
+///    is told apart from a new one, and gives LDK the resolutions that it may not have.
+/// 5. The background processor gets [`LdkNode::persister`] in place of the node's store, and the
+///    handler of [`LdkNode::handler`] or [`LdkNode::handle_async`].
+/// 6. Blocks are fed to the bus, peers connect, consumers run.
 pub struct NodeWiring {
 	monitor_log: EventLog,
 	event_log: EventLog,

@@ -3,7 +3,7 @@
 //! The promise is that nothing is ever worse than with LDK alone. So each [`Scenario`] runs three
 //! times with the same [`Schedule`] of deaths: with LDK alone, with Leyden, and with Leyden whose
 //! log's store is full, away or slow for a while at that moment. What the user was told, what became
-//! of each payment, HTLC and channel, and who has the money is an [`Outcome`]; [`compare`] says in
+//! of each payment, HTLC and channel, and who has the money is an [`Outcome`]; [`compare()`] says in
 //! which ways Leyden's is worse, and [`Report::assert_never_worse`] fails on any.
 //!
 //! # What is compared
