@@ -29,6 +29,8 @@
 //! - Before the release candidates a higher fee that is queued begins a round of its own when the
 //!   candidate before it locks. `SpliceKeeper` does not sign that round; still, offer no higher fee
 //!   on anything older than 0.3.0-rc1.
+//! - LDK 0.3.0-rc3 attaches an `EventCompletionAction` to `PaymentSent`, `PaymentFailed` and
+//!   `PaymentClaimed` only ([`releases_monitor_update`]); look at its uses again in any other.
 
 use bitcoin::secp256k1::PublicKey;
 use leyden_splice::SubmitError;
@@ -64,6 +66,16 @@ pub(crate) fn hand_over<M: AChannelManager + ?Sized>(
 pub(crate) fn failed_contribution(event: &Event) -> Option<&FundingContribution> {
 	let Event::SpliceNegotiationFailed { contribution, .. } = event else { return None };
 	contribution.as_ref().map(|failed| failed.contribution())
+}
+
+/// Returns `true` for events for which LDK holds updates of monitors back until they were handled
+/// (`EventCompletionAction` in `channelmanager.rs`). Such an update makes LDK forget what the event
+/// was made from.
+pub(crate) fn releases_monitor_update(event: &Event) -> bool {
+	matches!(
+		event,
+		Event::PaymentSent { .. } | Event::PaymentFailed { .. } | Event::PaymentClaimed { .. }
+	)
 }
 
 /// An HTLC that a `PaymentForwarded` is about.

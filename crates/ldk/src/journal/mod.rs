@@ -43,6 +43,7 @@ pub(crate) use replay_tracker::LoadedManager;
 pub use replay_tracker::{MAX_TRACKED_EVENTS, REPLAY_CONSUMER};
 
 use crate::blocking::block_on;
+use crate::compat::releases_monitor_update;
 use crate::pending_appends::PendingAppends;
 use crate::persist_tracker::ManagerPersistListener;
 use replay_tracker::ReplayTracker;
@@ -276,6 +277,9 @@ impl Journal {
 	/// `Ok` means that the event is in the log, or on its way there with everything held up that
 	/// would make LDK forget it, or was handled inline. If the process dies before LDK's own state
 	/// says that the event was handled, LDK brings the event again and it is recognized.
+	///
+	/// For a handler in whose thread LDK goes on, as that of `BackgroundProcessor`. A task of
+	/// `process_events_async` may go on in another; it needs [`handle_async`](Journal::handle_async).
 	pub fn handle(
 		&self, event: Event, inline: impl FnOnce(Event) -> Result<(), ReplayEvent>,
 	) -> Result<(), ReplayEvent> {
@@ -301,7 +305,9 @@ impl Journal {
 		Ok(())
 	}
 
-	/// As [`handle`](Journal::handle), in the shape that `process_events_async` wants.
+	/// As [`handle`](Journal::handle), in the shape that `process_events_async` wants. `PaymentSent`,
+	/// `PaymentFailed` and `PaymentClaimed` are durable when it ends, since LDK then sends updates of
+	/// monitors that it had held back for them, on whatever thread its task is.
 	///
 	/// # Errors
 	/// As [`handle`](Journal::handle).
@@ -328,6 +334,13 @@ impl Journal {
 					self.appended(ticket.await)?;
 				}
 			},
+		}
+		// A synchronous handler need not wait: LDK goes on in its thread, and the bus waits there.
+		if let Some(appends) = self.appends.as_ref().filter(|_| releases_monitor_update(&event)) {
+			appends.durable().await.map_err(|error| {
+				self.comes_again(identity);
+				self.log_failed(&error)
+			})?;
 		}
 		if sent.is_some_and(|hash| self.needs(&self.before_sent, hash)) {
 			let persisted = self.persist(&self.before_sent).await;

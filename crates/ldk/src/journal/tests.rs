@@ -196,6 +196,19 @@ fn sent(payment: u8) -> Event {
 	}
 }
 
+fn claimed(payment: u8) -> Event {
+	Event::PaymentClaimed {
+		receiver_node_id: None,
+		payment_hash: PaymentHash([payment; 32]),
+		amount_msat: 1_000,
+		purpose: PaymentPurpose::SpontaneousPayment(PaymentPreimage([7; 32])),
+		htlcs: Vec::new(),
+		sender_intended_total_msat: None,
+		onion_fields: None,
+		payment_id: Some(PaymentId([payment; 32])),
+	}
+}
+
 fn failed(payment: u8) -> Event {
 	Event::PaymentFailed {
 		payment_id: PaymentId([payment; 32]),
@@ -795,6 +808,41 @@ fn an_event_of_a_monitor_is_durable_before_it_is_handled() {
 	assert!(handled.as_mut().poll(&mut context).is_pending());
 	store.release();
 	assert!(handled.as_mut().poll(&mut context).is_ready());
+}
+
+/// LDK sends the updates that it had held back for these events right after the batch, from whatever
+/// thread the task is on, and they need not pass a store of Leyden's.
+#[test]
+fn an_event_that_releases_a_monitor_update_is_durable_before_the_asynchronous_handler_ends() {
+	for event in [sent(1), failed(1), claimed(1)] {
+		let (store, run) = held(&Disk::new());
+		let inline = |_| std::future::ready(Ok(()));
+		let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+		let mut other = pin!(run.journal.handle_async(closed(3, 4, 1), inline));
+		assert!(other.as_mut().poll(&mut context).is_ready(), "the manager waits for this one");
+		let mut handled = pin!(run.journal.handle_async(event.clone(), inline));
+		assert!(handled.as_mut().poll(&mut context).is_pending(), "{event:?}");
+		store.release();
+		assert!(matches!(handled.as_mut().poll(&mut context), std::task::Poll::Ready(Ok(()))));
+	}
+}
+
+/// The append stays where it is, and LDK's next try waits for that one.
+#[test]
+fn an_event_whose_append_fails_in_the_asynchronous_handler_is_one_entry_when_it_comes_again() {
+	let disk = Disk::new();
+	let store = Arc::new(AwayStore { inner: disk.store(), is_away: AtomicBool::new(false) });
+	let run = disk.start_with(Ldk::default(), Arc::<AwayStore>::clone(&store), |j, _| j);
+	let handle = || {
+		let inline = |_| std::future::ready(Ok(()));
+		block_on(pin!(run.journal.handle_async(failed(1), inline)).as_mut())
+	};
+	store.is_away.store(true, Ordering::SeqCst);
+	assert!(handle().is_err());
+	store.is_away.store(false, Ordering::SeqCst);
+	assert!(handle().is_ok());
+	run.persister.persist().unwrap();
+	assert_eq!(run.entries().len(), 1);
 }
 
 /// A manager that Leyden has written is newer than bytes that the background processor encoded
