@@ -164,13 +164,14 @@ impl EventLog {
 	}
 
 	/// Tells `observer` of all consumers that there are, and from now on of what is appended to this
-	/// log and of what its consumers do.
+	/// log and of what its consumers do. The log does not keep the observer: it ends with its last
+	/// other handle.
 	///
 	/// # Errors
 	/// The store's, and [`Corrupt`](leyden_store::StoreError::Corrupt) for a damaged record.
-	pub fn observe(&self, observer: Arc<dyn LogObserver>) -> Result<(), LogError> {
+	pub fn observe(&self, observer: &Arc<dyn LogObserver>) -> Result<(), LogError> {
 		let Shared { keys, store, .. } = &*self.shared;
-		self.shared.observers.add(Arc::clone(&observer));
+		self.shared.observers.add(observer);
 		let mut rest = Some(keys.consumers());
 		while let Some(range) = rest.take() {
 			let page = store.scan(range, CONSUMERS_AT_A_TIME).wait()?;

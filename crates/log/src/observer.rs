@@ -6,7 +6,7 @@
 
 //! Telling others in this process what is appended and acked.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use leyden_id::EventKind;
 use parking_lot::Mutex;
@@ -28,28 +28,37 @@ pub trait LogObserver: Send + Sync {
 	fn acked(&self, consumer: &str, indices: &[LogIndex]);
 }
 
+/// The observers of one log, as long as others keep them: an observer may hold the log, and a log
+/// that held its observer would never be closed.
 #[derive(Default)]
-pub(crate) struct Observers(Mutex<Vec<Arc<dyn LogObserver>>>);
+pub(crate) struct Observers(Mutex<Vec<Weak<dyn LogObserver>>>);
 
 impl Observers {
-	pub(crate) fn add(&self, observer: Arc<dyn LogObserver>) {
-		self.0.lock().push(observer);
+	pub(crate) fn add(&self, observer: &Arc<dyn LogObserver>) {
+		let mut observers = self.0.lock();
+		observers.retain(|observer| observer.strong_count() > 0);
+		observers.push(Arc::downgrade(observer));
 	}
 
 	pub(crate) fn appended(&self, index: LogIndex, kind: &EventKind) {
-		self.0.lock().iter().for_each(|observer| observer.appended(index, kind));
+		self.each(|observer| observer.appended(index, kind));
 	}
 
 	pub(crate) fn opened(&self, consumer: &str, watermark: u64) {
-		self.0.lock().iter().for_each(|observer| observer.opened(consumer, watermark));
+		self.each(|observer| observer.opened(consumer, watermark));
 	}
 
 	pub(crate) fn acked(&self, consumer: &str, indices: &[u64]) {
-		let observers = self.0.lock();
-		if !observers.is_empty() {
+		if !self.0.lock().is_empty() {
 			let indices: Vec<_> =
 				indices.iter().filter_map(|index| LogIndex::new(*index)).collect();
-			observers.iter().for_each(|observer| observer.acked(consumer, &indices));
+			self.each(|observer| observer.acked(consumer, &indices));
 		}
+	}
+
+	fn each(&self, tell: impl Fn(&dyn LogObserver)) {
+		// The last handle of an observer may be dropped here, and takes no lock then.
+		let alive: Vec<_> = self.0.lock().iter().filter_map(Weak::upgrade).collect();
+		alive.iter().for_each(|observer| tell(&**observer));
 	}
 }

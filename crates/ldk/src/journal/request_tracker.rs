@@ -61,7 +61,8 @@ impl RequestTracker {
 	pub(crate) fn new(log: &EventLog, consumer: Consumer) -> Result<Arc<Self>, LogError> {
 		let tracker = Self { log: log.clone(), consumer, state: Mutex::default() };
 		let tracker = Arc::new(tracker);
-		log.observe(Arc::<Self>::clone(&tracker))?;
+		let observer: Arc<dyn LogObserver> = Arc::<Self>::clone(&tracker);
+		log.observe(&observer)?;
 		Ok(tracker)
 	}
 

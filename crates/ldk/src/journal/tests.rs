@@ -879,6 +879,20 @@ fn the_asynchronous_handler_does_the_same() {
 	assert_eq!(run.entries().len(), 2);
 }
 
+/// A node that is started again in one process finds its store locked otherwise.
+#[test]
+fn a_node_that_ends_lets_go_of_its_store() {
+	let disk = Disk::new();
+	let store = Arc::new(disk.store());
+	let run = disk.start_with(with_queue(&[sent(1)]), Arc::<MemoryStore>::clone(&store), |j, _| j);
+	run.process();
+	run.tell(intercepted(1));
+	run.ack_all();
+	run.write_manager();
+	drop(run);
+	assert_eq!(Arc::strong_count(&store), 1);
+}
+
 #[test]
 fn bytes_that_are_no_event_are_an_error_and_stay() {
 	let mut payload = vec![1, 1];
