@@ -1,6 +1,5 @@
-//! The crash-everywhere scenarios over every engine: the log with its three consumers, and of the
-//! cases with real nodes one, with every fifth death, since every commit flushes a real medium; all
-//! cases and all deaths with `LEYDEN_CRASH_CASES=all`:
+//! The crash-everywhere scenarios over every engine: the log with its three consumers whole, and of
+//! the cases with real nodes one; all ten with `LEYDEN_CRASH_CASES=all`:
 //!
 //! `LEYDEN_CRASH_CASES=all cargo test -p leyden --all-features --test crash_everywhere -- --nocapture`
 
@@ -15,7 +14,7 @@ use leyden::store::{Namespace, Store, StoreError};
 use leyden::StoreUrl;
 use leyden_testkit::cases::Case;
 use leyden_testkit::scenarios::{case_scenario, log_scenario};
-use leyden_testkit::{crash_every, Media};
+use leyden_testkit::{crash_everywhere, Media};
 use lightning_persister::fs_store::v1::FilesystemStore;
 
 /// A namespace of an engine that a URL names.
@@ -58,11 +57,10 @@ impl Media for Files {
 	}
 }
 
-/// The cases, and every how many-th death.
-fn extent() -> (Vec<Case>, usize) {
+fn cases() -> Vec<Case> {
 	match std::env::var("LEYDEN_CRASH_CASES").is_ok_and(|cases| cases == "all") {
-		true => (Case::ALL.to_vec(), 1),
-		false => (vec![Case::G3], 5),
+		true => Case::ALL.to_vec(),
+		false => vec![Case::G3],
 	}
 }
 
@@ -74,11 +72,10 @@ fn everywhere(name: &str, fresh: &dyn Fn(&Path, u64) -> Arc<dyn Media>) {
 		number += 1;
 		fresh(dir.path(), number)
 	};
-	let (cases, nth) = extent();
-	let deaths = crash_every(nth, |doom| log_scenario(doom, &media()));
+	let deaths = crash_everywhere(|doom| log_scenario(doom, &media()));
 	println!("{name}, three consumers: {deaths} deaths");
-	for case in cases {
-		let deaths = crash_every(nth, |doom| case_scenario(case, doom, &media()));
+	for case in cases() {
+		let deaths = crash_everywhere(|doom| case_scenario(case, doom, &media()));
 		println!("{name}, case {case}: {deaths} deaths");
 	}
 }

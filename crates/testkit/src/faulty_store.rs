@@ -315,28 +315,17 @@ pub fn count_records(store: &dyn Store, table: &'static str) -> usize {
 /// after it. The scenario must restart what died and run to its end, and check what must hold.
 ///
 /// Answers how many deaths were tried.
-pub fn crash_everywhere(scenario: impl FnMut(&Arc<Doom>)) -> u64 {
-	crash_every(1, scenario)
-}
-
-/// As [`crash_everywhere`], with every `nth` death only: on media that take their time. An odd `nth`
-/// has deaths before writes and after them.
-///
-/// # Panics
-///
-/// If `nth` is zero.
-pub fn crash_every(nth: usize, mut scenario: impl FnMut(&Arc<Doom>)) -> u64 {
+pub fn crash_everywhere(mut scenario: impl FnMut(&Arc<Doom>)) -> u64 {
 	let never = Doom::never();
 	scenario(&never);
 	let writes = never.writes();
 	assert!(writes > 0, "a scenario that writes nothing proves nothing");
-	let deaths = (0..writes).flat_map(|write| [(write, Side::Before), (write, Side::After)]);
-	let mut struck = 0;
-	for (write, side) in deaths.step_by(nth) {
-		let doom = Doom::at(write, side);
-		scenario(&doom);
-		assert!(doom.has_struck(), "write {write} of {writes} did not come: not deterministic");
-		struck += 1;
+	for write in 0..writes {
+		for side in [Side::Before, Side::After] {
+			let doom = Doom::at(write, side);
+			scenario(&doom);
+			assert!(doom.has_struck(), "write {write} of {writes} did not come: not deterministic");
+		}
 	}
-	struck
+	2 * writes
 }

@@ -64,8 +64,7 @@ pub use chain::SimChain;
 pub use counting_store::{CountingStore, Counts};
 pub use disk::{DiskSnapshot, DiskWrite, Fate, MemKv, NodeDisk, WriteKind};
 pub use faulty_store::{
-	count_records, crash_every, crash_everywhere, live_through, Doom, FaultyStore, LossyMedium,
-	Media, Side,
+	count_records, crash_everywhere, live_through, Doom, FaultyStore, LossyMedium, Media, Side,
 };
 pub use guard::{Asked, Bare, Guard, GuardFactory, NodeHandle};
 pub use leyden_guard::{LeydenGuard, Wiring};
