@@ -84,6 +84,7 @@ const LAW: &[(&str, &[&str])] = &[
 			"leyden-store",
 			"lightning",
 			"lightning-types",
+			"memchr",
 			"parking_lot",
 			"serde",
 			"tokio",
