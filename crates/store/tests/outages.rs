@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use leyden_store::{
 };
 
 const T: Table = Table::new("t");
+/// The time after which a test counts as one that hangs.
+const HANGS: Duration = Duration::from_secs(60);
 
 /// What the engine does next, as the test says.
 #[derive(Default)]
@@ -29,6 +32,8 @@ struct Script {
 	heals_after: u32,
 	pauses: u32,
 	threads: Vec<ThreadId>,
+	/// Goes with the engine.
+	alive: Option<Sender<()>>,
 }
 
 #[derive(Clone, Default)]
@@ -246,4 +251,33 @@ fn an_asynchronous_engine_is_used_by_the_commit_thread_alone() {
 	let here = std::thread::current().id();
 	let threads = rig.script.lock().unwrap().threads.clone();
 	assert!(!threads.is_empty() && threads.iter().all(|thread| *thread != here));
+}
+
+/// The last handle of a store may be that of a hook: then the thread that runs the hook cannot wait
+/// for the commit thread, since it has the engine, or is that thread.
+#[test]
+fn a_store_that_a_hook_drops_last_finishes_its_work_and_closes() {
+	for is_asynchronous in [false, true] {
+		let rig = Rig::new(is_asynchronous);
+		let (alive, closed) = channel::<()>();
+		rig.script.lock().unwrap().alive = Some(alive);
+		let Rig { store, script, told } = rig;
+		drop(script);
+		let store = Arc::new(store);
+		let last = Arc::clone(&store);
+		let (answered, answer) = channel();
+		std::thread::spawn(move || {
+			let mut batch = append("1");
+			batch.after_commit(move |_| drop(last));
+			let ticket = store.commit(batch);
+			let behind = store.commit(append("2"));
+			drop(store);
+			answered.send((ticket.wait().is_ok(), behind.wait().is_ok())).unwrap();
+		});
+		assert_eq!(answer.recv_timeout(HANGS), Ok((true, true)));
+		let told = told.lock().unwrap();
+		assert!(told.is_empty(), "{told:?}");
+		drop(told);
+		assert_eq!(closed.recv_timeout(HANGS), Err(RecvTimeoutError::Disconnected));
+	}
 }

@@ -206,9 +206,12 @@ impl<M: Medium> Portable for GroupStore<M> {
 }
 
 impl<M: Medium> Drop for GroupStore<M> {
-	/// What was submitted is finished first; then the medium is free for others.
+	/// Finishes what was submitted first; then the medium is free for others. A hook that drops the
+	/// last handle does not wait for that.
 	fn drop(&mut self) {
-		self.shared.close();
+		if !self.shared.close() {
+			return;
+		}
 		let mut thread = self.thread.take();
 		self.shared.block(&mut || {
 			if let Some(thread) = thread.take() {

@@ -29,6 +29,7 @@ use crate::error::StoreError;
 use crate::key::{Key, KeyRange};
 use crate::page::Page;
 use crate::record::Record;
+use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::ticket::{Completer, Help, Ticket};
 
@@ -71,6 +72,8 @@ pub(super) struct Shared<M> {
 	outages: Outages,
 	/// Taken before the queue's lock. `None` once the store is closed.
 	engine: Mutex<Option<Writer<M>>>,
+	/// The thread that has the engine.
+	user: Mutex<Option<ThreadId>>,
 	batches: AtomicU64,
 	groups: AtomicU64,
 	flushes: AtomicU64,
@@ -82,6 +85,8 @@ struct Queue {
 	/// Somebody wants the thread to do what is waiting.
 	nudged: bool,
 	closed: bool,
+	/// The thread closes the medium when it ends.
+	abandoned: bool,
 }
 
 impl<M: Medium> Shared<M> {
@@ -96,6 +101,7 @@ impl<M: Medium> Shared<M> {
 			blocking,
 			outages: engine.outages().clone(),
 			engine: Mutex::new(Some(engine)),
+			user: Mutex::new(None),
 			batches: AtomicU64::new(0),
 			groups: AtomicU64::new(0),
 			flushes: AtomicU64::new(0),
@@ -146,23 +152,33 @@ impl<M: Medium> Shared<M> {
 			while !queue.nudged && !queue.closed {
 				self.work.wait(&mut queue);
 			}
-			let last = queue.closed;
+			let (last, abandoned) = (queue.closed, queue.abandoned);
 			queue.nudged = false;
 			drop(queue);
 			while self.has_work() {
 				self.group(self.engine.lock());
 			}
 			if last {
+				if abandoned {
+					self.release();
+				}
 				return;
 			}
 		}
 	}
 
-	/// Ends the thread once the queue is empty.
-	pub(super) fn close(&self) {
+	/// Ends the thread once the queue is empty. Returns whether the caller may wait for that and
+	/// close the medium: not a hook, which runs on the thread that has the engine. Then the thread
+	/// does it.
+	pub(super) fn close(&self) -> bool {
 		self.outages.close();
-		self.queue.lock().closed = true;
+		let is_hook = *self.user.lock() == Some(thread::current().id());
+		let mut queue = self.queue.lock();
+		queue.closed = true;
+		queue.abandoned = is_hook;
+		drop(queue);
 		self.work.notify_one();
+		!is_hook
 	}
 
 	/// Closes the medium. Tickets may outlive the store.
@@ -180,6 +196,7 @@ impl<M: Medium> Shared<M> {
 
 	/// Does what is waiting, up to one group.
 	fn group(&self, mut engine: MutexGuard<'_, Option<Writer<M>>>) {
+		let _using = Using::begin(&self.user);
 		let mut commits: Vec<(Batch, Completer<Committed>)> = Vec::new();
 		let mut reads = Vec::new();
 		{
@@ -246,6 +263,22 @@ impl<M: Medium> Shared<M> {
 			let (place, message) = (self.outages.place().to_owned(), message_of(&*panic));
 			self.outages.tell(&StoreEvent::HookPanicked { place, message });
 		}
+	}
+}
+
+/// The time in which a thread has the engine; ends before the engine's lock does.
+struct Using<'a>(&'a Mutex<Option<ThreadId>>);
+
+impl<'a> Using<'a> {
+	fn begin(user: &'a Mutex<Option<ThreadId>>) -> Self {
+		*user.lock() = Some(thread::current().id());
+		Self(user)
+	}
+}
+
+impl Drop for Using<'_> {
+	fn drop(&mut self) {
+		*self.0.lock() = None;
 	}
 }
 
