@@ -17,7 +17,7 @@
 //! | HTLCs of `PaymentForwarded` | `InboundHTLCLocator` with an HTLC id | `HTLCLocator` with an HTLC id | `HTLCLocator` without one | [`forwarded_htlcs`] |
 //! | `Route.route_params` | `Option` | no `Option` | `Option` | `leyden-testkit`, `net/payments.rs` |
 //!
-//! What the compiler does not show:
+//! Differences that the compiler does not show:
 //! - A contribution that LDK refuses is answered with an error alone in 0.3.0-rc3. `main` and
 //!   0.3.0-beta1 send `DiscardFunding` and `SpliceNegotiationFailed` later as well. `leyden-splice`
 //!   counts the refusal once on all of them.
@@ -43,9 +43,9 @@ use crate::splice::failure_reason;
 
 /// Hands a contribution to LDK, and tells why LDK does not take it.
 ///
-/// With an `APIError`: `ChannelUnavailable` is [`SubmitError::ChannelGone`]. `APIMisuseError` tells
-/// by its text alone whether something is pending already; take any other for
-/// [`SubmitError::Refused`] with `ContributionInvalid`, so that the contribution is built anew.
+/// Revisions with an `APIError`: `ChannelUnavailable` is [`SubmitError::ChannelGone`].
+/// `APIMisuseError` tells by its text alone whether something is pending already; take any other
+/// for [`SubmitError::Refused`] with `ContributionInvalid`, so that the contribution is built anew.
 pub(crate) fn hand_over<M: AChannelManager + ?Sized>(
 	manager: &M, channel: &ChannelId, counterparty: &PublicKey, contribution: FundingContribution,
 ) -> Result<(), SubmitError> {
@@ -62,7 +62,7 @@ pub(crate) fn hand_over<M: AChannelManager + ?Sized>(
 /// Returns the contribution that a `SpliceNegotiationFailed` is about; `None` if the event has none
 /// or is another one.
 ///
-/// Where the field is a `FundingContribution`, that is the answer.
+/// Revisions in which the field is a `FundingContribution` return that field.
 pub(crate) fn failed_contribution(event: &Event) -> Option<&FundingContribution> {
 	let Event::SpliceNegotiationFailed { contribution, .. } = event else { return None };
 	contribution.as_ref().map(|failed| failed.contribution())
@@ -92,7 +92,7 @@ pub(crate) struct ForwardedHtlc {
 /// Returns the HTLCs on which the payment of a `PaymentForwarded` was received; none of any other
 /// event.
 ///
-/// Where a locator has no `htlc_id`, the number is `None`, and an identity made of it is weak.
+/// The number is `None` where a locator has no `htlc_id`, and an identity made of it is weak.
 pub(crate) fn forwarded_htlcs(event: &Event) -> impl Iterator<Item = ForwardedHtlc> + '_ {
 	let htlcs = match event {
 		Event::PaymentForwarded { prev_htlcs, .. } => prev_htlcs.as_slice(),

@@ -4,8 +4,8 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! What the bus and the journal keep is bounded by retention, and so is what opening them costs: both
-//! are acked in bulk by snapshots of the manager, and ask for no delivery.
+//! Retention bounds the records of bus and journal, and the cost of opening them, although both are
+//! acked in bulk by writes of the manager and ask for no delivery.
 
 use std::collections::HashMap;
 use std::sync::Arc;

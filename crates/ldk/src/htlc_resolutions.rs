@@ -15,10 +15,10 @@
 //!
 //! # How
 //! The resolution is written down first, in one commit with the ack of the event and the node's own
-//! records ([`HtlcResolutions::plan`]), and then given to LDK ([`HtlcResolutions::apply`]). When LDK
-//! brings the event again, it gets the resolution again, at once, and the node hears nothing of it:
-//! no effect of the first time is done twice. A claim ends with `PaymentClaimed`, in one commit with
-//! that event; the others end when a manager is durable that was encoded after LDK took them.
+//! records ([`HtlcResolutions::plan`]), and then given to LDK ([`HtlcResolutions::apply`]). When
+//! LDK brings the event again, it gets the resolution again, at once, and the node hears nothing of
+//! it: no effect of the first time is done twice. A claim ends with `PaymentClaimed`, in one commit
+//! with that event; the others end when a manager is durable that was encoded after LDK took them.
 //!
 //! # Not promised
 //! A claim that comes after its deadline is none: LDK has failed the payment back by then. LDK's
@@ -50,7 +50,7 @@ const RESOLUTIONS: Table = Table::new("htlc_resolutions");
 /// Records read in one go.
 const PAGE: usize = 256;
 
-/// What is to become of an HTLC, or of the HTLCs of a payment.
+/// The resolution of an HTLC, or of the HTLCs of a payment.
 #[derive(Clone, Copy, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum HtlcResolution {
@@ -145,7 +145,7 @@ pub struct HtlcResolutions {
 #[derive(Default)]
 struct State {
 	kept: BTreeMap<Subject, Kept>,
-	/// How often LDK was given something; the mark of what a manager holds.
+	/// The count of resolutions that LDK was given; the mark of what a manager holds.
 	given: u64,
 }
 
@@ -223,7 +223,7 @@ impl HtlcResolutions {
 	/// The store's: then LDK was given nothing.
 	///
 	/// # Failure Behavior and Persistence
-	/// As [`plan`](HtlcResolutions::plan).
+	/// The same as [`plan`](HtlcResolutions::plan).
 	pub fn resolve(
 		&self, manager: &impl HtlcResolver, resolution: HtlcResolution,
 	) -> Result<(), StoreError> {
@@ -248,7 +248,7 @@ impl HtlcResolutions {
 		due.iter().filter(|(subject, resolution)| !self.give(manager, subject, resolution)).count()
 	}
 
-	/// Answers an event from what is kept, if it is a request for which a resolution is kept.
+	/// Gives LDK the resolution that is kept for a request. Returns `false` if there is none.
 	pub fn answer(&self, manager: &impl HtlcResolver, event: &Event) -> bool {
 		let Some(subject) = Subject::of(event) else { return false };
 		let kept = self.state.lock().kept.get(&subject).map(|kept| kept.resolution);
@@ -257,7 +257,7 @@ impl HtlcResolutions {
 		true
 	}
 
-	/// Whether a resolution is kept for this request.
+	/// Returns `true` if a resolution is kept for this request.
 	pub(crate) fn has(&self, event: &Event) -> bool {
 		let subject = Subject::of(event);
 		subject.is_some_and(|subject| self.state.lock().kept.contains_key(&subject))
@@ -297,7 +297,7 @@ impl HtlcResolutions {
 		pending
 	}
 
-	/// Whether LDK took it.
+	/// Returns `true` if LDK took the resolution.
 	fn give(
 		&self, manager: &impl HtlcResolver, subject: &Subject, resolution: &HtlcResolution,
 	) -> bool {
@@ -462,7 +462,7 @@ impl ResolutionV1 {
 	}
 }
 
-/// Without the preimage.
+/// Leaves the preimage out.
 impl fmt::Debug for HtlcResolution {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		match self {
@@ -483,7 +483,7 @@ impl fmt::Debug for HtlcResolution {
 	}
 }
 
-/// Without preimages.
+/// Leaves preimages out.
 impl fmt::Debug for HtlcResolutions {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		write!(f, "HtlcResolutions, {} pending", self.state.lock().kept.len())

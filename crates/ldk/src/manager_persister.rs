@@ -151,7 +151,7 @@ impl<K: Deref> ManagerPersister<K>
 where
 	K::Target: KVStore,
 {
-	/// As [`open`](ManagerPersister::open), for a store with futures.
+	/// Opens a persister as [`open`](ManagerPersister::open) does, for a store with futures.
 	pub(crate) async fn open_async(
 		kv: K, store: Arc<dyn Store>, appends: PendingAppends,
 	) -> Result<Self, io::Error> {
@@ -165,13 +165,14 @@ impl<K: Deref + Clone + Send + Sync + 'static> ManagerPersister<K>
 where
 	K::Target: KVStore,
 {
-	/// As [`persist`](ManagerPersister::persist), for a store with futures.
+	/// Persists the manager as [`persist`](ManagerPersister::persist) does, in a store with
+	/// futures.
 	///
 	/// # Errors
-	/// As [`persist`](ManagerPersister::persist).
+	/// The same as [`persist`](ManagerPersister::persist).
 	///
 	/// # Failure Behavior and Persistence
-	/// As [`persist`](ManagerPersister::persist).
+	/// The same as [`persist`](ManagerPersister::persist).
 	pub fn persist_async(
 		&self,
 	) -> impl Future<Output = Result<(), io::Error>> + Send + 'static + use<K> {
@@ -237,8 +238,8 @@ impl Shared {
 		Ok(Writing { bytes: encode(), settles })
 	}
 
-	/// Takes bytes that the background processor has encoded, or encodes anew: if Leyden has written
-	/// the manager since, or if requests were acked, whose answers the bytes may lack.
+	/// Takes bytes that the background processor has encoded, or encodes anew: if Leyden has
+	/// written the manager since, or if requests were acked, whose answers the bytes may lack.
 	fn take_bytes(&self, bytes: Vec<u8>) -> Writing {
 		let has_news = self.tracker.get().is_some_and(ManagerPersistTracker::wants_newer_bytes);
 		let marks = self.marks();

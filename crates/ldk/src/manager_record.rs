@@ -4,7 +4,7 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! What the journal held when a manager was written.
+//! The record of what the journal held when a manager was written.
 //!
 //! LDK's key-value stores write one key at a time, so an ack cannot be one commit with the manager.
 //! Instead the newest entry of the journal is recorded under the hash of the manager's bytes
@@ -36,7 +36,7 @@ struct ManagerV1 {
 	journaled: JournaledV1,
 }
 
-/// What the journal held when a manager was written.
+/// The journal at the time when a manager was written.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct JournaledV1 {
 	/// The newest entry.
@@ -46,8 +46,8 @@ pub(crate) struct JournaledV1 {
 }
 
 impl JournaledV1 {
-	/// Whether the manager was written before LDK handed the event of this entry out, as far as
-	/// LDK's own state goes.
+	/// Returns `true` if the manager was written before LDK handed the event of this entry out, as
+	/// far as LDK's own state goes.
 	pub(crate) fn precedes(&self, index: u64) -> bool {
 		index > self.newest || self.expected.contains(&index)
 	}
@@ -82,7 +82,7 @@ impl ManagersV1 {
 		Ok(Plan::of(batch).lazily())
 	}
 
-	/// What the journal held when the manager of these bytes was written.
+	/// Returns the journal at the time when the manager of these bytes was written.
 	pub(crate) fn journaled(&self, bytes: &[u8]) -> Option<JournaledV1> {
 		let digest = digest(bytes);
 		let found = self.managers.iter().find(|manager| manager.digest == digest);

@@ -93,7 +93,7 @@ impl NodeWiring {
 		}
 	}
 
-	/// Says which payments are held for somebody else (hold invoices, swaps, async orders): the
+	/// Says which payments are held for another party (hold invoices, swaps, async orders): the
 	/// manager is persisted before a consumer hears that such a payment can be claimed. None,
 	/// unless told otherwise.
 	#[must_use]
@@ -190,10 +190,10 @@ impl NodeWiring {
 	/// Starts the wiring of a node whose store has futures.
 	///
 	/// # Errors
-	/// As [`start`](NodeWiring::start).
+	/// The same as [`start`](NodeWiring::start).
 	///
 	/// # Failure Behavior and Persistence
-	/// As [`start`](NodeWiring::start).
+	/// The same as [`start`](NodeWiring::start).
 	pub async fn start_async<W, M, K>(
 		&self, bus: &Arc<MonitorBus<W>>, manager: M, kv: K,
 	) -> Result<LdkNode<M, K>, StartError>
@@ -298,14 +298,14 @@ impl<M, K> LdkNode<M, K> {
 		JournalHandler::new(Arc::clone(&self.journal), inline)
 	}
 
-	/// Handles an event in the shape that `process_events_async` wants. `inline` gets what LDK wants
-	/// answered at once.
+	/// Handles an event in the shape that `process_events_async` wants. `inline` gets what LDK
+	/// wants answered at once.
 	///
 	/// # Errors
-	/// As [`Journal::handle_async`].
+	/// The same as [`Journal::handle_async`].
 	///
 	/// # Failure Behavior and Persistence
-	/// As [`Journal::handle_async`].
+	/// The same as [`Journal::handle_async`].
 	pub async fn handle_async<F>(
 		&self, event: Event, inline: impl FnOnce(Event) -> F,
 	) -> Result<(), ReplayEvent>
@@ -342,13 +342,13 @@ where
 		Ok(())
 	}
 
-	/// As [`resolve`](LdkNode::resolve), without blocking.
+	/// Resolves a request as [`resolve`](LdkNode::resolve) does, without blocking.
 	///
 	/// # Errors
-	/// As [`resolve`](LdkNode::resolve).
+	/// The same as [`resolve`](LdkNode::resolve).
 	///
 	/// # Failure Behavior and Persistence
-	/// As [`resolve`](LdkNode::resolve).
+	/// The same as [`resolve`](LdkNode::resolve).
 	pub async fn resolve_async(
 		&self, delivery: Delivery, resolution: HtlcResolution, plan: Plan<()>,
 	) -> Result<(), LogError> {
@@ -360,7 +360,8 @@ where
 	}
 }
 
-/// Answers what is kept, ends claims, and tries again what waits for a channel.
+/// Gives LDK the resolutions that are kept, ends claims, and tries forwards again that wait for a
+/// channel.
 struct Resolver<M> {
 	resolutions: HtlcResolutions,
 	manager: M,
@@ -402,7 +403,7 @@ where
 	payments.map(id).collect()
 }
 
-/// A store that never fails says nothing, and an outage that ended needs nobody.
+/// The level of a store's event: an outage that ended needs no operator.
 fn level_of(event: &StoreEvent) -> Level {
 	match event {
 		StoreEvent::OutageBegan { .. } => Level::Warn,

@@ -29,8 +29,8 @@ use leyden_log::{Appended, EventLog, LogError, LogIndex, NewEvent};
 use leyden_store::Ticket;
 use parking_lot::Mutex;
 
-/// How often an append is submitted before whoever waits hears of its error. A store that can be
-/// waited for waits by itself; this is for a medium that is full, or so, for a moment.
+/// The tries of an append before its error is returned. A store that may be away waits by itself;
+/// these tries are for a medium that fails for a moment.
 const TRIES: u32 = 3;
 
 type Done = Box<dyn FnOnce(Appended) + Send>;
@@ -121,11 +121,11 @@ impl PendingAppends {
 		Ok(())
 	}
 
-	/// As [`wait`](PendingAppends::wait), if this may be where LDK's events were handled: updates
-	/// that LDK sends from other threads wait for no event.
+	/// Waits as [`wait`](PendingAppends::wait) does, if LDK's events may have been handled on this
+	/// thread: updates that LDK sends from other threads wait for no event.
 	///
 	/// # Errors
-	/// As [`wait`](PendingAppends::wait).
+	/// The same as [`wait`](PendingAppends::wait).
 	pub(crate) fn wait_on_event_thread(&self) -> Result<(), LogError> {
 		let is_event_thread = self.0.state.lock().event_thread == Some(std::thread::current().id());
 		match is_event_thread {
@@ -134,10 +134,10 @@ impl PendingAppends {
 		}
 	}
 
-	/// As [`wait`](PendingAppends::wait), without blocking.
+	/// Waits as [`wait`](PendingAppends::wait) does, without blocking.
 	///
 	/// # Errors
-	/// As [`wait`](PendingAppends::wait).
+	/// The same as [`wait`](PendingAppends::wait).
 	pub(crate) async fn durable(&self) -> Result<(), LogError> {
 		let waker = Waker::from(Arc::clone(&self.0));
 		let mut tries = 0;

@@ -22,7 +22,7 @@ pub(crate) struct Turns(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
 	next: u64,
-	/// Whose turn it is.
+	/// The number whose turn it is.
 	serving: u64,
 	/// Behind that: given up before it was their turn.
 	given_up: BTreeSet<u64>,

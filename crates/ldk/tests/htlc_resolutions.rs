@@ -22,7 +22,7 @@ struct Rig {
 	net: LdkNet,
 	payer: Idx,
 	payee: Idx,
-	/// What is on the payee's disk for Leyden.
+	/// Leyden's part of the payee's disk.
 	medium: MemoryMedium,
 	/// The payee's guard in its present run.
 	guard: Arc<Mutex<Option<Arc<LeydenGuard>>>>,

@@ -280,9 +280,9 @@ fn ldks_filesystem_store_carries_it() {
 	assert_eq!(all(&open()), found);
 }
 
-/// What each version wrote opens in every later one, a redo that is not done among it. Each file is
-/// made once, by its own version, and never again: the newest by
-/// `LEYDEN_WRITE_FIXTURES=1 cargo test -p leyden-ldk --test kv_backend`.
+/// A store that an older version wrote, with a redo that is not done, opens in this one. Each file
+/// is made once, by its own version, and never again: the newest by `LEYDEN_WRITE_FIXTURES=1 cargo
+/// test -p leyden-ldk --test kv_backend`.
 #[test]
 fn what_earlier_versions_wrote_opens() {
 	let path =

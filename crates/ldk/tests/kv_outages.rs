@@ -74,7 +74,7 @@ struct Rig {
 }
 
 impl Rig {
-	/// With the default tolerance, and a store that is well after this time.
+	/// A rig with the default tolerance, and a store that is well after this time.
 	fn new(is_asynchronous: bool, heals_after: Duration) -> Self {
 		let disk = Disk::new();
 		let heals = Heals { disk: disk.clone(), after: heals_after, away: Mutex::default() };
@@ -155,7 +155,7 @@ fn reads_wait_for_a_store_that_is_away() {
 	}
 }
 
-/// What is longer than the tolerance is said: to the caller, and to the observer.
+/// An outage that is longer than the tolerance is told to the caller and to the observer.
 #[test]
 fn an_outage_past_the_tolerance_ends_the_handle_loudly_if_a_group_is_in_doubt() {
 	for is_asynchronous in [false, true] {
@@ -181,7 +181,7 @@ fn an_outage_past_the_tolerance_ends_the_handle_loudly_if_a_group_is_in_doubt() 
 	}
 }
 
-/// Nothing was asked of the store that could be in doubt: the caller may try again, on this handle.
+/// No request to the store is in doubt: the caller may try again, on this handle.
 #[test]
 fn an_outage_past_the_tolerance_leaves_the_handle_alive_if_nothing_is_in_doubt() {
 	let rig = Rig::new(false, Duration::MAX);

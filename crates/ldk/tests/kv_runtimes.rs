@@ -23,7 +23,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 const T: Table = Table::new("t");
 
-/// How long a test may take before it counts as one that hangs.
+/// The time after which a test counts as one that hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 
 /// Runs `test` on a thread of its own; one that hangs fails, and does not keep the others.
@@ -42,7 +42,7 @@ fn must_end(name: &str, test: impl FnOnce() + Send + 'static) {
 	}
 }
 
-/// What a store does with a call.
+/// The kind of a store, by what it does in a call.
 #[derive(Clone, Debug)]
 enum Kind {
 	/// It calls `tokio::task::spawn_blocking` in the call itself, as ldk-node's SQLite store does.
@@ -266,7 +266,7 @@ fn every_store_works_on_every_runtime_for_callers_that_block_and_callers_that_aw
 	}
 }
 
-/// Without any runtime of the node's.
+/// The node has no runtime at all.
 #[test]
 fn a_store_that_spawns_in_the_call_works_without_a_runtime_around_it() {
 	must_end("no runtime", || {

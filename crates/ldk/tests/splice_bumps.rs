@@ -64,7 +64,7 @@ fn waiting(rig: &Rig) -> Transaction {
 	mempool.into_iter().next().unwrap()
 }
 
-/// What is reserved is what the splice names, under its id.
+/// The reserved coins are those that the splice names, under its id.
 fn assert_reserved(rig: &Rig, id: &SpliceId, coins: &BTreeSet<OutPoint>) {
 	let reserved = rig.keeper(|keeper| keeper.reservations().all());
 	assert!(reserved.iter().all(|(_, holder)| holder == id), "{reserved:?}");

@@ -511,7 +511,7 @@ fn a_splice_that_the_peer_replaces_stays_broadcast() {
 	assert_eq!(rig.paid(&output), 1);
 }
 
-/// What docs/splices.md says of a node that dies between its signature and the next write of its
+/// The table in docs/splices.md on a node that dies between its signature and the next write of its
 /// manager: with deferred monitors and the barrier nothing is lost. A monitor that is not deferred
 /// is written as soon as the peer has signed, and is then newer than the manager, for which LDK
 /// itself closes the channel at the start; no barrier helps, since that write comes after it.
@@ -597,7 +597,8 @@ impl Store for Hiccup {
 }
 
 /// The store fails after LDK has taken a splice, or a higher fee, so the caller has an error: LDK
-/// gives it back, with the peer there and away, and it does not run, in this process run or the next.
+/// gives it back, with the peer there and away, and it does not run, in this process run or the
+/// next.
 #[test]
 fn what_ended_in_an_error_does_not_run() {
 	for (away, restart, bump) in

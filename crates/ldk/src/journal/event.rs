@@ -4,7 +4,7 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! What the journal tells about its work.
+//! The journal's events for logs and metrics.
 
 use std::fmt;
 
@@ -37,7 +37,7 @@ pub enum JournalEvent {
 		kind: EventKind,
 		/// The id of the event.
 		id: EventId,
-		/// How often LDK had brought the request before.
+		/// The count of times that LDK had brought the request before.
 		repeat: u32,
 	},
 	/// The answers to requests may have been lost with the last run; the requests are delivered

@@ -39,15 +39,15 @@ const DOMAIN: Domain = Domain::new("leyden/event", 2);
 pub struct EventIdentity {
 	/// The id of the logical event.
 	pub id: EventId,
-	/// Whether the id alone sets the event apart from all others.
+	/// Strong if the id alone sets the event apart from all others.
 	pub strength: IdStrength,
 	/// The lane of the event, in which deliveries stay in order.
 	pub lane: Lane,
-	/// What in the bytes of a manager proves that LDK can bring the event again.
+	/// The proof, in the bytes of a manager, that LDK can bring the event again.
 	pub(crate) evidence: ReplayEvidence,
 }
 
-/// What in the bytes of the durable `ChannelManager` proves that LDK can bring a weak event again.
+/// The proof, in the bytes of the durable `ChannelManager`, that LDK can bring a weak event again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ReplayEvidence {
 	/// The event itself, which LDK writes into the manager's queue verbatim until it was handled.
@@ -58,7 +58,7 @@ pub(crate) enum ReplayEvidence {
 	/// The event itself; or, for an event that was handed out after the manager was encoded, the
 	/// channel of this id.
 	QueuedOrChannel([u8; 32]),
-	/// Nothing: LDK also writes events into the manager that were never handed out
+	/// No proof: LDK also writes events into the manager that were never handed out
 	/// (`on_restart_splice_failures`), so that the bytes do not prove that it was this one.
 	None,
 }

@@ -88,8 +88,8 @@ pub struct Journal {
 	before_claimable: Option<Barrier>,
 	answers: Option<Answers>,
 	observer: Option<Observer>,
-	/// With `weak_seen`, sets the ids of weak events apart from those of other runs and from each
-	/// other.
+	/// A number of this run. Together with `weak_seen` it sets the ids of weak events apart from
+	/// those of other runs and from each other.
 	run: u64,
 	weak_seen: AtomicU64,
 	/// The identities of events that this run has written down and told LDK to bring again.
@@ -110,7 +110,7 @@ pub(crate) trait KeptAnswers: Send + Sync {
 	/// Hears of every event that is written down.
 	fn watch(&self, event: &Event);
 
-	/// Answers a request that LDK brings again, if an answer is kept for it.
+	/// Gives LDK the answer that is kept for a request. Returns `false` if there is none.
 	fn answer(&self, event: &Event) -> bool;
 }
 
@@ -194,10 +194,10 @@ impl Journal {
 
 	/// Persists the manager before `PaymentSent` counts as handled.
 	///
-	/// Without this, a node that dies after `PaymentSent` was handled and before the manager was
-	/// persisted can be told `PaymentFailed` for the same payment at the next start (case K), or
-	/// nothing ever again (case P). The event is still in the queue of the manager that is written
-	/// here, so a crash right after brings it again, under the same id.
+	/// A node without this barrier that dies after `PaymentSent` was handled and before the manager
+	/// was persisted can be told `PaymentFailed` for the same payment at the next start (case K),
+	/// or nothing ever again (case P). The event is still in the queue of the manager that is
+	/// written here, so a crash right after brings it again, under the same id.
 	///
 	/// `applies` says for which payments that is needed: those of which a monitor event is un-acked
 	/// ([`MonitorBus::is_unsettled`](crate::MonitorBus::is_unsettled)); for others LDK's own order
@@ -212,12 +212,12 @@ impl Journal {
 	/// Persists the manager before a consumer hears that a payment can be claimed, for payments
 	/// that are held (hold invoices, swaps, async orders).
 	///
-	/// Without this, a node that dies after `PaymentClaimable` was handled, and before its manager
-	/// was persisted, accepts the HTLC anew at its next start. If a few blocks have come since, and
-	/// the invoice wanted more blocks than LDK does, LDK finds the expiry too soon and fails the
-	/// HTLC back, without asking, although a consumer was told that it is held (finding 16 of
-	/// `docs/ldk-findings.md`). A manager that was persisted with the payment in it holds it up to
-	/// its claim deadline.
+	/// A node without this barrier that dies after `PaymentClaimable` was handled, and before its
+	/// manager was persisted, accepts the HTLC anew at its next start. If a few blocks have come
+	/// since, and the invoice wanted more blocks than LDK does, LDK finds the expiry too soon and
+	/// fails the HTLC back, without asking, although a consumer was told that it is held (finding
+	/// 16 of `docs/ldk-findings.md`). A manager that was persisted with the payment in it holds it
+	/// up to its claim deadline.
 	pub(crate) fn persist_before_claimable(
 		mut self, persist: Persist, holds: impl Fn(&PaymentHash) -> bool + Send + Sync + 'static,
 	) -> Self {
@@ -278,8 +278,9 @@ impl Journal {
 	/// would make LDK forget it, or was handled inline. If the process dies before LDK's own state
 	/// says that the event was handled, LDK brings the event again and it is recognized.
 	///
-	/// For a handler in whose thread LDK goes on, as that of `BackgroundProcessor`. A task of
-	/// `process_events_async` may go on in another; it needs [`handle_async`](Journal::handle_async).
+	/// This call is for a handler in whose thread LDK goes on, as that of `BackgroundProcessor`. A
+	/// task of `process_events_async` may go on in another thread; it needs
+	/// [`handle_async`](Journal::handle_async).
 	pub fn handle(
 		&self, event: Event, inline: impl FnOnce(Event) -> Result<(), ReplayEvent>,
 	) -> Result<(), ReplayEvent> {
@@ -305,15 +306,16 @@ impl Journal {
 		Ok(())
 	}
 
-	/// As [`handle`](Journal::handle), in the shape that `process_events_async` wants. `PaymentSent`,
-	/// `PaymentFailed` and `PaymentClaimed` are durable when it ends, since LDK then sends updates of
-	/// monitors that it had held back for them, on whatever thread its task is.
+	/// Handles an event as [`handle`](Journal::handle) does, in the shape that
+	/// `process_events_async` wants. `PaymentSent`, `PaymentFailed` and `PaymentClaimed` are
+	/// durable when it ends, since LDK then sends updates of monitors that it had held back for
+	/// them, on whatever thread its task is.
 	///
 	/// # Errors
-	/// As [`handle`](Journal::handle).
+	/// The same as [`handle`](Journal::handle).
 	///
 	/// # Failure Behavior and Persistence
-	/// As [`handle`](Journal::handle).
+	/// The same as [`handle`](Journal::handle).
 	pub async fn handle_async<F>(
 		&self, event: Event, inline: impl FnOnce(Event) -> F,
 	) -> Result<(), ReplayEvent>
@@ -527,7 +529,7 @@ struct Written {
 	payload: Vec<u8>,
 }
 
-/// Which part of LDK forgets the event once it was handled, and so what must not be written before
+/// The part of LDK that forgets the event once it was handled, and so must not be written before
 /// the event is.
 #[derive(Clone, Copy)]
 enum Source {

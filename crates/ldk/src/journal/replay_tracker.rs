@@ -50,11 +50,11 @@ const MAX_SOUGHT_EVENTS: usize = 1024;
 
 const PAGE: usize = 1024;
 
-/// What a node starts from.
+/// The manager that a node starts from.
 pub(crate) struct LoadedManager<'a> {
 	/// The bytes of the durable manager.
 	pub(crate) bytes: &'a [u8],
-	/// What the journal held when those bytes were written, if that is known.
+	/// The record of the journal at the time when those bytes were written, if it is known.
 	pub(crate) journaled: Option<JournaledV1>,
 	/// The payments that LDK knows after it read the bytes and the monitors.
 	pub(crate) payments: &'a HashSet<[u8; 32]>,
@@ -196,8 +196,8 @@ impl ReplayTracker {
 		Handling(self)
 	}
 
-	/// Whether a weak event is one that an earlier run journaled and LDK brings again. Each is
-	/// recognized once.
+	/// Returns `true` for a weak event that an earlier run journaled and that LDK brings again.
+	/// Each is recognized once.
 	pub(crate) fn recognize(&self, identity: &EventIdentity) -> bool {
 		let mut state = self.state.lock();
 		let Some(expected) = state.expected.get_mut(&identity.id) else { return false };

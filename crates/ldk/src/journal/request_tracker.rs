@@ -11,7 +11,7 @@
 //! durable that has let go of the event, and has no answer. If the node dies then, LDK does not
 //! bring the request again, although the answer is lost.
 //!
-//! So an ack of a request is not the end of it. The request is done when a manager is durable that
+//! An ack of a request is therefore not its end. The request is done when a manager is durable that
 //! was encoded after *every* consumer had acked it; what a consumer does before it acks is in that
 //! manager. A request that is not done at start, and that a consumer had acked, is delivered again
 //! as a repeat, if LDK still waits for its answer.
@@ -103,7 +103,7 @@ impl RequestTracker {
 	}
 }
 
-/// Whether LDK waits for the answer to a request that it does not bring again.
+/// Returns `true` if LDK waits for the answer to a request that it does not bring again.
 fn awaits(loaded: &LoadedManager<'_>, event: &Event) -> bool {
 	match event {
 		// In the manager, with its event gone. Otherwise LDK brings it again, or it is over.

@@ -37,7 +37,7 @@ use crate::persist_tracker::ManagerPersistTracker;
 /// The best block of every run.
 const HEIGHT: u32 = 100;
 
-/// What LDK has in memory: events that it will bring, and payments that it knows.
+/// LDK's memory: events that it will bring, and payments that it knows.
 #[derive(Default)]
 struct Ldk {
 	queue: Vec<Event>,
@@ -45,7 +45,7 @@ struct Ldk {
 }
 
 impl Ldk {
-	/// As LDK does: each event verbatim, and the ids of payments somewhere else.
+	/// The bytes as LDK writes them: each event verbatim, and the ids of payments somewhere else.
 	fn encode(&self) -> Vec<u8> {
 		let mut bytes = vec![9; 7];
 		self.queue.iter().for_each(|event| bytes.extend(event.encode()));
@@ -64,7 +64,7 @@ struct Run {
 	notes: Arc<Mutex<Vec<JournalEvent>>>,
 }
 
-/// What survives a run.
+/// The media that survive a run.
 struct Disk {
 	medium: MemoryMedium,
 	kv: Arc<MemKv>,
@@ -84,7 +84,7 @@ impl Disk {
 		MemoryStore::open(&self.medium, Namespace::default()).unwrap()
 	}
 
-	/// With the barrier before `PaymentSent`.
+	/// Starts a run with the barrier before `PaymentSent`.
 	fn start_with_barrier(&self, ldk: Ldk) -> Run {
 		self.start_with(ldk, Arc::new(self.store()), |journal, persister| {
 			let persister = Arc::clone(persister);
@@ -404,7 +404,7 @@ fn an_event_that_ldk_owes_stays_expected_over_another_manager() {
 	assert_eq!(run.entries(), first);
 }
 
-/// As above, but LDK has never heard of the payment: the user has sent it again.
+/// LDK has never heard of the payment: the user has sent it again.
 #[test]
 fn an_event_that_the_manager_knows_no_payment_of_is_another_entry() {
 	let disk = Disk::new();
@@ -810,8 +810,8 @@ fn an_event_of_a_monitor_is_durable_before_it_is_handled() {
 	assert!(handled.as_mut().poll(&mut context).is_ready());
 }
 
-/// LDK sends the updates that it had held back for these events right after the batch, from whatever
-/// thread the task is on, and they need not pass a store of Leyden's.
+/// LDK sends the updates that it had held back for these events right after the batch, from
+/// whatever thread the task is on, and they need not pass a store of Leyden's.
 #[test]
 fn an_event_that_releases_a_monitor_update_is_durable_before_the_asynchronous_handler_ends() {
 	for event in [sent(1), failed(1), claimed(1)] {

@@ -23,11 +23,11 @@ pub const KV_FORMAT: u32 = 2;
 
 /// The layout before, which has one place for a redo. It is read, and becomes the newer one.
 const FORMAT_1: u32 = 1;
-/// Where the layout is named: `leyden 2`.
+/// The key that names the layout: `leyden 2`.
 const ABOUT: (&str, &str) = ("_about", "format");
 const ABOUT_PREFIX: &str = "leyden ";
-/// How often a write is asked for at once, before that is an outage. The same bytes under the same
-/// key: whatever became of the first try, the last one counts.
+/// The tries of a write, without a pause, before its failure is an outage. The same bytes under the
+/// same key: the last try counts, whatever happened to the first.
 const TRIES: usize = 3;
 /// Values asked for at a time.
 const AT_ONCE: usize = 256;
@@ -42,7 +42,7 @@ pub struct KvMedium {
 	keys: KeyIndex,
 	/// The highest slot of a redo that was found or used.
 	slot: u64,
-	/// Whether the next redo may take that slot: no write to it can land late.
+	/// `true` if the next redo may take that slot: no write to it can land late.
 	is_slot_clean: bool,
 	outages: Outages,
 }
@@ -50,11 +50,11 @@ pub struct KvMedium {
 /// Changes that were given up: each may have been made, or not.
 struct GivenUp {
 	error: StoreError,
-	/// Whether a change that was not made may be made yet.
+	/// `true` if a change that was not made may still be made.
 	is_unsure: bool,
 }
 
-/// Which failures of a change are waited for.
+/// The failures of a change that are waited for.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Until {
 	/// Those that say that the store is away.
@@ -139,8 +139,8 @@ impl KvMedium {
 		self.list(redo::TABLE.name())
 	}
 
-	/// Does what is left of the last group. Its head is in the highest slot: a head in a lower one was
-	/// done before the next was begun, or is a write that failed and has landed since.
+	/// Does what is left of the last group. Its head is in the highest slot: a head in a lower one
+	/// was done before the next was begun, or is a write that failed and has landed since.
 	fn recover(&mut self, redos: &[Vec<u8>]) -> Result<(), StoreError> {
 		let Some(slot) = redos.iter().filter_map(|key| redo::slot_of(key)).max() else {
 			return Ok(());
@@ -193,8 +193,8 @@ impl KvMedium {
 			.heal(Asked::Read, || read().map_err(|error| failed(&self.primary, doing, error)))
 	}
 
-	/// Makes these changes, of different keys, in any order, through an outage. Returns whether a try
-	/// failed before, which may land late.
+	/// Makes these changes, of different keys, in any order, through an outage. Returns whether a
+	/// try failed before, which may land late.
 	fn change(&self, changes: Vec<Change>, until: Until) -> Result<bool, GivenUp> {
 		let mut left = changes;
 		let mut is_unsure = false;
@@ -235,7 +235,7 @@ impl KvMedium {
 		Ok(is_unsure)
 	}
 
-	/// As [`change`](KvMedium::change), of what is in the slot of the redo.
+	/// Makes [changes](KvMedium::change) of the redo's slot.
 	fn change_slot(&mut self, changes: Vec<Change>) -> Result<(), GivenUp> {
 		let changed = self.change(changes, Until::Refused);
 		// Even if all went well in the end, a try that failed may land behind the next redo.
@@ -246,8 +246,8 @@ impl KvMedium {
 		changed.map(drop)
 	}
 
-	/// What became of the one change that commits a group, if it was given up: it did not happen, or
-	/// nobody knows.
+	/// The error for a group whose one committing change was given up: it did not happen, or its
+	/// outcome is unknown.
 	fn committed(&self, change: &Change, given_up: GivenUp) -> StoreError {
 		let (at, value) = change;
 		let GivenUp { error, is_unsure } = given_up;
@@ -280,8 +280,8 @@ impl KvMedium {
 		Ok(keys)
 	}
 
-	/// The slot for a redo of this version. Versions are never given twice, so no earlier process has
-	/// used a slot of that number.
+	/// The slot for a redo of this version. Versions are never given twice, so no earlier process
+	/// has used a slot of that number.
 	fn clean_slot(&mut self, version: u64) -> u64 {
 		if !self.is_slot_clean {
 			self.slot = self.slot.saturating_add(1).max(version);
@@ -381,7 +381,7 @@ fn failed(primary: &str, doing: &'static str, error: io::Error) -> StoreError {
 	}
 }
 
-/// Whether the store does not work, and has not said that it is full.
+/// Returns `true` if the store does not work, and has not said that it is full.
 fn is_away(error: &StoreError) -> bool {
 	matches!(error, StoreError::Unavailable { .. })
 }
@@ -395,8 +395,8 @@ fn indeterminate(error: &StoreError) -> StoreError {
 	StoreError::Indeterminate { doing: "committing", source: Arc::new(error.clone()) }
 }
 
-/// LDK's `io` has no kind for that. A store that keeps what the system said has it inside; LDK's own
-/// does not.
+/// LDK's `io` has no kind for that. A store that keeps what the system said has it inside; LDK's
+/// own does not.
 fn is_full(error: &io::Error) -> bool {
 	use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
 	let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<std::io::Error>());

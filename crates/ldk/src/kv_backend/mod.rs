@@ -18,9 +18,9 @@
 //!
 //! # Outages
 //! A store that fails for a while is asked again, with growing pauses, until it is well or the
-//! [tolerance](OutagePolicy::tolerance) is used up: the same bytes under the same key, so it does not
-//! matter which of the tries counts. Callers wait meanwhile. Past the tolerance a read fails, and a
-//! group of which it is not known what became ends the handle.
+//! [tolerance](OutagePolicy::tolerance) is used up: the same bytes under the same key, so it does
+//! not matter which of the tries counts. Callers wait meanwhile. Past the tolerance a read fails,
+//! and a group of which it is not known what became ends the handle.
 //!
 //! # Stores with futures
 //! The thread that commits calls the store and polls its futures, in the context of a runtime of
@@ -28,9 +28,9 @@
 //! runtime, of which the store's futures are independent. A thread that waits never does the work
 //! itself.
 //!
-//! A store whose clients are bound to the node's runtime can run there
-//! ([`KvOptions::runtime`]). Then the store needs that runtime to make progress: a wait on one of its
-//! workers gives the worker's tasks to another thread, and a runtime of one thread is refused.
+//! A store whose clients are bound to the node's runtime can run there ([`KvOptions::runtime`]).
+//! Then the store needs that runtime to make progress: a wait on one of its workers gives the
+//! worker's tasks to another thread, and a runtime of one thread is refused.
 //!
 //! # What is promised
 //! What LDK asks of a store: a write that returned is durable, writes of one key are in order. Of
@@ -71,19 +71,19 @@ use runtime::Runtime;
 /// The layout that this version writes, and the newest that it reads.
 pub use medium::KV_FORMAT;
 
-/// How a `KVStore` is used.
+/// Options for the use of a `KVStore`.
 #[derive(Clone, Debug)]
 pub struct KvOptions {
-	/// How outages of the store are waited for. An opening waits for none.
+	/// The policy for outages of the store. An opening waits for none.
 	pub outages: OutagePolicy,
-	/// How long the answer of a store with futures is waited for. A write that is not answered in time
+	/// The time to wait for an answer of a store with futures. A write that is not answered in time
 	/// ends the handle. [`KvOptions::DEFAULT_ANSWER_TIMEOUT`] unless set otherwise.
 	pub answer_timeout: Duration,
-	/// How long an opening waits for the first answer of a store with futures.
+	/// The time for which an opening waits for the first answer of a store with futures.
 	/// [`KvOptions::DEFAULT_OPENING_TIMEOUT`] unless set otherwise.
 	pub opening_timeout: Duration,
-	/// The node's runtime, for a store with futures that are bound to it. Unless set otherwise they run
-	/// on a runtime of Leyden's own, which is what a node should want.
+	/// The node's runtime, for a store with futures that are bound to it. Unless set otherwise they
+	/// run on a runtime of Leyden's own, which is what a node should want.
 	pub runtime: Option<tokio::runtime::Handle>,
 }
 
@@ -128,13 +128,13 @@ impl KvBackedStore {
 		Self::open_with(kv, namespace, KvOptions::default())
 	}
 
-	/// As [`open`](KvBackedStore::open), with options.
+	/// Opens a store as [`open`](KvBackedStore::open) does, with options.
 	///
 	/// # Errors
-	/// As [`open`](KvBackedStore::open).
+	/// The same as [`open`](KvBackedStore::open).
 	///
 	/// # Failure Behavior and Persistence
-	/// As [`open`](KvBackedStore::open).
+	/// The same as [`open`](KvBackedStore::open).
 	pub fn open_with<K>(
 		kv: K, namespace: &Namespace, options: KvOptions,
 	) -> Result<Self, StoreError>
@@ -151,11 +151,11 @@ impl KvBackedStore {
 	/// whether of one thread or of many.
 	///
 	/// # Errors
-	/// As [`open`](KvBackedStore::open); [`StoreError::Unavailable`] if the store does not answer the
-	/// first read within [`KvOptions::opening_timeout`], with the reason.
+	/// The same as [`open`](KvBackedStore::open); [`StoreError::Unavailable`] if the store does not
+	/// answer the first read within [`KvOptions::opening_timeout`], with the reason.
 	///
 	/// # Failure Behavior and Persistence
-	/// As [`open`](KvBackedStore::open).
+	/// The same as [`open`](KvBackedStore::open).
 	pub fn open_async<K>(kv: K, namespace: &Namespace) -> Result<Self, StoreError>
 	where
 		K: Deref + Send + Sync + 'static,
@@ -164,14 +164,14 @@ impl KvBackedStore {
 		Self::open_async_with(kv, namespace, KvOptions::default())
 	}
 
-	/// As [`open_async`](KvBackedStore::open_async), with options.
+	/// Opens a store as [`open_async`](KvBackedStore::open_async) does, with options.
 	///
 	/// # Errors
-	/// As [`open_async`](KvBackedStore::open_async); [`StoreError::Invalid`] if
+	/// The same as [`open_async`](KvBackedStore::open_async); [`StoreError::Invalid`] if
 	/// [`KvOptions::runtime`] is a runtime of one thread.
 	///
 	/// # Failure Behavior and Persistence
-	/// As [`open`](KvBackedStore::open).
+	/// The same as [`open`](KvBackedStore::open).
 	pub fn open_async_with<K>(
 		kv: K, namespace: &Namespace, options: KvOptions,
 	) -> Result<Self, StoreError>

@@ -4,7 +4,7 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Where the futures of a store run.
+//! The runtime in whose context the futures of a store run.
 //!
 //! The thread that commits calls the store and polls the store's futures itself, inside the context
 //! of a runtime: what the store spawns, in the call or later, and its timers and sockets belong to
@@ -42,7 +42,7 @@ pub(super) struct Runtime {
 	handle: Handle,
 	/// `None` if the runtime is the node's, or while this is dropped.
 	own: Option<tokio::runtime::Runtime>,
-	/// How long an answer is waited for.
+	/// The time to wait for an answer.
 	answer_timeout: Duration,
 }
 
@@ -155,7 +155,7 @@ impl Runtime {
 	}
 }
 
-/// Whether this thread is in the context of that runtime.
+/// Returns `true` if this thread is in the context of that runtime.
 fn is_worker_of(runtime: Id) -> bool {
 	Handle::try_current().is_ok_and(|current| current.id() == runtime)
 }
@@ -181,7 +181,7 @@ fn unanswered(after: Duration) -> io::Error {
 struct Unanswered(Duration);
 
 impl fmt::Debug for Unanswered {
-	/// What LDK's `io::Error` shows.
+	/// The text that LDK's `io::Error` shows.
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		fmt::Display::fmt(self, f)
 	}

@@ -105,7 +105,8 @@ impl<W> MonitorBus<W> {
 		Self::behind(Arc::default(), inner, log)
 	}
 
-	/// As [`new`](MonitorBus::new), behind the gate that guards the chain monitor's persistence.
+	/// Makes a bus as [`new`](MonitorBus::new) does, behind the gate that guards the chain
+	/// monitor's persistence.
 	pub(crate) fn behind(gate: Arc<Gate>, inner: W, log: EventLog) -> Result<Self, LogError> {
 		let options = ConsumerOptions { start: Start::Beginning, ..ConsumerOptions::default() };
 		let consumer = log.consumer(MANAGER_CONSUMER, options)?;
@@ -130,14 +131,14 @@ impl<W> MonitorBus<W> {
 		self
 	}
 
-	/// Waits until the events that LDK may be letting go of are in the journal. Answers whether
-	/// they are.
+	/// Waits until the events that LDK may be letting go of are in the journal. Returns `false` if
+	/// they cannot be written.
 	fn journal_is_durable(&self) -> bool {
 		let Some(appends) = &self.appends else { return true };
 		appends.wait_on_event_thread().map_err(|error| self.bus.stop(&error)).is_ok()
 	}
 
-	/// What ends the bus from elsewhere.
+	/// Returns the switch that stops the bus from elsewhere.
 	pub(crate) fn stop(&self) -> Arc<Stop> {
 		Arc::clone(&self.bus.stop)
 	}
@@ -375,7 +376,7 @@ impl Bus {
 		logged.map_err(|error| self.stop(&error)).is_ok()
 	}
 
-	/// Nothing is passed on any more.
+	/// Stops the bus: it passes nothing on any more.
 	fn stop(&self, error: &LogError) {
 		if self.stop.now(error.to_string()) {
 			self.note(BusNote::Stopped { error: error.to_string() });

@@ -28,7 +28,7 @@ pub trait MonitorSet {
 	/// Every loaded monitor, and whether updates of it are not persisted yet.
 	fn monitors(&self) -> HashMap<ChannelId, bool>;
 
-	/// Whether the monitor of this channel is loaded.
+	/// Returns `true` if the monitor of this channel is loaded.
 	fn is_loaded(&self, channel_id: &ChannelId) -> bool;
 
 	/// Removes monitors that have nothing left to do.

@@ -26,8 +26,8 @@
 //!   limbo is begun when they are logged, in its turn.
 //!
 //! The gate learns by itself which of these it is: whether a persister or a store is guarded, and
-//! whether an update was persisted in the very call. A chain monitor with neither is kept apart from
-//! releases as a whole, blocks included.
+//! whether an update was persisted in the very call. A chain monitor with neither is kept apart
+//! from releases as a whole, blocks included.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -49,14 +49,14 @@ thread_local! {
 pub(crate) struct Gate {
 	state: Mutex<State>,
 	changed: Condvar,
-	/// Whether monitors may be archived now.
+	/// Tells whether monitors may be archived now.
 	may_archive: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 #[derive(Default)]
 struct State {
 	guards: Guards,
-	/// Whether updates are queued by the chain monitor, once that is known.
+	/// `true` if the chain monitor queues updates; `None` until that is known.
 	is_deferred: Option<bool>,
 	/// The thread that has written the manager.
 	flusher: Option<ThreadId>,
@@ -79,7 +79,7 @@ struct State {
 	wakers: Vec<Waker>,
 }
 
-/// What of the chain monitor's persistence the gate sees.
+/// The part of the chain monitor's persistence that the gate sees.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Guards {
 	#[default]
@@ -104,11 +104,11 @@ pub(crate) struct Release<'a>(&'a Gate);
 pub(crate) struct Passing<'a> {
 	gate: &'a Gate,
 	is_counted: bool,
-	/// What the thread had persisted before an update.
+	/// The thread's count of persisted monitors before an update.
 	persisted: Option<u64>,
 }
 
-/// Whether a monitor may be persisted.
+/// The permission to persist a monitor.
 pub(crate) enum MayPersist<'a> {
 	Now(Persisting<'a>),
 	/// Events are in limbo, and the chain has what the monitor would lose.
@@ -188,7 +188,7 @@ impl Gate {
 		Passing { gate: self, is_counted, persisted }
 	}
 
-	/// Whether this call must not go on while events are in limbo.
+	/// Returns `true` if this call must not go on while events are in limbo.
 	pub(crate) fn holds_up(&self, call: Call) -> bool {
 		let state = self.state.lock();
 		state.in_limbo
@@ -240,7 +240,7 @@ impl Gate {
 		Persisting(self)
 	}
 
-	/// Whether a write of a monitor has to wait; then it counts until
+	/// Returns `true` if a write of a monitor has to wait. Such a write counts until
 	/// [`write_begun`](Gate::write_begun).
 	pub(crate) fn defers_write(&self) -> bool {
 		let mut state = self.state.lock();
@@ -251,7 +251,7 @@ impl Gate {
 		defers
 	}
 
-	/// Whether a write that was deferred may begin; otherwise `waker` is told later.
+	/// Returns `true` if a write that was deferred may begin; otherwise `waker` is woken later.
 	pub(crate) fn may_write(&self, waker: &Waker) -> bool {
 		let mut state = self.state.lock();
 		if state.in_limbo {
@@ -492,7 +492,7 @@ mod tests {
 		assert!(!gate.defers_write());
 	}
 
-	/// Nothing of the chain monitor's persistence is guarded: blocks wait as well.
+	/// A chain monitor whose persistence is not guarded: blocks wait as well.
 	#[test]
 	fn without_a_guard_everything_is_kept_apart() {
 		let gate = Arc::new(Gate::default());

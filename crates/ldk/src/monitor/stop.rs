@@ -21,7 +21,7 @@ struct State {
 }
 
 impl Stop {
-	/// Answers whether this is the first time.
+	/// Stops the bus. Returns `true` the first time.
 	pub(crate) fn now(&self, reason: String) -> bool {
 		let mut state = self.0.lock();
 		if state.reason.is_some() {

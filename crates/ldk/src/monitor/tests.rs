@@ -39,7 +39,7 @@ const CLOSE: MonitorEvent = MonitorEvent::CommitmentTxConfirmed(());
 struct Script {
 	events: Mutex<VecDeque<(u8, MonitorEvent)>>,
 	monitors: Mutex<HashMap<ChannelId, bool>>,
-	/// How often all monitors were listed.
+	/// The count of times that all monitors were listed.
 	lists: AtomicUsize,
 	blocks: AtomicUsize,
 	archived: AtomicUsize,

@@ -33,17 +33,17 @@ pub enum Trouble {
 	Full,
 	/// Changes are acknowledged and are in memory.
 	Lies,
-	/// Nothing is answered any more when the n-th change is asked for, until there is other trouble.
+	/// The store answers nothing any more from the n-th change on, until there is other trouble.
 	AwayBefore(u64),
 	/// The n-th change happens, and nothing is answered from then on.
 	AwayAfter(u64),
 	/// The n-th change happens, and then the store is full.
 	FullAfter(u64),
-	/// Nothing is answered.
+	/// The store answers nothing.
 	Away,
-	/// So many changes of redos fail, and land when the test says so.
+	/// This number of changes of redos fail, and land when the test says so.
 	LandLate(u64),
-	/// As `LandLate(1)`, and then the store is full.
+	/// One change of a redo fails and lands late, and then the store is full.
 	LandLateThenFull,
 }
 
@@ -55,7 +55,7 @@ struct State {
 	trouble: Trouble,
 	changes: u64,
 	dead: bool,
-	/// Nothing is answered just now.
+	/// `true` while the store answers nothing.
 	away: bool,
 	/// Changes that failed and have not happened yet.
 	late: Vec<(Name, Option<Vec<u8>>)>,
@@ -94,7 +94,7 @@ impl Disk {
 		}
 	}
 
-	/// What failed happens now. Answers how much that is.
+	/// Makes the changes that failed before. Returns their count.
 	pub fn land_late(&self) -> usize {
 		let mut state = self.state();
 		let late = std::mem::take(&mut state.late);
