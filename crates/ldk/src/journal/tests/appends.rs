@@ -1,0 +1,245 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Appends on their way to the disk: what waits for them, and what a store that fails does.
+
+use super::*;
+
+/// The store refuses the append; the manager is not written before it is in the log.
+#[test]
+fn an_append_that_fails_holds_the_manager_up_and_is_tried_again() {
+	let disk = Disk::new();
+	let inner = Arc::new(disk.store());
+	// Creating the log and the tracker takes two commits.
+	let store = Arc::new(FaultyStore::new(inner, Doom::at(2, Side::Before)));
+	let run = disk.start_with(Ldk::default(), store, |journal, _| journal);
+	// The end of no payment: nothing waits for it in the handler.
+	run.tell(closed(1, 4, 1));
+	let bytes = run.ldk.lock().encode();
+	let (primary, secondary) = (
+		CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+		CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+	);
+	let key = CHANNEL_MANAGER_PERSISTENCE_KEY;
+	assert!(run.persister.write(primary, secondary, key, bytes).is_err());
+	assert!(disk.kv.read(primary, secondary, key).is_err(), "the manager was not written");
+}
+
+/// A store that refuses commits while it is away.
+struct AwayStore {
+	inner: MemoryStore,
+	is_away: AtomicBool,
+}
+
+impl Store for AwayStore {
+	fn commit(&self, batch: Batch) -> Ticket<Committed> {
+		if self.is_away.load(Ordering::SeqCst) {
+			let source: Arc<dyn std::error::Error + Send + Sync> = Arc::new(fmt::Error);
+			return Ticket::ready(Err(StoreError::Unavailable { doing: "writing", source }));
+		}
+		self.inner.commit(batch)
+	}
+
+	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
+		self.inner.get(key)
+	}
+
+	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
+		self.inner.scan(range, limit)
+	}
+
+	fn guarantees(&self) -> Guarantees {
+		self.inner.guarantees()
+	}
+}
+
+/// The store was away when the events came: nothing is lost, and their order is kept.
+#[test]
+fn appends_that_failed_are_made_in_order_when_the_store_is_back() {
+	let disk = Disk::new();
+	let store = Arc::new(AwayStore { inner: disk.store(), is_away: AtomicBool::new(false) });
+	let run = disk.start_with(Ldk::default(), Arc::<AwayStore>::clone(&store), |j, _| j);
+	let away = |away| store.is_away.store(away, Ordering::SeqCst);
+	away(true);
+	run.tell(closed(1, 4, 1));
+	assert!(run.persister.persist().is_err(), "LDK lets go of nothing");
+	away(false);
+	// Comes when the store is back, and must not overtake.
+	run.tell(closed(2, 4, 2));
+	run.persister.persist().unwrap();
+	let entries = run.log.read(run.log.start().unwrap(), 10).unwrap().0;
+	let closes: Vec<_> = entries.iter().map(|e| decode_event(e.payload()).unwrap()).collect();
+	assert_eq!(closes, [closed(1, 4, 1), closed(2, 4, 2)]);
+}
+
+/// The handler has written the event, and LDK is told to bring it again: in this run, it is one.
+#[test]
+fn an_end_whose_barrier_fails_is_one_entry_when_it_comes_again() {
+	let disk = Disk::new();
+	let works = Arc::new(AtomicBool::new(false));
+	let allowed = Arc::clone(&works);
+	let wire = move |journal: Journal, _: &_| {
+		let persist: Persist = Box::new(move || {
+			let works = allowed.load(Ordering::SeqCst);
+			let persisted = works.then_some(()).ok_or_else(|| io::ErrorKind::Other.into());
+			Box::pin(std::future::ready(persisted))
+		});
+		journal.persist_before_sent(persist, |hash| hash.0[0] == 1)
+	};
+	let run = disk.start_with(with_queue(&[sent(1)]), Arc::new(disk.store()), wire);
+	assert_eq!(run.process(), 0, "not handled while the manager is not durable");
+	assert_eq!(run.process(), 0);
+	assert_eq!(run.notes.lock().len(), 2);
+	works.store(true, Ordering::SeqCst);
+	assert_eq!(run.process(), 1);
+	assert_eq!(run.entries().len(), 1);
+	// Not for a payment of which no monitor event is un-acked, nor for other events.
+	works.store(false, Ordering::SeqCst);
+	run.tell(sent(2));
+	run.tell(failed(1));
+	run.tell(closed(3, 4, 1));
+}
+
+/// A commit that waits.
+type HeldCommit = (Batch, Completer<Committed>);
+
+/// A store that keeps commits waiting while it is held.
+struct HeldStore {
+	inner: MemoryStore,
+	held: Mutex<Option<Vec<HeldCommit>>>,
+}
+
+impl HeldStore {
+	fn release(&self) -> usize {
+		let held = self.held.lock().take().unwrap();
+		let count = held.len();
+		for (batch, completer) in held {
+			completer.complete(self.inner.commit(batch).wait());
+		}
+		count
+	}
+}
+
+impl Store for HeldStore {
+	fn commit(&self, batch: Batch) -> Ticket<Committed> {
+		match &mut *self.held.lock() {
+			Some(held) => {
+				let (completer, ticket) = Ticket::pair();
+				held.push((batch, completer));
+				ticket
+			},
+			None => self.inner.commit(batch),
+		}
+	}
+
+	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
+		self.inner.get(key)
+	}
+
+	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
+		self.inner.scan(range, limit)
+	}
+
+	fn guarantees(&self) -> Guarantees {
+		self.inner.guarantees()
+	}
+}
+
+fn held(disk: &Disk) -> (Arc<HeldStore>, Run) {
+	let store = Arc::new(HeldStore { inner: disk.store(), held: Mutex::new(None) });
+	let run = disk.start_with(Ldk::default(), Arc::<HeldStore>::clone(&store), |j, _| j);
+	*store.held.lock() = Some(Vec::new());
+	(store, run)
+}
+
+/// L14: events that LDK hands over together do not wait for the disk one by one, so that a store
+/// commits them as one group; the manager waits for all of them.
+#[test]
+fn events_that_are_handed_over_together_do_not_wait_for_each_other() {
+	let (store, run) = held(&Disk::new());
+	run.ldk.lock().queue = (0..100).map(|n| closed(n, 4, n.into())).collect();
+	assert_eq!(run.process(), 100, "the store has answered nothing yet");
+	let persister = Arc::clone(&run.persister);
+	let (done, ended) = std::sync::mpsc::channel();
+	let writes = std::thread::spawn(move || done.send(persister.persist().is_ok()).unwrap());
+	assert!(ended.try_recv().is_err(), "the manager waits");
+	assert_eq!(store.release(), 100);
+	assert!(ended.recv().unwrap());
+	writes.join().unwrap();
+	assert_eq!(run.entries().len(), 100);
+}
+
+/// A block may make LDK write a monitor without the event, so that it is durable when it counts as
+/// handled.
+#[test]
+fn an_event_of_a_monitor_is_durable_before_it_is_handled() {
+	let (store, run) = held(&Disk::new());
+	let outputs = Event::SpendableOutputs {
+		outputs: Vec::new(),
+		channel_id: Some(ChannelId([1; 32])),
+		counterparty_node_id: None,
+	};
+	let inline = |_| std::future::ready(Ok(()));
+	let mut handled = pin!(run.journal.handle_async(outputs, inline));
+	let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+	assert!(handled.as_mut().poll(&mut context).is_pending());
+	store.release();
+	assert!(handled.as_mut().poll(&mut context).is_ready());
+}
+
+/// LDK sends the updates that it had held back for these events right after the batch, from
+/// whatever thread the task is on, and they need not pass a store of Leyden's.
+#[test]
+fn an_event_that_releases_a_monitor_update_is_durable_before_the_asynchronous_handler_ends() {
+	for event in [sent(1), failed(1), claimed(1)] {
+		let (store, run) = held(&Disk::new());
+		let inline = |_| std::future::ready(Ok(()));
+		let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+		let mut other = pin!(run.journal.handle_async(closed(3, 4, 1), inline));
+		assert!(other.as_mut().poll(&mut context).is_ready(), "the manager waits for this one");
+		let mut handled = pin!(run.journal.handle_async(event.clone(), inline));
+		assert!(handled.as_mut().poll(&mut context).is_pending(), "{event:?}");
+		store.release();
+		assert!(matches!(handled.as_mut().poll(&mut context), std::task::Poll::Ready(Ok(()))));
+	}
+}
+
+/// The append stays where it is, and LDK's next try waits for that one.
+#[test]
+fn an_event_whose_append_fails_in_the_asynchronous_handler_is_one_entry_when_it_comes_again() {
+	let disk = Disk::new();
+	let store = Arc::new(AwayStore { inner: disk.store(), is_away: AtomicBool::new(false) });
+	let run = disk.start_with(Ldk::default(), Arc::<AwayStore>::clone(&store), |j, _| j);
+	let handle = || {
+		let inline = |_| std::future::ready(Ok(()));
+		block_on(pin!(run.journal.handle_async(failed(1), inline)).as_mut())
+	};
+	store.is_away.store(true, Ordering::SeqCst);
+	assert!(handle().is_err());
+	store.is_away.store(false, Ordering::SeqCst);
+	assert!(handle().is_ok());
+	run.persister.persist().unwrap();
+	assert_eq!(run.entries().len(), 1);
+}
+
+/// A manager that Leyden has written is newer than bytes that the background processor encoded
+/// before, and these do not take its place (L16).
+#[test]
+fn the_manager_on_disk_never_goes_back() {
+	let disk = Disk::new();
+	let run = disk.start(Ldk::default());
+	let (primary, secondary) = (
+		CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+		CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+	);
+	let key = CHANNEL_MANAGER_PERSISTENCE_KEY;
+	let older = run.ldk.lock().encode();
+	run.ldk.lock().payments.insert([5; 32]);
+	run.persister.persist().unwrap();
+	run.persister.write(primary, secondary, key, older).unwrap();
+	let durable = disk.kv.read(primary, secondary, key).unwrap();
+	assert_eq!(durable, run.ldk.lock().encode());
+}
