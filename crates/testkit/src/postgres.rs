@@ -129,7 +129,10 @@ impl Server {
 
 	/// Kills it as a power failure of its machine would, but for the disk's cache.
 	pub fn kill(&self) {
-		self.signal("KILL");
+		// A process that serves a connection may outlive the main process, and answer. The main process
+		// is stopped first, so that it makes no new one.
+		self.signal("STOP");
+		self.signal_all("KILL");
 		if let Some(mut process) = self.process().take() {
 			let _ = process.wait();
 		}
