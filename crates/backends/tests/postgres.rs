@@ -150,7 +150,7 @@ impl Pauser for Revives {
 
 const AWAY: Duration = Duration::from_secs(60);
 
-/// With the default tolerance.
+/// Opens a store with the default tolerance.
 fn open_reviving(url: &str, server: &Arc<Server>) -> PostgresStore {
 	let pauser = Arc::new(Revives { server: Arc::clone(server), away: Mutex::default() });
 	let outages = OutagePolicy { pauser, ..OutagePolicy::default() };
@@ -158,8 +158,8 @@ fn open_reviving(url: &str, server: &Arc<Server>) -> PostgresStore {
 	PostgresStore::open(url, Namespace::default(), options).unwrap()
 }
 
-/// The server dies with a group under way, before or after it was written, and is away for a minute:
-/// the commit answers when it is back, the group is there once, and the handle goes on.
+/// The server dies with a group under way, before or after it was written, and is away for a
+/// minute: the commit answers when it is back, the group is there once, and the handle goes on.
 #[test]
 fn a_server_that_is_away_for_a_minute_in_the_middle_of_a_commit_loses_nothing() {
 	for plan in [Plan::HoldAndLose, Plan::HoldReplyAndLose] {
@@ -190,7 +190,7 @@ fn a_server_that_is_away_for_a_minute_in_the_middle_of_a_commit_loses_nothing() 
 	}
 }
 
-/// Between two commits, when reading as well as when writing.
+/// Every request waits for the server, between two commits, when reading as well as when writing.
 #[test]
 fn a_server_that_is_away_for_a_minute_is_waited_for_by_every_request() {
 	let Some(server) = Server::start().map(Arc::new) else { return };

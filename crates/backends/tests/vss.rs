@@ -339,8 +339,8 @@ impl Pauser for Revives {
 	}
 }
 
-/// A server that is down for longer than the timeout, with a group under way or not, costs time. Its
-/// put was done and the reply lost: it is not done twice.
+/// A server that is down for longer than the timeout, with a group under way or not, costs time.
+/// Its put was done and the reply lost: it is not done twice.
 #[test]
 fn a_server_that_is_away_past_the_timeout_loses_nothing() {
 	let server = Arc::new(Server::start());

@@ -11,12 +11,12 @@
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum EventClass {
-	/// A fact that LDK persists and replays until it was handled. Written down, then handled in
-	/// one's own time; a replay is the same event.
+	/// A fact that LDK persists and replays until it was handled. It is written down, then handled
+	/// in one's own time; a replay is the same event.
 	Durable,
 	/// A request that LDK persists or makes anew until LDK's *own durable state* has the answer
-	/// (claim, forward, fail, pay). Written down, then answered in one's own time; delivered again,
-	/// as a repeat, whenever LDK brings it again after it was acked.
+	/// (claim, forward, fail, pay). It is written down, then answered in one's own time; it is
+	/// delivered again, as a repeat, whenever LDK brings it again after it was acked.
 	Request,
 	/// Replayed until handled, but not across restarts. Handled at once; never the same as an event
 	/// of an earlier run.

@@ -95,7 +95,7 @@ struct State {
 	in_flight: usize,
 	/// Failed attempts of entries that are to be tried again. One per lane that waits.
 	attempts: HashMap<u64, RetryV1>,
-	/// Entries that hold their lane up may have been acked in bulk.
+	/// `true` if entries that hold their lane up may have been acked in bulk.
 	recheck: bool,
 }
 
@@ -268,10 +268,12 @@ impl Consumer {
 		pending::is_acked(log.store(), keys, &folding.bounds, index)
 	}
 
-	/// What acks all of these, which need not have been delivered. Neighbours are one record.
+	/// Returns a plan that acks all of these entries, which need not have been delivered.
+	/// Neighbours are one record.
 	///
-	/// For a consumer that does without deliveries, such as the monitor bus. These acks trigger the same
-	/// housekeeping as any other, free a lane whose head they ack, and make a dead letter none.
+	/// The plan is for a consumer that does without deliveries, such as the monitor bus. These acks
+	/// trigger the same housekeeping as any other, and free a lane whose head they ack. A dead
+	/// letter that they ack is none any more.
 	pub fn ack_plan_many(&self, indices: &[LogIndex]) -> Plan<()> {
 		self.inner.log.shared.move_on();
 		let mut indices: Vec<u64> = indices.iter().map(|index| index.get()).collect();
@@ -291,8 +293,8 @@ impl Consumer {
 		self.inner.ack_plan(batch)
 	}
 
-	/// Folds acks together and trims everything that is past its retention, at once, and blocks until
-	/// that is done. A log is kept small without this call: acks trigger the same.
+	/// Folds acks together and trims everything that is past its retention, at once, and blocks
+	/// until that is done. A log is kept small without this call: acks trigger the same.
 	///
 	/// # Errors
 	/// The store's.
@@ -424,7 +426,8 @@ impl Inner {
 		self.log.shared.observers.acked(&self.name, indices);
 	}
 
-	/// Returns the plan of an ack, after whose commit housekeeping moves on without being waited for.
+	/// Returns the plan of an ack, after whose commit housekeeping moves on without being waited
+	/// for.
 	pub(crate) fn ack_plan(&self, batch: Batch) -> Plan<()> {
 		let shared = Arc::clone(&self.log.shared);
 		Plan::new(batch, move |_| shared.move_on())
@@ -680,10 +683,10 @@ impl Inner {
 	}
 }
 
-/// Creates the consumer and answers its watermark; another handle may be faster.
+/// Creates the consumer and returns its watermark; another handle may be faster.
 ///
-/// The stream is written as well, as it was: entries that are being trimmed at this moment are either
-/// trimmed before, and the consumer begins behind them, or not at all.
+/// The stream is written as well, as it was: entries that are being trimmed at this moment are
+/// either trimmed before, and the consumer begins behind them, or not at all.
 fn create(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result<u64, LogError> {
 	let (store, stream_key) = (log.store(), log.shared.keys.stream());
 	loop {

@@ -69,7 +69,7 @@ impl Delivery {
 		self.entry.id()
 	}
 
-	/// How often the source of the event had brought it before: 0 the first time.
+	/// Returns how often the source of the event had brought it before: 0 the first time.
 	///
 	/// A repeat has the id of the first delivery, and comes although that was acked: the source
 	/// (LDK) asks again, since its own durable state has no answer. Answer again, and do not repeat

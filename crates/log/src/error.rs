@@ -23,7 +23,7 @@ pub enum LogError {
 		/// Its size in bytes.
 		bytes: usize,
 	},
-	/// The name is not one: 1 to so many of a-z, 0-9, `_` and `-`, the first of which is no `-`.
+	/// The name is not made of 1 to so many of a-z, 0-9, `_` and `-`, or begins with `-`.
 	BadName {
 		/// The name.
 		name: String,

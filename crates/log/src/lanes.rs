@@ -64,7 +64,7 @@ impl Lanes {
 		self.lanes.values().map(|lane| lane.passed.len()).sum()
 	}
 
-	/// Lanes whose head waits or is a dead letter, and its place.
+	/// Returns the lanes whose head waits or is a dead letter, each with the place of its head.
 	pub(crate) fn stopped(&self) -> Vec<(Lane, u64)> {
 		let stopped = |(lane, state): (&Lane, &LaneState)| match state.head {
 			Head::Waiting(index, _) | Head::Parked(index) => Some((*lane, index)),

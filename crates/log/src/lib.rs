@@ -27,9 +27,9 @@
 //!
 //! # Bounded
 //! What is in memory does not depend on the backlog ([`ConsumerStats`]), and neither does the cost
-//! of an event. Acked entries stay as history for a stated count and age, through whatever call they
-//! were acked, and then go in the order of the log. Un-acked ones stay for ever, and so does what lies
-//! behind the first of them.
+//! of an event. Acked entries stay as history for a stated count and age, through whatever call
+//! they were acked, and then go in the order of the log. Un-acked ones stay for ever, and so does
+//! what lies behind the first of them.
 //!
 //! # Not promised
 //! Deliveries repeat after a crash. An attempt that ends in a crash is not counted, so an event

@@ -30,7 +30,7 @@ use crate::types::{
 };
 use crate::{lookup, pending, LogError};
 
-/// Records of consumers that are read in one go.
+/// The number of consumer records that are read in one go.
 const CONSUMERS_AT_A_TIME: usize = 64;
 
 /// The newest entry of an event.
@@ -38,7 +38,7 @@ const CONSUMERS_AT_A_TIME: usize = 64;
 pub struct Occurrence {
 	/// The place of the entry.
 	pub index: LogIndex,
-	/// How often the source had brought the event before.
+	/// The number of times that the source had brought the event before.
 	pub repeat: u32,
 }
 
@@ -111,7 +111,7 @@ impl EventLog {
 		&self.shared.store
 	}
 
-	/// The newest entry; `None` in an empty stream.
+	/// Returns the newest entry; `None` in an empty stream.
 	pub fn head(&self) -> Option<LogIndex> {
 		LogIndex::new(self.shared.head.load(Ordering::SeqCst))
 	}
@@ -129,8 +129,8 @@ impl EventLog {
 	}
 
 	/// Plans to append `event` once more, as its repeat number `repeat`, unless that repeat is
-	/// known. For an event that is a *request*: its source brings it again as long as the source's
-	/// own durable state has no answer, although every consumer may have acked it.
+	/// known. The plan is for an event that is a *request*: its source brings it again as long as
+	/// the source's own durable state has no answer, although every consumer may have acked it.
 	///
 	/// The entry has the id of the first one, so that consumers know it, and its
 	/// [`repeat`](Entry::repeat) tells the two apart. [`occurrence`](EventLog::occurrence) says
@@ -148,7 +148,8 @@ impl EventLog {
 		})
 	}
 
-	/// The newest entry of an event, which is or was in the log.
+	/// Returns the newest entry of an event, which is or was in the log; `None` if its id is not
+	/// known.
 	///
 	/// # Errors
 	/// The store's, and [`Corrupt`](leyden_store::StoreError::Corrupt) for a damaged record.
@@ -163,9 +164,9 @@ impl EventLog {
 		Ok(newest)
 	}
 
-	/// Tells `observer` of all consumers that there are, and from now on of what is appended to this
-	/// log and of what its consumers do. The log does not keep the observer: it ends with its last
-	/// other handle.
+	/// Tells `observer` of all consumers that there are, and from now on of what is appended to
+	/// this log and of what its consumers do. The log does not keep the observer: it ends with its
+	/// last other handle.
 	///
 	/// # Errors
 	/// The store's, and [`Corrupt`](leyden_store::StoreError::Corrupt) for a damaged record.
@@ -186,8 +187,8 @@ impl EventLog {
 		Ok(())
 	}
 
-	/// Whether a consumer other than `except` has acked the entry at `index`. Without any other
-	/// consumer the answer is `false`.
+	/// Returns `true` if a consumer other than `except` has acked the entry at `index`; `false`
+	/// without any other consumer.
 	///
 	/// # Errors
 	/// The store's, and [`Corrupt`](leyden_store::StoreError::Corrupt) for a damaged record.
@@ -254,12 +255,13 @@ impl EventLog {
 		Ok(plan.commit(self.store()).wait()?)
 	}
 
-	/// The consumer of this name, created if there is none. Open one handle of a name at a time; a
-	/// handle can be shared by any number of threads.
+	/// Opens the consumer of this name, and creates it if there is none. Open one handle of a name
+	/// at a time; a handle can be shared by any number of threads.
 	///
 	/// # Errors
-	/// [`LogError::BadName`] unless the name is 1 to [`MAX_CONSUMER_CHARS`](crate::MAX_CONSUMER_CHARS)
-	/// of a-z, 0-9, `_` and `-`, and does not begin with `-`; the store's.
+	/// [`LogError::BadName`] unless the name is 1 to
+	/// [`MAX_CONSUMER_CHARS`](crate::MAX_CONSUMER_CHARS) of a-z, 0-9, `_` and `-`, and does not
+	/// begin with `-`; the store's.
 	///
 	/// # Failure Behavior and Persistence
 	/// A new consumer is durable when this returns: from then on no entry is trimmed that it has
@@ -270,8 +272,8 @@ impl EventLog {
 
 	/// Returns why acks are not folded and history is not trimmed, if the latest try failed.
 	///
-	/// Acks and appends go on meanwhile, and further tries are made as more is acked. The store grows
-	/// until one succeeds. [`Consumer::tidy`] makes a try at once.
+	/// Acks and appends go on meanwhile, and further tries are made as more is acked. The store
+	/// grows until one succeeds. [`Consumer::tidy`] makes a try at once.
 	pub fn housekeeping_failure(&self) -> Option<LogError> {
 		self.shared.housekeeping.failure()
 	}

@@ -4,7 +4,7 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Telling others in this process what is appended and acked.
+//! The listener that hears, in this process, what is appended to a log and acked.
 
 use std::sync::{Arc, Weak};
 
@@ -13,23 +13,24 @@ use parking_lot::Mutex;
 
 use crate::types::LogIndex;
 
-/// Hears of appends and consumers of a log, as far as they are handles of this log in this process.
+/// A listener for the appends and the consumers of a log, as far as they are made by handles of
+/// this log in this process.
 ///
 /// The methods run on the thread that commits. They must be quick, must not call the store or the
 /// log, and must not take a lock that is held by a thread which waits for a commit.
 pub trait LogObserver: Send + Sync {
-	/// An entry is durable. No consumer of this process has it yet.
+	/// Hears that an entry is durable. No consumer of this process has it yet.
 	fn appended(&self, index: LogIndex, kind: &EventKind);
 
-	/// A consumer exists, which has acked everything up to `watermark` (0 if nothing).
+	/// Hears that a consumer exists, which has acked everything up to `watermark` (0 if nothing).
 	fn opened(&self, consumer: &str, watermark: u64);
 
-	/// A consumer has acked these entries, durably.
+	/// Hears that a consumer has acked these entries, durably.
 	fn acked(&self, consumer: &str, indices: &[LogIndex]);
 }
 
-/// The observers of one log, as long as others keep them: an observer may hold the log, and a log
-/// that held its observer would never be closed.
+/// The observers of one log. They are kept by others: an observer may hold the log, and a log that
+/// held its observer would never be closed.
 #[derive(Default)]
 pub(crate) struct Observers(Mutex<Vec<Weak<dyn LogObserver>>>);
 

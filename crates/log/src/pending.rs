@@ -16,10 +16,10 @@ use crate::tail::Tail;
 use crate::types::{DeadLetter, Entry, LogIndex};
 use crate::{lookup, LogError};
 
-/// Acks read in one go, if a few did not do.
+/// The number of acks read in one go, if [`FEW_ACKS`] did not do.
 const ACK_PAGE: usize = 1024;
-/// Acks that are read first where usually one decides. A consumer that has more when it is opened
-/// is tidied up at once.
+/// The number of acks that are read first where usually one decides. A consumer that has as many or
+/// more when it is opened is tidied up at once.
 pub(crate) const FEW_ACKS: usize = 16;
 
 /// Un-acked entries, in order.
@@ -43,8 +43,8 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-	/// The bounds of a consumer of a stream that has entries up to `head`, and whether there are
-	/// many acks above the watermark.
+	/// Returns the bounds of a consumer of a stream that has entries up to `head`, and whether
+	/// there are many acks above the watermark.
 	pub(crate) fn open(
 		store: &Arc<dyn Store>, keys: &ConsumerKeys, watermark: u64, head: u64,
 	) -> Result<(Self, bool), LogError> {
@@ -134,8 +134,8 @@ pub(crate) fn is_acked(
 	Ok(covering(store, keys, index)?.is_some())
 }
 
-/// Returns up to `limit` dead letters from index `first` on. An entry that was acked in bulk is no dead
-/// letter any more, although its record may still be there.
+/// Returns up to `limit` dead letters from index `first` on. An entry that was acked in bulk is no
+/// dead letter any more, although its record may still be there.
 pub(crate) fn dead_letters(
 	store: &Arc<dyn Store>, keys: &ConsumerKeys, bounds: &Bounds, mut first: u64, limit: usize,
 ) -> Result<Vec<DeadLetter>, LogError> {
@@ -153,8 +153,8 @@ pub(crate) fn dead_letters(
 	Ok(letters)
 }
 
-/// Returns the first index from `first` on that is not acked, whatever the number of records that ack
-/// those before it.
+/// Returns the first index from `first` on that is not acked, whatever the number of records that
+/// ack those before it.
 fn behind_acked(
 	store: &Arc<dyn Store>, keys: &ConsumerKeys, mut first: u64,
 ) -> Result<u64, LogError> {
@@ -198,7 +198,7 @@ fn covering(
 	Ok(None)
 }
 
-/// Whether one of these acks, which begin at `index` or before, covers `index`.
+/// Returns whether one of these acks, which begin at `index` or before, covers `index`.
 pub(crate) fn covers(
 	keys: &ConsumerKeys, acks: &leyden_store::Page, index: LogIndex,
 ) -> Result<bool, LogError> {

@@ -52,7 +52,7 @@ pub(crate) struct ConsumerV1 {
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct EntryV1 {
 	pub(crate) id: EventId,
-	/// How often the source of the event had brought it before; see
+	/// The number of times that the source of the event had brought it before; see
 	/// [`append_repeat_plan`](crate::EventLog::append_repeat_plan).
 	pub(crate) repeat: u32,
 	pub(crate) kind: EventKind,
@@ -62,14 +62,14 @@ pub(crate) struct EntryV1 {
 }
 
 impl EntryV1 {
-	/// The id under which `log_ids` knows the entry.
+	/// Returns the id under which `log_ids` knows the entry.
 	pub(crate) fn occurrence(&self) -> EventId {
 		occurrence(&self.id, self.repeat)
 	}
 }
 
-/// The id under which `log_ids` knows repeat number `repeat` of an event: the event's own id for
-/// the first time that it comes, so that only what repeats pays for repeats.
+/// Returns the id under which `log_ids` knows repeat number `repeat` of an event: the event's own
+/// id for the first time that it comes, so that only what repeats pays for repeats.
 pub(crate) fn occurrence(id: &EventId, repeat: u32) -> EventId {
 	const DOMAIN: Domain = Domain::new("leyden/repeat", 1);
 	match repeat {

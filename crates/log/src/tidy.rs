@@ -4,29 +4,31 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Compaction of a log: acks are folded together, and history that is past its retention is trimmed.
+//! Compaction of a log: acks are folded together, and history that is past its retention is
+//! trimmed.
 //!
 //! # The work
 //! An ack is written without reading anything, so acks pile up. Folding makes one record of
-//! neighbours and moves the consumer's watermark, up to which everything is acked and no ack is kept.
-//! An entry that all consumers have acked and that is past its retention is removed, and much later
-//! its id. All of that is committed lazily: if a crash loses it, it is done again.
+//! neighbours and moves the consumer's watermark, up to which everything is acked and no ack is
+//! kept. An entry that all consumers have acked and that is past its retention is removed, and much
+//! later its id. All of that is committed lazily: if a crash loses it, it is done again.
 //!
 //! # The trigger
 //! A pass is triggered by the *commit* of acks, in any plan and by any caller: a hook of the batch
-//! counts them ([`Housekeeping::acked`]), and [`ACKS_BETWEEN_COMPACTIONS`] acks of a consumer make a
-//! pass due. A consumer that has more than a few acks when it is opened makes one due at once, so that
-//! processes that end before they have counted that many do not leave their acks for ever.
+//! counts them ([`Housekeeping::acked`]), and [`ACKS_BETWEEN_COMPACTIONS`] acks of a consumer make
+//! a pass due. A consumer that has more than a few acks when it is opened makes one due at once, so
+//! that processes that end before they have counted that many do not leave their acks for ever.
 //!
 //! # The thread
-//! A hook runs on the committing thread, where a call of the store would be a deadlock. These crates
-//! start no threads. A task that awaits its ack, and a thread of LDK's, must not wait for work that
-//! they did not ask for. Therefore a pass is a chain of steps that never wait: a step submits its
-//! reads, decides on what they answer, and submits one lazy batch. Ordinary calls move the chain on as
-//! far as the store has answered ([`Shared::move_on`]): an append, the plan of an ack, the answer of
-//! that plan, and the search for a delivery. A pass ends when a step finds nothing to trim. The more
-//! was acked meanwhile, the more one step trims, within [`MOST_OPS`], so that passes keep up with acks
-//! of thousands at a time. Only [`Consumer::tidy`](crate::Consumer::tidy) waits.
+//! A hook runs on the committing thread, where a call of the store would be a deadlock. These
+//! crates start no threads. A task that awaits its ack, and a thread of LDK's, must not wait for
+//! work that they did not ask for. Therefore a pass is a chain of steps that never wait: a step
+//! submits its reads, decides on what they answer, and submits one lazy batch. Ordinary calls move
+//! the chain on as far as the store has answered ([`Shared::move_on`]): an append, the plan of an
+//! ack, the answer of that plan, and the search for a delivery. A pass ends when a step finds
+//! nothing to trim. The more was acked meanwhile, the more one step trims, within [`MOST_OPS`], so
+//! that passes keep up with acks of thousands at a time. Only
+//! [`Consumer::tidy`](crate::Consumer::tidy) waits.
 //!
 //! # Failures
 //! A failed step changes no answer of an ack or an append: those were durable before. The error is
@@ -58,29 +60,30 @@ use crate::LogError;
 
 /// Acks after which they are folded together.
 pub const ACKS_BETWEEN_COMPACTIONS: u64 = 256;
-/// Records of acks that one step folds.
+/// The most records of acks that one step folds.
 const MOST_ACKS: usize = 2048;
-/// Retries and dead letters that one step looks at.
+/// The most retries and dead letters that one step looks at.
 const MOST_LEFTOVERS: usize = 256;
-/// Entries, and ids, that one step trims if no more was acked.
+/// The most entries, and ids, that one step trims if no more was acked.
 const FEWEST_TRIMMED: u64 = 512;
-/// Entries, and ids, that one step trims however much was acked.
+/// The most entries, and ids, that one step trims however much was acked.
 const MOST_TRIMMED: u64 = 2048;
-/// Operations in the batch of one step, so that other commits do not wait long behind it.
+/// The most operations in the batch of one step, so that other commits do not wait long behind it.
 const MOST_OPS: usize = 8192;
-/// Expectations, and records that are written once in a step: the consumer and the stream.
+/// The number of operations for expectations, and for records that are written once in a step: the
+/// consumer and the stream.
 const FIXED_OPS: usize = 4;
-/// Steps that one call may end. With a store that answers at once, one call would otherwise run a whole
-/// pass.
+/// The most steps that one call may end. With a store that answers at once, one call would
+/// otherwise run a whole pass.
 const STEPS_PER_CALL: u32 = 2;
-/// Consumers read in one go.
+/// The number of consumers read in one go.
 const CONSUMER_PAGE: usize = 256;
 
 /// The acks of a consumer, as housekeeping sees them.
 pub(crate) struct Folding {
 	pub(crate) keys: ConsumerKeys,
 	pub(crate) bounds: Bounds,
-	/// Acks that no pass has folded.
+	/// The number of acks that no pass has folded.
 	acks: AtomicU64,
 }
 
@@ -89,7 +92,7 @@ pub(crate) struct Folding {
 pub(crate) struct Housekeeping {
 	/// A flag that a pass is due or under way.
 	due: AtomicBool,
-	/// Acks that no step has trimmed for. Hooks touch atomics only.
+	/// The number of acks that no step has trimmed for. Hooks touch atomics only.
 	acked: AtomicU64,
 	consumers: Mutex<Vec<Weak<Folding>>>,
 	work: Mutex<Work>,
@@ -98,18 +101,19 @@ pub(crate) struct Housekeeping {
 
 #[derive(Default)]
 pub(crate) struct Work {
-	/// Consumers whose acks this pass has not folded to the end, and where the first one is at.
+	/// The consumers whose acks this pass has not folded to the end. `acks_from` is where the first
+	/// one is at.
 	to_fold: VecDeque<Arc<Folding>>,
 	acks_from: Option<KeyRange>,
 	/// A flag that another step of this pass may find something to trim.
 	trims: bool,
-	/// Acks that were not trimmed for, as far as is known.
+	/// The number of acks that were not trimmed for, as far as is known.
 	debt: u64,
 	/// The times when the oldest entry and the oldest tombstone are past their age. Until then none
 	/// is read.
 	old_enough: [Timestamp; 2],
-	/// A flag that the last guess at what may be trimmed was wrong, because another consumer is behind.
-	/// Then entries are read only when it is known.
+	/// A flag that the last guess at what may be trimmed was wrong, because another consumer is
+	/// behind. Then entries are read only when it is known.
 	guessed_wrong: bool,
 	stage: Stage,
 }
@@ -130,7 +134,7 @@ struct Question {
 	options: LogOptions,
 	/// The last entry that may go, if this consumer's acks fold as far as they reach.
 	guess: Option<u64>,
-	/// Entries, and ids, to be trimmed.
+	/// The most entries, and ids, to be trimmed.
 	most: usize,
 	old_enough: [bool; 2],
 	max_ops: usize,
@@ -139,7 +143,7 @@ struct Question {
 /// The answers to a step's question.
 #[derive(Default)]
 struct Found {
-	/// The consumer that was to be folded, and its acks unless it is gone.
+	/// The consumer that was to be folded. Its acks are in `fold`, unless it is gone.
 	folding: Option<Arc<Folding>>,
 	fold: Option<FoundAcks>,
 	stream: Option<Record>,
@@ -278,7 +282,8 @@ impl Shared {
 		}
 	}
 
-	/// As [`poll_step`](Shared::poll_step), and blocks this thread until the store has answered.
+	/// Polls as [`poll_step`](Shared::poll_step) does, and blocks this thread until the store has
+	/// answered.
 	fn wait_for_step(&self, work: &mut Work) -> Result<bool, LogError> {
 		let waker = Waker::from(Arc::new(Unpark(thread::current())));
 		let mut context = Context::from_waker(&waker);
@@ -290,7 +295,7 @@ impl Shared {
 		}
 	}
 
-	/// Answers `true` if a step has ended, `false` if there is nothing to do.
+	/// Returns `true` if a step has ended, `false` if there is nothing to do.
 	fn poll_step(
 		&self, work: &mut Work, context: &mut Context<'_>,
 	) -> Poll<Result<bool, LogError>> {
@@ -401,7 +406,7 @@ impl Shared {
 		Some(last).filter(|last| *last > 0)
 	}
 
-	/// Makes the batch of a step of what it has found.
+	/// Makes the batch of a step from what it has found.
 	fn decide(&self, found: Found) -> Result<(Batch, Step), LogError> {
 		let Found { folding, fold, stream, entries, tombs, wrong_guess } = found;
 		let mut batch = Batch::new();
@@ -491,8 +496,8 @@ impl Shared {
 	}
 }
 
-/// Reads what a step needs, in one go if the guess was right: a step is two turns of the store then,
-/// one to read and one to write.
+/// Reads what a step needs, in one go if the guess was right: a step is two turns of the store
+/// then, one to read and one to write.
 async fn look(
 	store: Arc<dyn Store>, keys: StreamKeys, question: Question,
 ) -> Result<Found, LogError> {

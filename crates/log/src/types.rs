@@ -152,7 +152,7 @@ impl Entry {
 		self.record.id
 	}
 
-	/// How often the source of the event had brought it before: 0 the first time.
+	/// Returns how often the source of the event had brought it before: 0 the first time.
 	pub fn repeat(&self) -> u32 {
 		self.record.repeat
 	}

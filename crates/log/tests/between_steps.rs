@@ -1,5 +1,5 @@
-//! What housekeeping must not do, whatever happens between its steps: wait, change the answer of an
-//! ack, undo what another handle did, lose anything in a crash.
+//! Tests of what housekeeping must not do, whatever happens between its steps: wait, change the
+//! answer of an ack, undo what another handle did, lose anything in a crash.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -68,8 +68,8 @@ fn mine() -> Plan<()> {
 	Plan::of(batch)
 }
 
-/// A store that works as those with a commit thread do: what is asked of it waits in a queue until
-/// a waiting thread does it, or the test.
+/// A store that works as those with a commit thread do: a request waits in a queue until a waiting
+/// thread does it, or the test.
 struct Queued {
 	inner: Arc<MemoryStore>,
 	queue: Arc<Queue>,
@@ -78,7 +78,7 @@ struct Queued {
 #[derive(Default)]
 struct Queue {
 	jobs: Mutex<VecDeque<Box<dyn FnOnce() + Send>>>,
-	/// How often a thread waited for an answer that was not there.
+	/// The number of times that a thread waited for an answer that was not there.
 	waits: AtomicU64,
 }
 
@@ -360,7 +360,7 @@ fn what_another_handle_folded_meanwhile_stays_folded() {
 	assert_eq!(unacked(&open().consumer("a")), (81..=100).collect::<Vec<_>>());
 }
 
-/// Passes of several steps, of two consumers, that die before and after every commit.
+/// Passes of several steps, of two consumers, die before and after every commit.
 #[test]
 fn no_crash_in_housekeeping_loses_an_ack_or_an_unacked_entry() {
 	let deaths = crash_everywhere(|doom| {
@@ -385,8 +385,8 @@ fn no_crash_in_housekeeping_loses_an_ack_or_an_unacked_entry() {
 	assert!(deaths > 20, "{deaths}");
 }
 
-/// Works through 1,500 events. Two consumers ack in bulk, one of them each hundredth only at the end,
-/// and the last hundredth never.
+/// Works through 1,500 events. Two consumers ack in bulk, one of them each hundredth only at the
+/// end, and the last hundredth never.
 fn live(store: Arc<dyn Store>, acked: &mut Vec<(&'static str, u64)>) -> Result<(), LogError> {
 	let clock = Arc::new(ManualClock::new(Timestamp(1_000)));
 	let log = leyden_log::EventLog::open(store, common::STREAM, clock, options())?;

@@ -1,5 +1,5 @@
-//! Every way to ack leads to the same housekeeping: what a log keeps is bounded by its retention, and
-//! opening it costs the same however long it has run.
+//! Every way to ack leads to the same housekeeping: what a log keeps is bounded by its retention,
+//! and opening it costs the same however long it has run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -24,7 +24,7 @@ use leyden_testkit::{count_records, CountingStore};
 
 const HISTORY: u64 = 10;
 const IDS: u64 = 50;
-/// What may wait for the next round of housekeeping.
+/// The number of records that may wait for the next round of housekeeping.
 const SLACK: u64 = 2 * ACKS_BETWEEN_COMPACTIONS;
 
 fn options() -> LogOptions {
@@ -50,7 +50,7 @@ fn count(store: &dyn Store, table: &'static str) -> u64 {
 	count_records(store, table) as u64
 }
 
-/// Everything the log keeps per entry is bounded by retention, `slack` more at most.
+/// Asserts that everything the log keeps per entry is bounded by retention, `slack` more at most.
 fn assert_bounded(store: &dyn Store, slack: u64) {
 	let bounds = [
 		("log_entries", HISTORY),
@@ -80,7 +80,7 @@ fn through(mut door: impl FnMut(&Process, &Consumer, Delivery)) {
 	assert!(process.log.housekeeping_failure().is_none());
 }
 
-/// What a task gets that polls the ticket once; the memory store answers at once.
+/// Returns what a task gets that polls the ticket once; the memory store answers at once.
 fn awaited<T>(ticket: Ticket<T>) -> T {
 	let mut ticket = pin!(ticket);
 	match ticket.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -158,7 +158,7 @@ fn discarded_dead_letters_keep_the_log_bounded() {
 	});
 }
 
-/// The last calls before a long silence.
+/// Discards are the last calls before a long silence.
 #[test]
 fn discards_alone_keep_the_log_bounded() {
 	const LETTERS: u64 = 2_000;
@@ -286,7 +286,7 @@ fn a_consumer_that_acks_out_of_order_keeps_few_acks_and_then_nothing() {
 	assert_bounded(&*process.store, SLACK);
 }
 
-/// Fewer acks in each life than housekeeping waits for.
+/// Each life makes fewer acks than housekeeping waits for.
 #[test]
 fn short_lives_keep_the_log_bounded() {
 	let medium = MemoryMedium::new();
@@ -302,7 +302,7 @@ fn short_lives_keep_the_log_bounded() {
 	assert_bounded(&*on(&medium).store, SLACK);
 }
 
-/// Acks as a store holds them whose process died again and again before any housekeeping.
+/// Writes acks as a store holds them whose process died again and again before any housekeeping.
 fn long_tail(medium: &MemoryMedium, acks: u64) {
 	let process = on(medium);
 	process.consumer("a");
@@ -347,7 +347,7 @@ fn a_long_tail_of_acks_is_caught_up_with_in_bounded_steps() {
 	assert_eq!(consumer.stats().watermark, ACKS);
 }
 
-/// As the bus and the ledger do it: bulk acks only, of a consumer that never asks for a delivery.
+/// A consumer acks in bulk only and never asks for a delivery, as the bus and the ledger do it.
 #[test]
 fn a_hundred_thousand_bulk_acks_leave_no_more_than_a_thousand_do_and_opening_costs_the_same() {
 	const AT_A_TIME: u64 = 500;
@@ -378,7 +378,7 @@ fn a_hundred_thousand_bulk_acks_leave_no_more_than_a_thousand_do_and_opening_cos
 	assert_eq!(costs[0], costs[1], "opening after 1,000 and after 100,000");
 }
 
-/// One ack at a time, as a node with little traffic persists its manager.
+/// A consumer makes one ack at a time, as a node with little traffic persists its manager.
 #[test]
 fn single_bulk_acks_leave_few_records() {
 	let process = on(&MemoryMedium::new());

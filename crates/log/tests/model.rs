@@ -34,7 +34,7 @@ enum Op {
 	/// Settles one of the held deliveries of a consumer.
 	Ack(usize, usize),
 	AckLazy(usize, usize),
-	/// Acks every entry whose place is a multiple, and that is in nobody's hands, in one plan.
+	/// Acks, in one plan, every entry whose place is a multiple and whose delivery is not held.
 	AckMany(usize, u64),
 	Drop(usize, usize),
 	Retry(usize, usize, u64),

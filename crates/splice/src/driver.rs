@@ -14,7 +14,8 @@ use crate::reason::FailureReason;
 /// A node with its wallet. For LDK that is `leyden_ldk::LdkDriver`.
 ///
 /// No method is called twice at a time by one keeper, except [`view`](SpliceDriver::view),
-/// [`fate`](SpliceDriver::fate) and what they say. [`build`](SpliceDriver::build) is called under no
+/// [`fate`](SpliceDriver::fate), [`last_funding`](SpliceDriver::last_funding) and
+/// [`transaction`](SpliceDriver::transaction). [`build`](SpliceDriver::build) is called under no
 /// lock of the keeper's, and while others are called: coins may take a while to be selected.
 pub trait SpliceDriver: Send + Sync {
 	/// The channel as the node lists it; `None` if it has it no more.

@@ -66,11 +66,11 @@ impl Stage {
 	}
 }
 
-/// Whether the inputs of a contribution can be spent by another transaction of its splice.
+/// The state of a contribution's inputs: whether another transaction of its splice can spend them.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum InputStatus {
-	/// Nothing spends the inputs, or only candidates of the same splice do: all candidates spend
-	/// the funding, so no more than one of them can be confirmed.
+	/// The inputs are not spent, or only by candidates of the same splice: all candidates spend the
+	/// funding, so no more than one of them can be confirmed.
 	Unspent,
 	/// At least one input is spent by another transaction, or is the output of a candidate.
 	Spent,

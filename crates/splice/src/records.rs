@@ -511,7 +511,7 @@ mod tests {
 		assert_eq!(coin_of(&coin_key(&coin(3))), Some(coin(3)));
 	}
 
-	/// Frozen, too: the number of the step that was added last.
+	/// The number of the step that was added last is frozen, too.
 	#[test]
 	fn a_refusal_is_step_12() {
 		let step = StepV1(Timestamp(7), what(&What::Refused(FailureReason::FeeRateTooLow)));

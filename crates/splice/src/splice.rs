@@ -49,8 +49,8 @@ pub struct Splice {
 /// How far a splice is.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum SpliceState {
-	/// Written down, and perhaps handed to LDK. The caller has no answer yet, or was told that the
-	/// store failed; so it is not signed.
+	/// The splice is written down, and perhaps handed to LDK. The caller has no answer yet, or was
+	/// told that the store failed; so it is not signed.
 	Tentative,
 	/// LDK has taken it, and forgets it when the node stops.
 	Accepted,
@@ -91,7 +91,8 @@ impl SpliceState {
 pub struct Bump {
 	pub(crate) contribution: Contribution,
 	pub(crate) band: FeeBand,
-	/// Whether it is written down that LDK has taken it, which the caller is told after that.
+	/// `true` once it is written down that LDK has taken the higher fee. The caller is told after
+	/// that.
 	pub(crate) accepted: bool,
 	pub(crate) failures: u32,
 }
@@ -126,7 +127,7 @@ pub enum What {
 	Bumped,
 	/// The higher fee came to nothing; the splice goes on.
 	BumpFailed(FailureReason),
-	/// LDK refused it, or its higher fee, when it was handed in again.
+	/// LDK refused the splice, or its higher fee, when it was handed in again.
 	Refused(FailureReason),
 	/// The user wants it no more.
 	CancelAsked,

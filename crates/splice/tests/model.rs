@@ -161,7 +161,7 @@ fn the_change_of_a_candidate_pays_for_no_other() {
 	assert_eq!(run.only().0.bump_sat_per_kw(), Some(553));
 }
 
-/// A coin that was spent behind the wallet's back is replaced, whether or not the wallet can tell by
+/// A coin that another transaction has spent is replaced, whether or not the wallet can tell by
 /// what: only a candidate that LDK has negotiated is the splice's own spender.
 #[test]
 fn a_coin_that_somebody_else_has_spent_is_replaced() {
@@ -220,8 +220,8 @@ fn a_refusal_is_counted_once() {
 	}
 }
 
-/// What LDK has refused once, and then taken: if the peer will not have that, it is over, though
-/// the process has died since, and does not know what it has handed over.
+/// LDK has refused a contribution once, and then taken it: if the peer will not have it, the splice
+/// is over, though the process has died since, and does not know what it has handed over.
 #[test]
 fn a_failure_after_a_refusal_is_heard_after_a_restart() {
 	let mut run = Run::new();
@@ -237,7 +237,7 @@ fn a_failure_after_a_refusal_is_heard_after_a_restart() {
 	assert_eq!(over, SpliceState::Failed(FailureReason::CounterpartyAborted { message }));
 }
 
-/// The same of a higher fee.
+/// The refusal of a higher fee is one failure, too.
 #[test]
 fn a_refusal_of_a_higher_fee_is_counted_once() {
 	for sends_event in [false, true] {
@@ -271,8 +271,8 @@ fn a_refusal_of_a_higher_fee_is_counted_once() {
 	}
 }
 
-/// What is refused for a reason that may pass is not handed in again at once: the same would be
-/// refused again, and use up what may fail.
+/// A contribution that is refused for a reason that may pass is not handed in again at once: the
+/// same would be refused again, and use up what may fail.
 #[test]
 fn what_is_refused_is_built_anew() {
 	let mut run = Run::new();
@@ -284,9 +284,9 @@ fn what_is_refused_is_built_anew() {
 	assert_eq!((splice.failures(), rebuilt), (1, 1), "{splice:?}");
 }
 
-/// Another candidate than ours has locked while our higher fee was queued: what we had negotiated is
-/// void, and the withdrawal was not made. It is made on the new funding, once, whatever becomes of
-/// the round that was queued.
+/// Another candidate than ours has locked while our higher fee was queued: what we had negotiated
+/// is void, and the withdrawal was not made. It is made on the new funding, once, whatever becomes
+/// of the round that was queued.
 #[test]
 fn what_was_negotiated_is_void_when_another_candidate_locks() {
 	for lost in [false, true] {

@@ -35,7 +35,7 @@ const HIGHER: FeeBand = FeeBand { min_sat_per_kw: 600, max_sat_per_kw: 9_000 };
 /// A store that refuses one commit, and is well again: a disk that was full for a moment.
 struct Hiccup {
 	store: MemoryStore,
-	/// Commits until then; 0 if there is none to refuse.
+	/// The number of commits up to the refused one; 0 if there is none to refuse.
 	left: Arc<AtomicU32>,
 }
 
@@ -98,14 +98,14 @@ impl Node {
 		Self { keeper: open(&fake, &medium, &left), fake, medium, left }
 	}
 
-	/// The process dies with the manager as it is on disk.
+	/// Lets the process die and start again, with the manager as it is on disk.
 	fn restart(&mut self) {
 		self.fake.world().crash();
 		self.keeper = open(&self.fake, &self.medium, &self.left);
 		self.keeper.start().unwrap();
 	}
 
-	/// The commit after `count` others is refused.
+	/// Has the store refuse the commit after `count` others.
 	fn refuse_after(&self, count: u32) {
 		self.left.store(count + 1, Ordering::Relaxed);
 	}
@@ -114,8 +114,8 @@ impl Node {
 		self.keeper.splice_out(channel(), vec![output()], BAND)
 	}
 
-	/// The negotiation goes on, and what the keeper lets pass is signed. Answers how often that
-	/// was, and how often not.
+	/// Lets the negotiation go on, and signs what the keeper lets pass. Returns how often that was,
+	/// and how often not.
 	fn negotiate(&self) -> (u32, u32) {
 		let (mut signed, mut refused) = (0, 0);
 		for _ in 0..8 {
@@ -140,7 +140,7 @@ impl Node {
 }
 
 /// The caller was told `Err`, since the store failed after LDK had taken the splice, and LDK does
-/// not give it back. The splice must not run: not in this process run, not after somebody has
+/// not give it back. The splice must not run: not in this process run, not after the keeper has
 /// looked, not in the next one, and not with a manager that has the round on disk.
 #[test]
 fn after_an_error_it_never_runs() {
@@ -177,7 +177,7 @@ fn after_an_error_it_never_runs() {
 	}
 }
 
-/// The same of a higher fee: the splice goes on with the fee that it has.
+/// A higher fee is not paid after an error: the splice goes on with the fee that it has.
 #[test]
 fn after_an_error_no_higher_fee_is_paid() {
 	for looks in [false, true] {
@@ -207,7 +207,7 @@ fn after_an_error_no_higher_fee_is_paid() {
 	}
 }
 
-/// A round whose txid nobody has written down is recognized by what it brings: else the withdrawal
+/// A round whose txid was not written down is recognized by what it brings: else the withdrawal
 /// would be made a second time.
 #[test]
 fn a_funding_is_recognized_by_what_it_brings() {

@@ -53,10 +53,12 @@ pub trait Store: Send + Sync {
 	/// What this backend promises.
 	fn guarantees(&self) -> Guarantees;
 
-	/// Has `observer` called for every [`StoreEvent`](crate::group::StoreEvent) from now on: outages,
-	/// and the end of the handle. Returns `false` for a store that tells nothing.
+	/// Has `observer` called for every [`StoreEvent`](crate::group::StoreEvent) from now on:
+	/// outages, panics of hooks, and the end of the handle. Returns `false` for a store that tells
+	/// nothing.
 	///
-	/// The observer runs on the thread that commits: it must be quick and must not wait for the store.
+	/// The observer runs on the thread that commits: it must be quick and must not wait for the
+	/// store.
 	fn observe(&self, observer: StoreObserver) -> bool {
 		let _ = observer;
 		false

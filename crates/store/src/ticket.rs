@@ -46,14 +46,14 @@ struct Shared<T> {
 
 struct Waiting<T> {
 	shared: Arc<Shared<T>>,
-	/// See [`Ticket::pair_with_help`].
+	/// The help of [`Ticket::pair_with_help`].
 	help: Option<Arc<dyn Help>>,
-	/// Help was asked for.
+	/// `true` once help was asked for.
 	is_asked: bool,
 }
 
 impl<T> Waiting<T> {
-	/// The help, if it was not asked for yet.
+	/// Returns the help when it is called first; `None` after that.
 	fn ask(&mut self) -> Option<&Arc<dyn Help>> {
 		match std::mem::replace(&mut self.is_asked, true) {
 			true => None,
@@ -91,8 +91,8 @@ pub trait Help: Send + Sync {
 	/// Sees to it that what is waiting is done, by somebody else.
 	fn nudge(&self);
 
-	/// Runs `wait`, which blocks this thread until the answer is there. A store whose own work needs
-	/// the thread (as a worker of an async runtime) tells the runtime around it.
+	/// Runs `wait`, which blocks this thread until the answer is there. A store whose own work
+	/// needs the thread (as a worker of an async runtime) tells the runtime around it.
 	fn block(&self, wait: &mut dyn FnMut()) {
 		wait();
 	}

@@ -1,5 +1,5 @@
-//! Engines that are away for a while, that panic, and hooks that panic: every ticket is answered,
-//! nothing is lost, and the observers hear of it.
+//! Tests of engines that are away for a while or panic, and of hooks that panic: every ticket is
+//! answered, nothing is lost, and the observers hear of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -23,16 +23,16 @@ const T: Table = Table::new("t");
 /// The time after which a test counts as one that hangs.
 const HANGS: Duration = Duration::from_secs(60);
 
-/// What the engine does next, as the test says.
+/// The engine's behaviour, as the test says.
 #[derive(Default)]
 struct Script {
 	is_away: bool,
 	panics: bool,
-	/// Pauses until the engine is well again.
+	/// The number of pauses until the engine is well again.
 	heals_after: u32,
 	pauses: u32,
 	threads: Vec<ThreadId>,
-	/// Goes with the engine.
+	/// A sender that is dropped with the engine.
 	alive: Option<Sender<()>>,
 }
 
@@ -102,7 +102,7 @@ impl Medium for Engine {
 	}
 }
 
-/// Pauses pass at once, and the outage ends after as many as the script says.
+/// A clock whose pauses pass at once. The outage ends after as many as the script says.
 struct Scripted(Arc<Mutex<Script>>);
 
 impl Pauser for Scripted {
@@ -221,7 +221,7 @@ fn a_hook_that_panics_is_told_and_keeps_no_ticket_waiting() {
 	assert!(told.len() == 1 && told[0].contains("the hook's own fault"), "{told:?}");
 }
 
-/// It is not known what the engine did, and requests that come later are answered, too.
+/// A panic leaves unknown what the engine did, and requests that come later are answered, too.
 #[test]
 fn an_engine_that_panics_ends_the_handle_and_answers_every_ticket() {
 	for is_asynchronous in [false, true] {

@@ -17,12 +17,11 @@ use crate::wallet::Wallet;
 /// outlive the node; what it keeps on disk is its own affair.
 pub type GuardFactory = Arc<dyn Fn(u32) -> Arc<dyn Guard> + Send + Sync>;
 
-/// What stands between LDK and the node's disk and user: nothing ([`Bare`]), or the code under
-/// test.
+/// The layer between LDK and the node's disk and user: nothing ([`Bare`]), or the code under test.
 ///
 /// One guard serves one life of one node. In order: [`persister`](Self::persister),
-/// [`watch`](Self::watch) and [`listen`](Self::listen) before the manager is made or read, [`started`](Self::started) once the
-/// monitors are loaded, and then the others as the node runs.
+/// [`watch`](Self::watch) and [`listen`](Self::listen) before the manager is made or read,
+/// [`started`](Self::started) once the monitors are loaded, and then the others as the node runs.
 pub trait Guard: Send + Sync {
 	/// Wraps the disk, for monitors; the chain monitor is given what this returns.
 	fn persister(&self, disk: Arc<NodeDisk>) -> NetPersister {
@@ -61,7 +60,7 @@ pub trait Guard: Send + Sync {
 		None
 	}
 
-	/// Writes the manager's bytes, as the background processor does. Answers whether they are
+	/// Writes the manager's bytes, as the background processor does. Returns whether they are
 	/// durable and the node lives to know it. In deferred mode the monitor operations that waited
 	/// for it are flushed after this returns.
 	fn write_manager(&self, disk: &Arc<NodeDisk>, bytes: Vec<u8>) -> bool {

@@ -1,7 +1,7 @@
 //! Leyden between LDK and the node: the guard with which the cases end well.
 //!
-//! The wiring is that of every node, [`NodeWiring`]. What is here is what only a simulation needs: a
-//! store and a bus that die with the node, a user with a plan for each event, and the background
+//! The wiring is that of every node, [`NodeWiring`]. This module has what only a simulation needs:
+//! a store and a bus that die with the node, a user with a plan for each event, and the background
 //! processor in small steps.
 
 use std::sync::{Arc, Mutex, OnceLock};
@@ -72,7 +72,8 @@ impl Default for Wiring {
 
 /// What the node's user does with events: a plan for each, which is one commit with the ack.
 pub trait User: Send + Sync {
-	/// The node runs; no event was handed out yet. `resolutions` are those of its wiring.
+	/// Hears that the node runs; no event was handed out yet. `resolutions` are those of its
+	/// wiring.
 	fn started(&self, node: &NodeHandle, resolutions: &HtlcResolutions) {
 		let _ = (node, resolutions);
 	}
@@ -86,11 +87,11 @@ pub trait User: Send + Sync {
 		Ok(())
 	}
 
-	/// As [`handle`](User::handle), with the id under which the log has the event, and whether it
-	/// is a repeat of what was delivered before.
+	/// Handles an event as [`handle`](User::handle) does, with the id under which the log has the
+	/// event, and whether it is a repeat of what was delivered before.
 	///
 	/// # Errors
-	/// As [`handle`](User::handle).
+	/// The same as [`handle`](User::handle).
 	fn handle_as(&self, id: EventId, repeat: bool, event: &Event) -> Result<Plan<()>, ReplayEvent> {
 		let _ = (id, repeat);
 		self.handle(event)
@@ -190,7 +191,7 @@ impl LeydenGuard {
 		self
 	}
 
-	/// The bus.
+	/// Returns the bus.
 	///
 	/// # Panics
 	/// If the node was not wired.
@@ -198,12 +199,13 @@ impl LeydenGuard {
 		self.bus.get().expect("the node was wired")
 	}
 
-	/// Whether the wiring has started. It has not if its records are damaged, or the node died.
+	/// Returns whether the wiring has started. It has not if its records are damaged, or the node
+	/// died.
 	pub fn has_started(&self) -> bool {
 		self.started.get().is_some()
 	}
 
-	/// The wiring at work.
+	/// Returns the wiring at work.
 	///
 	/// # Panics
 	/// If the node has not started.

@@ -38,7 +38,7 @@ pub type NetChainMonitor = ChainMonitor<
 	Arc<KeysManager>,
 >;
 
-/// What persists monitors: the disk, or whatever a guard made of it.
+/// The persister of monitors: the disk, or what a guard made of it.
 pub type NetPersister = Arc<dyn Persist<InMemorySigner> + Send + Sync>;
 
 /// What the manager takes for its chain monitor: the bare one, or whatever a guard made of it.

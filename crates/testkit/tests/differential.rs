@@ -1,4 +1,5 @@
-//! The differential run: never worse than LDK alone, and what it must find in the wiring of 806b3b3.
+//! The differential run: never worse than LDK alone, and what it must find in the wiring of
+//! 806b3b3.
 //!
 //! `LEYDEN_DIFFERENTIAL_DEATHS=50 LEYDEN_DIFFERENTIAL_SEED=7` is the long form: every single death
 //! of every story, and 50 schedules with several deaths for each, drawn with that seed.
@@ -13,7 +14,7 @@ use leyden_testkit::differential::{
 };
 use leyden_testkit::panics::catch;
 
-/// The old wiring, which is known to be worse.
+/// Compares the old wiring, which is known to be worse.
 fn old(scenario: &Scenario, extent: Extent) -> Report {
 	let report = compare(scenario, &leyden_806b3b3(), extent);
 	println!("{report}");
@@ -28,7 +29,7 @@ fn payment_is_worse(report: &Report) -> bool {
 	report.worse().keys().any(|way| matches!(way, Worse::Payment(_)))
 }
 
-/// The strict assertion must fail on what is worse.
+/// Asserts that the strict assertion fails on what is worse.
 fn is_refused(report: &Report) {
 	assert!(catch(|| report.assert_never_worse()).is_err(), "{report}");
 }
@@ -100,7 +101,8 @@ fn differential_catches_l7_a_second_payment_that_is_not_told() {
 	}
 }
 
-/// What is compared with itself is neither worse nor better, or a difference would prove nothing.
+/// LDK alone, compared with itself, is neither worse nor better, or a difference would prove
+/// nothing.
 #[test]
 fn differential_ldk_alone_equals_itself() {
 	for deferred in [false, true] {
@@ -115,9 +117,9 @@ fn differential_ldk_alone_equals_itself() {
 	}
 }
 
-/// Stories in which LDK itself tells of one failure several times after a death (it puts the HTLCs of
-/// a payment back from a monitor, or closes the channel of an older manager), and nothing sets that
-/// apart from a second failure: in doubt two entries.
+/// Stories in which LDK itself tells of one failure several times after a death (it puts the HTLCs
+/// of a payment back from a monitor, or closes the channel of an older manager), and nothing sets
+/// that apart from a second failure: in doubt two entries.
 const TOLD_SEVERAL_TIMES_BY_LDK: [&str; 2] = ["failed and tried again", "failed with the channel"];
 
 /// Holds every story to the promise, and prints in how many runs Leyden was better, equal or worse.
@@ -152,7 +154,7 @@ fn differential_sweep_with_a_deferred_monitor() {
 	sweep(true);
 }
 
-/// The crashes from which LDK alone does not recover.
+/// Leyden is not worse in the crashes from which LDK alone does not recover.
 #[test]
 fn differential_cases_are_never_worse() {
 	for case in Case::ALL {

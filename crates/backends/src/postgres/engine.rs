@@ -54,7 +54,7 @@ pub struct Engine {
 	pub(super) row: Option<WriterRow>,
 	/// What the group that is being decided will ask for.
 	foreseen: HashMap<Key, Option<Vec<u8>>>,
-	/// None are waited for before the store is open.
+	/// The outages of the server. None is waited for before the store is open.
 	outages: Outages,
 	#[cfg(feature = "fault-injection")]
 	fail_next_write: bool,
@@ -93,7 +93,7 @@ impl Engine {
 		Ok((Writer::read_only(engine, place).with_outages(outages), survives))
 	}
 
-	/// Waits for outages from now on.
+	/// Sets the policy for outages from now on, and returns the name and the outages of the store.
 	fn wait_for(&mut self, policy: OutagePolicy) -> (String, Outages) {
 		let place = self.server.place().to_owned();
 		self.outages = Outages::new(policy, place.clone());
@@ -260,8 +260,9 @@ impl Engine {
 		}
 	}
 
-	/// Finds out what became of the group `sent`, whose reply was lost, and sees to it that nothing
-	/// more becomes of it: the server may still be busy with it. Waits for a server that is away.
+	/// Finds out whether the group `sent`, whose reply was lost, was written, and sees to it that
+	/// it is not written later: the server may still be busy with it. Waits for a server that is
+	/// away.
 	fn settle(&mut self, row: WriterRow, sent: i64, lost: String) -> Result<Settled, Failure> {
 		let name = self.namespace.name().to_owned();
 		let over = sent.saturating_add(1);
@@ -301,7 +302,7 @@ impl Engine {
 		}
 	}
 
-	/// The writer's row has a number that it cannot have.
+	/// Returns the error for a writer's row with a number that it cannot have.
 	fn rewound(&self) -> StoreError {
 		let said = format!(
 			"{}: the database is not as this writer left it, it may have been restored from an older \
@@ -330,7 +331,7 @@ enum Settled {
 	NotWritten(i64),
 	/// Or it was, and another writer has come since, of this epoch.
 	Buried(i64),
-	/// The writer's row is of another time.
+	/// The writer's row is of another time, so that the fate of the group is not known.
 	Rewound,
 }
 

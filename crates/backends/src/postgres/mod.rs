@@ -26,14 +26,14 @@
 //! commit, and when reading. The tolerance limits that, not the timeout.
 //!
 //! # Another node
-//! A node that opens a namespace whose writer is still connected gets [`Locked`](StoreError::Locked):
-//! that is a warning, by a lock of the session, and no more. [`PostgresOptions::take_over`] goes past
-//! it. What keeps two nodes apart is the epoch.
+//! A node that opens a namespace whose writer is still connected gets
+//! [`Locked`](StoreError::Locked): that is a warning, by a lock of the session, and no more.
+//! [`PostgresOptions::take_over`] goes past it. The epoch keeps two nodes apart.
 //!
 //! # What is not promised
-//! Nothing that the server's operator has switched off: with `fsync` or `full_page_writes` off,
-//! [`Guarantees::survives_power_loss`] is `false`. A standby that is promoted without the last
-//! commits has lost them.
+//! The store promises nothing that the server's operator has switched off: with `fsync` or
+//! `full_page_writes` off, [`Guarantees::survives_power_loss`] is `false`. A standby that is
+//! promoted without the last commits has lost them.
 
 mod config;
 mod engine;
@@ -58,10 +58,10 @@ pub use engine::FORMAT;
 /// How a server is used.
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
-	/// How long to wait for an answer before the connection counts as lost. 30 seconds unless set
+	/// The time to wait for an answer before the connection counts as lost. 30 seconds unless set
 	/// otherwise.
 	pub timeout: Duration,
-	/// How long to wait for a server that is away. An opening does not wait.
+	/// The policy for a server that is away. An opening does not wait.
 	pub outages: OutagePolicy,
 	/// Open a namespace even if its writer is still connected. That writer is fenced.
 	pub take_over: bool,

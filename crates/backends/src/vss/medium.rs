@@ -43,7 +43,7 @@ pub struct VssMedium {
 	keys: KeyIndex,
 	/// What the group that is being decided will ask for.
 	foreseen: HashMap<Key, Option<Vec<u8>>>,
-	/// None are waited for before the store is open.
+	/// The outages of the server. None is waited for before the store is open.
 	pub(super) outages: Outages,
 	#[cfg(feature = "fault-injection")]
 	fail_next_write: bool,

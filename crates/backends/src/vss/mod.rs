@@ -98,10 +98,10 @@ impl fmt::Debug for VssConfig {
 /// How a server is used.
 #[derive(Clone, Debug)]
 pub struct VssOptions {
-	/// How long a request is tried again before that counts as an outage of the server. 30 seconds
-	/// unless set otherwise.
+	/// The time for which a request is tried again before that counts as an outage of the server.
+	/// 30 seconds unless set otherwise.
 	pub timeout: Duration,
-	/// How long to wait for a server that is away. An opening does not wait.
+	/// The policy for a server that is away. An opening does not wait.
 	pub outages: OutagePolicy,
 }
 

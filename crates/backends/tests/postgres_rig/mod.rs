@@ -20,11 +20,12 @@ pub enum Plan {
 	/// It waits until somebody lets it go on, and then the connection ends before the server hears of
 	/// it.
 	HoldAndLose,
-	/// The server does it, its reply waits until somebody lets it go on, and then the connection ends.
+	/// The server does the request, its reply waits until the test lets it go on, and then the
+	/// connection ends.
 	HoldReplyAndLose,
 }
 
-/// What becomes of the next reply on a connection.
+/// The fate of the next reply on a connection.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Lose {
 	Nothing,

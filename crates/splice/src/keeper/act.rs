@@ -46,13 +46,13 @@ pub(super) struct Pending {
 	id: SpliceId,
 	trigger: Trigger,
 	channel: ChannelRef,
-	/// `None` of a higher fee.
+	/// The kind of the splice; `None` for a higher fee.
 	kind: Option<SpliceKind>,
 	reuse: Option<Vec<u8>>,
 	band: FeeBand,
 }
 
-/// What was built meanwhile.
+/// The contribution that was built meanwhile.
 pub(super) struct Built {
 	is_bump: bool,
 	contribution: Result<Contribution, BuildError>,
@@ -81,14 +81,15 @@ impl Splices {
 		Ok(())
 	}
 
-	/// Held while coins are selected and until they are reserved, so that no two splices select the
-	/// same. A splice-out selects none. Taken before the lock of the splices, never under it.
+	/// Takes the lock of coin selection, unless no coins are wanted, as for a splice-out. The
+	/// caller holds it until the coins are reserved, so that no two splices select the same. The
+	/// lock is taken before the lock of the splices, never under it.
 	pub(super) fn selecting(&self, want: &Want<'_>) -> Option<MutexGuard<'_, ()>> {
 		(!matches!(want, Want::Out { .. })).then(|| self.selecting.lock())
 	}
 
 	/// Decides about a splice, and acts, until there is nothing more to do, or something is to be
-	/// built; with what was built for it, if that still helps.
+	/// built. `built` is what was built for the splice; it is used if it still helps.
 	pub(super) fn look_at(
 		&self, live: &mut Live, id: &SpliceId, mut trigger: Trigger, mut built: Option<Built>,
 	) -> Result<Option<Pending>, SpliceError> {
@@ -598,7 +599,7 @@ impl Splices {
 	}
 }
 
-/// What was built, if it is what is wanted.
+/// Takes what was built, if it is what is wanted.
 fn take(built: &mut Option<Built>, is_bump: bool) -> Option<Result<Contribution, BuildError>> {
 	built.take().filter(|built| built.is_bump == is_bump).map(|built| built.contribution)
 }

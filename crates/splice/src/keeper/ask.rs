@@ -26,7 +26,7 @@ pub const MAX_SAT: u64 = 21_000_000 * 100_000_000;
 /// A splice that can be asked for.
 struct Admitted {
 	view: ChannelView,
-	/// Whether another splice of the channel goes first.
+	/// `true` if another splice of the channel goes first.
 	waits: bool,
 }
 
@@ -159,7 +159,7 @@ impl Splices {
 		Ok(())
 	}
 
-	/// The splice, if its fee can be raised.
+	/// Returns the splice, if its fee can be raised.
 	fn to_bump(&self, live: &Live, id: &SpliceId) -> Result<Splice, SpliceError> {
 		let splice = live.get(id).ok_or(SpliceError::NoSuchSplice { id: *id })?;
 		if splice.state != SpliceState::Negotiated || splice.bump.is_some() || splice.canceling {
@@ -226,7 +226,7 @@ impl Splices {
 		Ok(id)
 	}
 
-	/// Whether a splice can be asked for now, and whether it would have to wait.
+	/// Checks that a splice can be asked for now, and returns whether it would have to wait.
 	fn admit(
 		&self, live: &Live, channel: &ChannelRef, kind: &SpliceKind,
 	) -> Result<Admitted, SpliceError> {
@@ -310,7 +310,7 @@ impl Splices {
 	}
 
 	/// Refuses a contribution over inputs that the wallet must not have selected, and over inputs
-	/// that a transaction of somebody else spends.
+	/// that a transaction which is not the splice's spends.
 	pub(super) fn check_coins(
 		&self, splice: &Splice, contribution: &Contribution,
 	) -> Result<(), SpliceError> {
@@ -326,8 +326,8 @@ impl Splices {
 		}
 	}
 
-	/// Whether `inputs` can be spent by another transaction of `splice`, whose own candidates spend
-	/// them already once one is negotiated.
+	/// Returns whether `inputs` can be spent by another transaction of `splice`, whose own
+	/// candidates spend them already once one is negotiated.
 	pub(super) fn input_status(
 		&self, splice: &Splice, channel: Option<&ChannelView>, inputs: &[OutPoint],
 	) -> InputStatus {

@@ -68,13 +68,14 @@ impl Splices {
 		Ok(())
 	}
 
-	/// LDK asks for signatures. Writes the transaction's id down, so that the splice is known by it
-	/// whatever happens from now on.
+	/// Hears that LDK asks for signatures. Writes the transaction's id down, so that the splice is
+	/// known by it whatever happens from now on.
 	///
-	/// Answers whether it may be signed. It may not if it has what a splice brings that is over,
-	/// and none that goes on: LDK has come back with it, from a manager that was written before, or
-	/// has kept a higher fee for what has locked. Nor may it if the caller was not told that the
-	/// splice, or the higher fee, would run. LDK is then asked to take it back; do not sign it.
+	/// Returns whether the transaction may be signed. It may not if it has what a splice brings
+	/// that is over, and none that goes on: LDK has come back with it, from a manager that was
+	/// written before, or has kept a higher fee for what has locked. Nor may it if the caller was
+	/// not told that the splice, or the higher fee, would run. LDK is then asked to take it back;
+	/// do not sign it.
 	///
 	/// # Errors
 	/// The store's. Do not sign; LDK asks again.

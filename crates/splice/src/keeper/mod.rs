@@ -102,7 +102,8 @@ pub struct Splices {
 	reserver: Option<Box<dyn InputReserver>>,
 	coins: Reservations,
 	live: Mutex<Live>,
-	/// Held while the wallet selects coins, and until they are reserved. Taken before `live`.
+	/// The lock of coin selection, which is held until the coins are reserved. It is taken before
+	/// `live`.
 	selecting: Mutex<()>,
 	damaged: Vec<Damaged>,
 }
@@ -162,8 +163,8 @@ impl Splices {
 		self.live.lock().get(id).cloned()
 	}
 
-	/// Returns the splices of a channel that are going on, the oldest first: that with a contribution
-	/// at LDK, if there is one, and those that wait for it.
+	/// Returns the splices of a channel that are going on, the oldest first: that with a
+	/// contribution at LDK, if there is one, and those that wait for it.
 	pub fn of_channel(&self, channel: &ChannelId) -> Vec<Splice> {
 		let live = self.live.lock();
 		let of = |splice: &&Splice| splice.channel.channel_id == *channel;

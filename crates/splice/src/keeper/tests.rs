@@ -3,7 +3,7 @@
 // This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
-//! What is done under which lock.
+//! Tests of what is done under which lock.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -25,8 +25,8 @@ struct Node {
 	keeper: OnceLock<Weak<Splices>>,
 	funding: Mutex<u8>,
 	rounds: Mutex<Vec<Round>>,
-	/// Of each contribution: whether the keeper could be used while it was built, and whether others
-	/// that need coins waited, then and until it was handed in.
+	/// A pair for each contribution: whether the keeper could be used while it was built, and
+	/// whether others that need coins waited, then and until it was handed in.
 	built: Mutex<Vec<(bool, bool)>>,
 	handed_in: Mutex<Vec<bool>>,
 	meanwhile: Mutex<Option<Happens>>,
@@ -127,14 +127,14 @@ fn start() -> (Arc<Node>, Arc<Splices>) {
 }
 
 impl Node {
-	/// What is negotiated now.
+	/// Has all rounds negotiated now.
 	fn negotiated(&self) {
 		for (n, round) in (100..).zip(self.rounds.lock().iter_mut()) {
 			round.stage = Stage::Negotiated(txid(n));
 		}
 	}
 
-	/// LDK drops what it has, and says why.
+	/// Has LDK drop what it has, and say why.
 	fn fails(&self, keeper: &Splices, reason: &FailureReason) {
 		let lost = self.rounds.lock().pop().and_then(|round| round.ours).expect("a round");
 		let channel = channel().channel_id;
@@ -166,8 +166,8 @@ fn coins_are_selected_under_no_lock() {
 	assert_eq!(*node.handed_in.lock(), [true; 5]);
 }
 
-/// Another splice of the channel is asked for while coins are selected, and is faster: the first one
-/// waits, without a contribution.
+/// Another splice of the channel is asked for while coins are selected, and is faster: the first
+/// one waits, without a contribution.
 #[test]
 fn what_was_overtaken_while_coins_were_selected_waits() {
 	let (node, keeper) = start();

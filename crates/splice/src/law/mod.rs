@@ -51,7 +51,7 @@ impl Trigger {
 		is_refusal || splice.handed || reason.remedy() != Remedy::Resubmit
 	}
 
-	/// Returns what helps. What was refused is not handed in as it is at once: the answer would be
+	/// Returns the remedy. What was refused is not handed in as it is at once: the answer would be
 	/// the same.
 	fn remedy(&self, splice: &Splice, reason: &FailureReason) -> Remedy {
 		match (self, remedy(splice, reason)) {
@@ -254,8 +254,8 @@ fn decide_absent(
 	submit(probe, splice, None)
 }
 
-/// Row 12: the same again, if its inputs can be spent. A splice-out has inputs only if a higher fee
-/// brought them.
+/// Decides row 12: the same again, if its inputs can be spent. A splice-out has inputs only if a
+/// higher fee brought them.
 fn submit(probe: &Probe, splice: &Splice, after: Option<FailureReason>) -> Decision {
 	match (&splice.contribution, probe.coins) {
 		(Some(_), InputStatus::Unspent) => Decision::Submit { after },

@@ -60,9 +60,9 @@ pub struct World {
 	broadcast: Vec<Txid>,
 	/// Whether a complete transaction is listed only once it is signed.
 	pub lags: bool,
-	/// Whether LDK takes nothing back, as if it had been asked too late.
+	/// `true` if LDK takes nothing back, as if it had been asked too late.
 	pub keeps_what_is_canceled: bool,
-	/// How often LDK has taken something, and how often when the process died last.
+	/// The number of contributions that LDK has taken, and the number when the process died last.
 	pub submitted: u32,
 	pub submitted_before_death: u32,
 	/// Whether LDK has taken one back.
@@ -70,13 +70,13 @@ pub struct World {
 	/// What the chain made of that: one of them, or none. Monitors know when it is deep.
 	buried: Option<Option<Txid>>,
 	pub refuse: Option<FailureReason>,
-	/// Whether an event tells of what is refused, too: so do LDK's `main` and 0.3.0-beta1.
+	/// `true` if an event tells of what is refused, too: so do LDK's `main` and 0.3.0-beta1.
 	pub refusal_sends_event: bool,
-	/// Whether what is handed in next, and not refused, meets a negotiation of somebody else.
+	/// `true` if what is handed in next, and not refused, meets another negotiation.
 	pub is_busy_once: bool,
-	/// Whether the wallet knows that a coin is spent, and not by which transaction.
+	/// `true` if the wallet knows that a coin is spent, and not by which transaction.
 	pub wallet_names_no_spender: bool,
-	/// Whether the wallet selects the change of a candidate for the next one.
+	/// `true` if the wallet selects the change of a candidate for the next one.
 	pub selects_own_change: bool,
 	/// What the peer knows nothing of any more.
 	forgotten: BTreeSet<Txid>,
@@ -245,7 +245,7 @@ impl World {
 		self.buried = Some(funded);
 	}
 
-	/// Of the wallet's coins, this many are left.
+	/// Leaves this many of the wallet's coins.
 	pub fn keep_coins(&mut self, count: usize) {
 		self.coins = std::mem::take(&mut self.coins).into_iter().take(count).collect();
 	}
@@ -299,7 +299,7 @@ impl World {
 		None
 	}
 
-	/// The newest candidate that spends this coin.
+	/// Returns the newest candidate that spends this coin.
 	fn candidate_with(&self, coin: &OutPoint) -> Option<Txid> {
 		let candidates = self.live.rounds.iter().rev();
 		let candidates = candidates.filter(|round| matches!(round.stage, Stage::Negotiated(_)));
@@ -455,7 +455,7 @@ impl SpliceDriver for Fake {
 		Ok(())
 	}
 
-	/// A negotiated transaction is broadcast, and spends its coins.
+	/// Returns the spender of a coin: a negotiated transaction is broadcast, and spends its coins.
 	fn spender(&self, input: &OutPoint) -> Spender {
 		let world = self.world();
 		if world.txs.contains_key(&input.txid) {

@@ -95,7 +95,7 @@ pub struct Run {
 	/// What was asked to be paid, by the number in the script.
 	outs: BTreeMap<u8, (Answer, Option<SpliceId>)>,
 	ins: Vec<(Answer, Option<SpliceId>)>,
-	/// Which process run this is.
+	/// The number of this process run.
 	pub lives: u32,
 	doom: Arc<Doom>,
 }
@@ -337,7 +337,7 @@ impl Run {
 		}
 	}
 
-	/// The only splice that is going on, and the coins that are reserved.
+	/// Returns the only splice that is going on, and the coins that are reserved.
 	pub fn only(&self) -> (Splice, Vec<OutPoint>) {
 		let keeper = self.keeper.as_ref().unwrap();
 		let splices = keeper.splices();

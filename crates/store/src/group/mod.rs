@@ -4,13 +4,13 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! For backends: group commit over a [`Medium`].
+//! Group commit over a [`Medium`], for backends.
 //!
 //! A backend says how bytes are read and how many writes become durable at once; a [`GroupStore`]
-//! does the rest: it queues what is asked of it, decides batches with a
-//! [`Committer`](crate::committer), writes all that is waiting in one transaction, and ends the
-//! handle when nobody knows what is durable. An engine that is away for a while is waited for, if the
-//! backend asks for that ([`Writer::with_outages`]).
+//! does the rest: it queues requests, decides batches with a [`Committer`](crate::committer),
+//! writes all that is waiting in one transaction, and ends the handle when it is not known what is
+//! durable. An engine that is away for a while is waited for, if the backend asks for that
+//! ([`Writer::with_outages`]).
 
 mod index;
 mod outage;
@@ -94,8 +94,8 @@ pub trait Medium: RawRead + Send + 'static {
 		true
 	}
 
-	/// Returns what to run every wait of a caller in, for a medium whose progress depends on a
-	/// runtime of which the caller may be a worker.
+	/// Returns the function in which every wait of a caller runs, for a medium whose progress
+	/// depends on a runtime of which the caller may be a worker.
 	fn blocking(&self) -> Option<Blocking> {
 		None
 	}

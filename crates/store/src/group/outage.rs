@@ -19,8 +19,8 @@
 //!
 //! # Time
 //! Only time in which this process ran counts towards the tolerance: each pause counts for as long
-//! as it was meant to be, and each try for at most [`TRY_COUNTS_AT_MOST`]. A machine that was asleep
-//! for an hour has not been in an outage for an hour.
+//! as it was meant to be, and each try for at most [`TRY_COUNTS_AT_MOST`]. A machine that was
+//! asleep for an hour has not been in an outage for an hour.
 
 use std::fmt;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -41,13 +41,13 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest time that a single try counts for, however long it took.
 pub const TRY_COUNTS_AT_MOST: Duration = Duration::from_secs(30);
 
-/// How an outage of a store is waited for.
+/// The way in which an outage of a store is waited for.
 #[derive(Clone)]
 pub struct OutagePolicy {
-	/// How long an outage may last before requests fail. [`DEFAULT_OUTAGE_TOLERANCE`] unless set
-	/// otherwise; with zero every failure is final.
+	/// The time that an outage may last before requests fail. [`DEFAULT_OUTAGE_TOLERANCE`] unless
+	/// set otherwise; with zero every failure is final.
 	pub tolerance: Duration,
-	/// Time and pauses; the machine's unless set otherwise.
+	/// The clock and the pauses; the machine's unless set otherwise.
 	pub pauser: Arc<dyn Pauser>,
 }
 
@@ -104,7 +104,7 @@ impl Pauser for SystemPauser {
 	}
 }
 
-/// Whether the store is closing, which ends every pause.
+/// A flag that the store is closing, which ends every pause.
 #[derive(Debug, Default)]
 pub struct Closing {
 	closing: Mutex<bool>,
@@ -131,46 +131,46 @@ impl Closing {
 	}
 }
 
-/// Something about a store that its node's operator should hear of.
+/// An event of a store that its node's operator should hear of.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum StoreEvent {
 	/// The engine fails. Requests wait for it.
 	OutageBegan {
-		/// Which store.
+		/// The name of the store.
 		place: String,
 		/// The engine's first error.
 		error: StoreError,
 	},
 	/// The engine is well again.
 	OutageEnded {
-		/// Which store.
+		/// The name of the store.
 		place: String,
-		/// How long the outage lasted, as far as this process ran.
+		/// The time that the outage lasted, as far as this process ran.
 		lasted: Duration,
 	},
 	/// The outage is longer than the tolerance, or the store closes. Requests fail from now on,
 	/// until one succeeds.
 	OutageNotTolerated {
-		/// Which store.
+		/// The name of the store.
 		place: String,
 		/// The engine's last error.
 		error: StoreError,
-		/// How long the outage has lasted, as far as this process ran.
+		/// The time that the outage has lasted, as far as this process ran.
 		lasted: Duration,
 	},
 	/// The handle is over: nothing will be committed through it any more. Stop the node, open the
 	/// store again, and replay.
 	HandleEnded {
-		/// Which store.
+		/// The name of the store.
 		place: String,
-		/// Why.
+		/// The error that ended the handle.
 		error: StoreError,
 	},
-	/// A hook of [`Batch::after_commit`](crate::Batch::after_commit) panicked. Its batch is durable,
-	/// and the caller was told so; what the hook should have done was not done.
+	/// A hook of [`Batch::after_commit`](crate::Batch::after_commit) panicked. Its batch is
+	/// durable, and the caller was told so; what the hook should have done was not done.
 	HookPanicked {
-		/// Which store.
+		/// The name of the store.
 		place: String,
 		/// The panic's message, as far as it has one.
 		message: String,
@@ -207,17 +207,17 @@ impl fmt::Display for StoreEvent {
 /// its work: it must be quick and must not wait for the store.
 pub type StoreObserver = Arc<dyn Fn(&StoreEvent) + Send + Sync>;
 
-/// Whether an engine was asked to read or to write. One that cannot be written may be read all the
-/// time, so only a write ends an outage in which a write has failed.
+/// The kind of a request to an engine. An engine that cannot be written may be read all the time,
+/// so only a write ends an outage in which a write has failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Asked {
-	/// For records.
+	/// A read of records.
 	Read,
-	/// To write records, or to read what deciding about them needs.
+	/// A write of records, or a read that deciding about them needs.
 	Write,
 }
 
-/// The outages of one store, as its medium and its writer see them. All clones are one.
+/// The outages of one store, as its medium and its writer see them. All clones share one state.
 #[derive(Clone)]
 pub struct Outages(Arc<Shared>);
 
@@ -231,18 +231,18 @@ struct Shared {
 
 /// An outage that goes on.
 struct Outage {
-	/// Time that counts towards the tolerance.
+	/// The time that counts towards the tolerance.
 	lasted: Duration,
 	next_pause: Duration,
-	/// When the try that follows the last pause began.
+	/// The time at which the try that follows the last pause began.
 	try_began: Duration,
 	is_over_tolerance: bool,
-	/// A write has failed in it.
+	/// `true` if a write has failed in this outage.
 	is_of_writes: bool,
 }
 
 impl Outages {
-	/// No outage yet of the store at `place`.
+	/// Makes the outages of the store at `place`, without one so far.
 	pub fn new(policy: OutagePolicy, place: impl Into<String>) -> Self {
 		Self(Arc::new(Shared {
 			policy,
@@ -319,7 +319,8 @@ impl Outages {
 		true
 	}
 
-	/// The engine did what it was asked, which ends the outage, if there was one.
+	/// Notes that the engine did what it was asked. This ends an outage, if there is one; a read
+	/// does not end an outage in which a write has failed.
 	pub fn end(&self, asked: Asked) {
 		// Nearly always there is none.
 		let ended =
@@ -359,7 +360,7 @@ impl Outages {
 		self.0.observers.lock().push(observer);
 	}
 
-	/// Tells the observers. One that panics harms nobody else.
+	/// Tells the observers. A panic of one is caught, and the others are told all the same.
 	pub(super) fn tell(&self, event: &StoreEvent) {
 		let observers = self.0.observers.lock().clone();
 		for observer in observers {
@@ -390,7 +391,7 @@ pub(super) fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
 mod tests {
 	use super::*;
 
-	/// Pauses pass at once; tries take what the test says.
+	/// A clock whose pauses pass at once, and whose tries take what the test says.
 	#[derive(Default)]
 	struct Virtual(Mutex<(Duration, Vec<Duration>)>);
 

@@ -4,17 +4,18 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Group commit: requests wait in a queue, and whoever has the engine takes all of them at once.
+//! Group commit: requests wait in a queue, and the thread that has the engine takes all of them at
+//! once.
 //!
 //! A thread that waits for its ticket takes the engine itself if it is free, so that one thread
-//! alone pays for no other to wake up. Requests that nobody waits for (a task polls the ticket, or
-//! it was dropped) are done by the commit thread, and so is what piles up while somebody else has
-//! the engine: each helper does one group and leaves the rest to the thread. A medium may ask for the
-//! thread to do everything ([`Medium::takes_help`]).
+//! alone pays for no other to wake up. Requests that no thread waits for (a task polls the ticket,
+//! or it was dropped) are done by the commit thread, and so is what piles up while another thread
+//! has the engine: each helper does one group and leaves the rest to the commit thread. A medium
+//! may ask for the commit thread to do everything ([`Medium::takes_help`]).
 //!
 //! # Panics of others
-//! A hook that panics is caught and told; its ticket is completed all the same. A medium that panics
-//! ends the handle: it is not known what it has done.
+//! A hook that panics is caught, and the observers are told; its ticket is completed all the same.
+//! A medium that panics ends the handle: it is not known what it has done.
 
 use std::collections::VecDeque;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -64,9 +65,9 @@ pub(super) struct Shared<M> {
 	queue: Mutex<Queue>,
 	/// There is work for the thread, or it is to end.
 	work: Condvar,
-	/// There is room in the queue again.
+	/// The signal that the queue has room again.
 	room: Condvar,
-	/// Whether threads that wait for their tickets do the work.
+	/// `true` if threads that wait for their tickets do the work.
 	takes_help: bool,
 	blocking: Option<Blocking>,
 	outages: Outages,
@@ -85,7 +86,7 @@ struct Queue {
 	/// Somebody wants the thread to do what is waiting.
 	nudged: bool,
 	closed: bool,
-	/// The thread closes the medium when it ends.
+	/// `true` if the commit thread closes the medium when it ends.
 	abandoned: bool,
 }
 
@@ -167,9 +168,9 @@ impl<M: Medium> Shared<M> {
 		}
 	}
 
-	/// Ends the thread once the queue is empty. Returns whether the caller may wait for that and
-	/// close the medium: not a hook, which runs on the thread that has the engine. Then the thread
-	/// does it.
+	/// Ends the commit thread once the queue is empty. Returns whether the caller may wait for that
+	/// and close the medium. A hook may not, since it runs on the thread that has the engine; then
+	/// the commit thread closes the medium.
 	pub(super) fn close(&self) -> bool {
 		self.outages.close();
 		let is_hook = *self.user.lock() == Some(thread::current().id());
@@ -257,7 +258,7 @@ impl<M: Medium> Shared<M> {
 		}
 	}
 
-	/// A hook that panics is somebody else's fault, and nobody's reason to wait for ever.
+	/// Runs a hook. Its panic is told to the observers, and keeps no caller waiting.
 	fn run_hook(&self, hook: Hook, committed: &Committed) {
 		if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(committed))) {
 			let (place, message) = (self.outages.place().to_owned(), message_of(&*panic));
@@ -282,7 +283,7 @@ impl Drop for Using<'_> {
 	}
 }
 
-/// Runs `f`; if it panics, nobody knows what the medium has done, and the handle is over.
+/// Runs `f`. A panic ends the handle, since it is not known what the medium has done.
 fn guarded<M: Medium, T>(
 	engine: &mut Writer<M>, f: impl FnOnce(&mut Writer<M>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {

@@ -64,8 +64,8 @@ impl<M: Medium> Writer<M> {
 		Self::over(medium, None, place.into())
 	}
 
-	/// Waits for outages with these. The medium may have a clone, to wait by itself in the middle of a
-	/// write of which it is not known what became. Without them no outage is waited for.
+	/// Sets the outages with which the writer waits. The medium may have a clone, to wait by itself
+	/// in the middle of a write whose fate is not known. Without them no outage is waited for.
 	pub fn with_outages(mut self, outages: Outages) -> Self {
 		self.outages = outages;
 		self
@@ -101,7 +101,7 @@ impl<M: Medium> Writer<M> {
 		error
 	}
 
-	/// Nothing more is committed because of `error`.
+	/// Ends the handle because of `error`: nothing more is committed.
 	fn end(&mut self, error: &StoreError) {
 		if self.poisoned.is_none() {
 			self.poisoned = Some(error.to_string());

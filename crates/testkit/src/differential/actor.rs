@@ -17,7 +17,7 @@ use lightning::types::payment::{PaymentHash, PaymentPreimage};
 use crate::guard::NodeHandle;
 use crate::node::event_name;
 
-/// What the user does with payments that arrive.
+/// The user's way with payments that arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
 	/// Takes them at once.
@@ -28,7 +28,7 @@ pub enum Claim {
 	GiveBack,
 }
 
-/// What the user does with HTLCs that are intercepted.
+/// The user's way with HTLCs that are intercepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intercept {
 	/// Sends them on to this peer.
@@ -37,29 +37,30 @@ pub enum Intercept {
 	GiveBack,
 }
 
-/// How the user decides.
+/// The user's decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-	/// About payments.
+	/// The decision about payments.
 	pub claim: Claim,
-	/// About intercepted HTLCs.
+	/// The decision about intercepted HTLCs.
 	pub intercept: Intercept,
 }
 
-/// What the user was told.
+/// An event as the user was told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Telling {
 	/// The event's kind and what sets it apart from others; the same in all runs.
 	pub key: String,
-	/// Whether the key is as good as an id: two events with this key are one.
+	/// `true` if the key is as good as an id: two events with this key are one.
 	pub exact: bool,
-	/// The id under which it was told; LDK alone has none.
+	/// The id under which the user was told. LDK alone has none, and neither have events that never
+	/// get into the log.
 	pub id: Option<EventId>,
-	/// Whether it was said to be a repeat.
+	/// `true` if the event was said to be a repeat.
 	pub repeat: bool,
 }
 
-/// An answer that the user owes.
+/// An answer that the user still has to give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Owed {
 	Forward { id: InterceptId, to: PublicKey, msat: u64 },
@@ -79,14 +80,14 @@ struct Memory {
 /// The preimages that users of the net know.
 pub type Preimages = Arc<Mutex<BTreeMap<[u8; 32], PaymentPreimage>>>;
 
-/// See the [module documentation](self).
+/// The program of a node's user; see the [module documentation](self).
 pub struct Actor {
 	memory: Mutex<Memory>,
 	preimages: Preimages,
 }
 
 impl Actor {
-	/// A user who claims at once and gives back what is intercepted.
+	/// Makes a user who claims at once and gives back what is intercepted.
 	pub fn new(preimages: Preimages) -> Arc<Self> {
 		let policy = Policy { claim: Claim::AtOnce, intercept: Intercept::GiveBack };
 		let memory = Mutex::new(Memory {
@@ -100,42 +101,43 @@ impl Actor {
 		Arc::new(Self { memory, preimages })
 	}
 
-	/// Changes how the user decides.
+	/// Changes the user's policy.
 	pub fn decide(&self, policy: Policy) {
 		self.memory().policy = policy;
 	}
 
-	/// How the user decides.
+	/// Returns the user's policy.
 	pub fn policy(&self) -> Policy {
 		self.memory().policy
 	}
 
-	/// What the user was told, over all lives.
+	/// Returns what the user was told, over all lives.
 	pub fn tellings(&self) -> Vec<Telling> {
 		self.memory().tellings.clone()
 	}
 
-	/// Whether the user was told of something whose key begins so.
+	/// Returns whether the user was told of an event whose key begins so.
 	pub fn was_told(&self, key: &str) -> bool {
 		self.memory().tellings.iter().any(|telling| telling.key.starts_with(key))
 	}
 
-	/// The user has sent a payment under this id (again).
+	/// Notes that the user has sent a payment under this id (again).
 	pub fn sends(&self, id: PaymentId) {
 		*self.memory().attempts.entry(id.0).or_default() += 1;
 	}
 
-	/// How often the user has sent a payment under this id.
+	/// Returns how often the user has sent a payment under this id.
 	pub fn attempts(&self, id: PaymentId) -> u32 {
 		self.memory().attempts.get(&id.0).copied().unwrap_or_default()
 	}
 
-	/// Why channels closed, as the user was told.
+	/// Returns the reason for which a channel closed, as the user was told.
 	pub fn closed(&self, channel: ChannelId) -> Option<String> {
 		self.memory().reasons.get(&channel.0).cloned()
 	}
 
-	/// The user is told of an event of LDK, and does what it asks for. A dead node tells nothing.
+	/// Tells the user of an event of LDK; the user does what it asks for. A dead node tells
+	/// nothing.
 	pub fn told(&self, node: &NodeHandle, event: &Event, id: Option<EventId>, repeat: bool) {
 		if !node.is_alive() {
 			return;
@@ -169,7 +171,7 @@ impl Actor {
 		}
 	}
 
-	/// The user claims what is held. What is held is remembered, so that this may come again.
+	/// Claims the payments that the user holds. They are remembered, so that this may come again.
 	pub fn claim_held(&self, node: &NodeHandle) {
 		let held = self.memory().held.clone();
 		// From now on the user wants what is told again.
@@ -182,7 +184,7 @@ impl Actor {
 		}
 	}
 
-	/// The user tries again what LDK refused because a peer was not there.
+	/// Gives the answers again that LDK refused because a peer was not there.
 	pub fn tries_again(&self, node: &NodeHandle) {
 		let owed = std::mem::take(&mut self.memory().owed);
 		let left: Vec<_> = owed.into_iter().filter(|owed| !answer(node, owed)).collect();
@@ -190,8 +192,8 @@ impl Actor {
 	}
 
 	/// Sorts ends of payments that were told after the next attempt was made: a store in trouble
-	/// delays them. An attempt of which the user has heard no end gets the first of several ends, each
-	/// with its own id, of the attempt after it.
+	/// delays them. An attempt of which the user has heard no end gets the first of several ends,
+	/// each with its own id, of the attempt after it.
 	pub fn sort_late_ends(&self) {
 		let mut memory = self.memory();
 		let attempts: Vec<_> = memory.attempts.iter().map(|(id, made)| (*id, *made)).collect();
@@ -219,7 +221,7 @@ impl Actor {
 		}
 	}
 
-	/// Remembers without doing anything: for events that the user only hears of.
+	/// Remembers an event without doing anything: for events that the user only hears of.
 	pub fn remember(&self, event: &Event, id: Option<EventId>, repeat: bool) {
 		let mut memory = self.memory();
 		if let Event::ChannelClosed { channel_id, reason, .. } = event {
@@ -238,7 +240,7 @@ impl Actor {
 	}
 }
 
-/// Gives an answer; whether it was taken, or there is nothing to answer any more.
+/// Gives an answer. Returns whether it was taken, or there is nothing to answer any more.
 fn answer(node: &NodeHandle, owed: &Owed) -> bool {
 	use lightning::util::errors::APIError;
 	let Some(manager) = node.manager() else { return false };
@@ -262,8 +264,8 @@ fn fields_of_end(payment: &[u8], attempt: u32) -> String {
 	format!("{} attempt {attempt}", hex(payment))
 }
 
-/// What sets an event apart from others, in all runs, and whether that is exact; `None` for what
-/// comes as often as LDK likes.
+/// Returns what sets an event apart from others, in all runs, and whether that is exact; `None` for
+/// an event that comes as often as LDK likes.
 fn fields(event: &Event, attempt: impl Fn(&PaymentId) -> u32) -> Option<(String, bool)> {
 	Some(match event {
 		Event::PaymentClaimable { payment_hash, .. }

@@ -1,4 +1,5 @@
-//! The [cases](crate::cases) with any wiring, and when one end of a case is worse than another.
+//! The [cases](crate::cases) with any wiring, and the ways in which one end of a case is worse than
+//! another.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::cases::{run, Case, CaseSetup, Outcome, Verdict};
 use crate::disk::{MemKv, NodeDisk};
 use crate::guard::GuardFactory;
 
-/// Runs a case, the victim of which is wired so.
+/// Runs a case whose victim has this wiring.
 pub fn run_case(case: Case, wire: &Wire, anchors: bool) -> Outcome {
 	let disk = Arc::new(NodeDisk::new(Arc::new(MemKv::new())));
 	let (wire, dies) = (Arc::clone(wire), Arc::clone(&disk));
@@ -30,7 +31,7 @@ pub fn run_case(case: Case, wire: &Wire, anchors: bool) -> Outcome {
 	run(case, &setup, &mut |_| ())
 }
 
-/// In which ways `ours` is a worse end of a case than `alone`.
+/// Returns the ways in which `ours` is a worse end of a case than `alone`.
 pub fn worse_case(ours: &Outcome, alone: &Outcome) -> Vec<String> {
 	let mut worse = Vec::new();
 	if rank(ours.verdict()) < rank(alone.verdict()) {
@@ -56,7 +57,7 @@ pub fn worse_case(ours: &Outcome, alone: &Outcome) -> Vec<String> {
 	worse
 }
 
-/// The more, the better.
+/// Returns the rank of a verdict: the more, the better.
 fn rank(verdict: Verdict) -> u8 {
 	match verdict {
 		Verdict::CrashLoop => 0,

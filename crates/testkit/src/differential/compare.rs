@@ -1,4 +1,5 @@
-//! The same scenario with the same deaths, with LDK alone and with something in between.
+//! The comparison of one scenario with the same deaths, with LDK alone and with something in
+//! between.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -9,39 +10,40 @@ use super::stage::{run, Run, Scenario};
 use super::wirings::{ldk_alone, Wire};
 use crate::faulty_store::Side;
 
-/// Which runs are made, besides one without a death.
+/// The runs that are made, besides one without a death.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
-	/// Of the single deaths, every how many-th; 1 is all, 0 is none.
+	/// The step with which single deaths are picked: 1 picks all. 0 picks none.
 	pub every: usize,
-	/// Only deaths at these, if any are named.
+	/// The kinds of moments at which single deaths come; all kinds if none is named.
 	pub only: &'static [What],
-	/// How many schedules with several deaths are drawn.
+	/// The number of schedules with several deaths that are drawn.
 	pub drawn: usize,
-	/// Decides which.
+	/// The seed that decides which deaths are picked and drawn.
 	pub seed: u64,
-	/// Whether the log's store has trouble in a third set of runs.
+	/// `true` if the log's store has trouble in a third set of runs.
 	pub trouble: bool,
 }
 
 impl Extent {
-	/// No death.
+	/// Returns the extent without a death.
 	pub fn calm() -> Self {
 		Self { every: 0, only: &[], drawn: 0, seed: 1, trouble: false }
 	}
 
-	/// Every single death, and nothing else.
+	/// Returns the extent with every single death, and nothing else.
 	pub fn single() -> Self {
 		Self { every: 1, ..Self::calm() }
 	}
 
-	/// Every single death at these, and nothing else.
+	/// Returns the extent with every single death at these, and nothing else.
 	pub fn only(only: &'static [What]) -> Self {
 		Self { only, ..Self::single() }
 	}
 
-	/// A little of everything, or what `LEYDEN_DIFFERENTIAL_DEATHS` (how many schedules are drawn;
-	/// then every single death is tried, too) and `LEYDEN_DIFFERENTIAL_SEED` say.
+	/// Returns the extent with a little of everything, or with what `LEYDEN_DIFFERENTIAL_DEATHS`
+	/// (the number of schedules that are drawn; then every single death is tried, too) and
+	/// `LEYDEN_DIFFERENTIAL_SEED` say.
 	pub fn of_environment() -> Self {
 		let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
 		let seed = number("LEYDEN_DIFFERENTIAL_SEED").unwrap_or(1);
@@ -58,15 +60,15 @@ impl Extent {
 /// One comparison.
 #[derive(Clone, Debug)]
 pub struct Finding {
-	/// What happened to the node.
+	/// The deaths and the trouble of the node.
 	pub schedule: Schedule,
-	/// In which ways it went worse than with LDK alone.
+	/// The ways in which the node went worse than with LDK alone.
 	pub worse: BTreeSet<Worse>,
-	/// In which ways LDK alone went worse.
+	/// The ways in which LDK alone went worse.
 	pub better: BTreeSet<Worse>,
-	/// What was one event, and was told under several ids.
+	/// The events that were each told under several ids.
 	pub several_ids: BTreeSet<String>,
-	/// The end with what is compared.
+	/// The end with the wiring that is compared.
 	pub outcome: Outcome,
 	/// The ends with LDK alone.
 	pub alone: Vec<Outcome>,
@@ -75,20 +77,21 @@ pub struct Finding {
 /// All comparisons of one scenario.
 #[derive(Clone, Debug)]
 pub struct Report {
-	/// Which scenario.
+	/// The name of the scenario.
 	pub scenario: String,
-	/// One for each schedule, the first without a death.
+	/// The comparisons, one for each schedule, the first without a death.
 	pub findings: Vec<Finding>,
-	/// How many deaths there were, with Leyden.
+	/// The number of deaths that struck with the wiring that is compared.
 	pub deaths: usize,
-	/// In how many runs the node stopped because its log's store had failed several times in a row.
+	/// The number of runs in which the node stopped by itself, as it does when its log's store has
+	/// failed several times in a row.
 	pub stopped: usize,
 	/// The seed of what was drawn.
 	pub seed: u64,
 }
 
 impl Report {
-	/// Every way in which anything went worse than with LDK alone, and how often.
+	/// Returns every way in which anything went worse than with LDK alone, and how often.
 	pub fn worse(&self) -> BTreeMap<&Worse, usize> {
 		let mut ways = BTreeMap::new();
 		for way in self.findings.iter().flat_map(|finding| &finding.worse) {
@@ -97,7 +100,7 @@ impl Report {
 		ways
 	}
 
-	/// What was one event, and was told under several ids, in any run.
+	/// Returns the events that were each told under several ids, in any run.
 	pub fn several_ids(&self) -> BTreeSet<&str> {
 		self.findings.iter().flat_map(|f| f.several_ids.iter().map(String::as_str)).collect()
 	}
@@ -208,7 +211,7 @@ impl Report {
 	}
 }
 
-/// What is tried, besides no death at all.
+/// Returns the schedules that are tried, besides the one without a death.
 fn schedules(seen: &[Moment], extent: Extent) -> Vec<Schedule> {
 	let sides = [Side::Before, Side::After];
 	let wanted = |at: &&Moment| extent.only.is_empty() || extent.only.contains(&at.what);
@@ -245,7 +248,7 @@ fn schedules(seen: &[Moment], extent: Extent) -> Vec<Schedule> {
 	all
 }
 
-/// LDK alone, with what was run already.
+/// LDK alone, with the runs that were made already.
 struct Alone<'a> {
 	scenario: &'a Scenario,
 	wire: Wire,
@@ -260,11 +263,11 @@ impl Alone<'_> {
 		ran.clone()
 	}
 
-	/// What LDK alone comes to with the same deaths.
+	/// Returns the ends to which LDK alone comes with the same deaths.
 	///
-	/// A death at a write that LDK alone does not make falls between two moments that LDK alone has,
-	/// too: then what it comes to if it dies at either of them, or not at all, will do. So it is where
-	/// the number of writes in a step differs, since then a number is no name.
+	/// A death at a write that LDK alone does not make falls between two moments that LDK alone
+	/// has, too: then the end to which it comes if it dies at either of them, or not at all, will
+	/// do. So it is where the number of writes in a step differs, since then a number is no name.
 	fn candidates(&mut self, schedule: &Schedule, with: &[Moment]) -> Vec<Outcome> {
 		let calm = self.run(&Schedule::default());
 		let Some(first) = schedule.deaths.first().copied() else { return vec![calm.outcome] };
@@ -299,10 +302,10 @@ impl Alone<'_> {
 		found
 	}
 
-	/// What LDK alone comes to if it dies where a node stops whose log's store fails for longer than
-	/// is waited for: somewhere in the trouble.
+	/// Returns the ends to which LDK alone comes if it dies where a node stops whose log's store
+	/// fails for longer than is waited for: somewhere in the trouble.
 	fn stopped(&mut self, schedule: &Schedule, with: &[Moment]) -> Vec<Outcome> {
-		/// The trouble is over before so many more moments that LDK alone has.
+		/// The number of further moments of LDK alone by which the trouble is over.
 		const AFTER: usize = 3;
 		let Some(spell) = schedule.spell else { return Vec::new() };
 		let place = with.iter().position(|moment| *moment == spell.from).unwrap_or_default();

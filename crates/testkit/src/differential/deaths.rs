@@ -1,4 +1,4 @@
-//! When the node under test dies, and when its log's store has trouble.
+//! The moments at which the node under test dies, and at which its log's store has trouble.
 //!
 //! A moment is named by the step of the script, by what is written, and by how many of those were
 //! written in that step before: so the same moment is found again in a run with another wiring,
@@ -15,49 +15,49 @@ use leyden_store::{
 use crate::disk::{Fate, NodeDisk, WriteKind};
 use crate::faulty_store::Side;
 
-/// What happens at a moment.
+/// The kind of a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum What {
-	/// LDK's manager.
+	/// A write of LDK's manager.
 	Manager,
-	/// One of LDK's monitors.
+	/// A write of one of LDK's monitors.
 	Monitor,
-	/// The log; LDK alone has none.
+	/// A commit of the log; LDK alone has none.
 	Commit,
-	/// Nothing: LDK hands out an event, and the node dies before or after that is handled.
+	/// No write: LDK hands out an event, and the node dies before or after that is handled.
 	Event,
 }
 
 /// A write of the node under test, or an event that its LDK hands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Moment {
-	/// In which step of the script.
+	/// The number of the step of the script.
 	pub step: usize,
-	/// What is written.
+	/// The kind of the write, or that of an event.
 	pub what: What,
-	/// How many of these were written in this step before.
+	/// The number of moments of this kind in this step before.
 	pub nth: usize,
 }
 
-/// When a death comes.
+/// The time of a death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum When {
-	/// At this write.
+	/// The death comes at this moment.
 	At(Moment),
-	/// This many disk writes after the death before it.
+	/// The death comes after this many disk writes since the death before it, at the next.
 	Later(usize),
 }
 
 /// One death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Death {
-	/// When.
+	/// The time of the death.
 	pub when: When,
-	/// Whether the write is lost or there.
+	/// The side on which the death falls: before the write, which is lost, or after it.
 	pub side: Side,
 }
 
-/// What is wrong with the log's store for a while.
+/// The trouble that the log's store has for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trouble {
 	/// The medium is full: commits are refused.
@@ -65,37 +65,37 @@ pub enum Trouble {
 	/// The store cannot be reached: commits and reads are refused.
 	Away,
 	/// The store is so slow that its answers come too late: commits are done, and the caller hears
-	/// that nobody knows.
+	/// that their fate is not known.
 	Slow,
 }
 
 impl Trouble {
-	/// All of them.
+	/// All kinds of trouble.
 	pub const ALL: [Trouble; 3] = [Trouble::Full, Trouble::Away, Trouble::Slow];
 }
 
 /// Trouble that lasts a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Spell {
-	/// What is wrong.
+	/// The kind of trouble.
 	pub trouble: Trouble,
-	/// From this commit of the log on.
+	/// The commit of the log with which the trouble begins.
 	pub from: Moment,
-	/// For so many requests.
+	/// The number of requests that meet the trouble.
 	pub requests: u32,
 }
 
-/// What happens to the node under test in one run.
+/// The deaths and the trouble of the node under test in one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Schedule {
 	/// The deaths, in order.
 	pub deaths: Vec<Death>,
-	/// What is wrong with the log's store, if anything; LDK alone does not notice.
+	/// The trouble of the log's store, if there is any; LDK alone does not notice.
 	pub spell: Option<Spell>,
 }
 
 impl Schedule {
-	/// One death.
+	/// Returns a schedule with one death.
 	pub fn death(moment: Moment, side: Side) -> Self {
 		Self { deaths: vec![Death { when: When::At(moment), side }], spell: None }
 	}
@@ -113,12 +113,12 @@ struct State {
 	left: VecDeque<Death>,
 	struck: usize,
 	spell: Option<Spell>,
-	/// How many requests the trouble will still refuse.
+	/// The number of requests that the trouble will still refuse.
 	refuses: u32,
 }
 
 impl Deaths {
-	/// For this schedule. Nothing is counted before [`step`](Deaths::step).
+	/// Makes the deaths of this schedule. Nothing is counted before [`step`](Deaths::step).
 	pub fn new(schedule: &Schedule) -> Arc<Self> {
 		Arc::new(Self(Mutex::new(State {
 			armed: false,
@@ -133,7 +133,7 @@ impl Deaths {
 		})))
 	}
 
-	/// A step of the script begins.
+	/// Begins a step of the script.
 	pub fn step(&self, step: usize) {
 		let mut state = self.state();
 		state.armed = true;
@@ -141,7 +141,7 @@ impl Deaths {
 		state.counts = [0; 4];
 	}
 
-	/// From now on nothing strikes, and no trouble is left.
+	/// Ends the schedule: from now on nothing strikes, and no trouble is left.
 	pub fn rest(&self) {
 		let mut state = self.state();
 		state.armed = false;
@@ -150,17 +150,17 @@ impl Deaths {
 		state.refuses = 0;
 	}
 
-	/// The moments that came, in order.
+	/// Returns the moments that came, in order.
 	pub fn seen(&self) -> Vec<Moment> {
 		self.state().seen.clone()
 	}
 
-	/// How many deaths have struck.
+	/// Returns the number of deaths that have struck.
 	pub fn struck(&self) -> usize {
 		self.state().struck
 	}
 
-	/// A disk whose writes are counted here.
+	/// Has the writes of a disk counted here.
 	pub fn watch(self: &Arc<Self>, disk: &NodeDisk) {
 		let deaths = Arc::clone(self);
 		disk.on_write(move |write| {
@@ -180,7 +180,7 @@ impl Deaths {
 		self.0.lock().unwrap_or_else(|e| e.into_inner())
 	}
 
-	/// Something happens now: does the node die of it?
+	/// Counts a moment that comes now. Returns the side on which the node dies of it, if it does.
 	pub(super) fn next(&self, what: What) -> Option<Side> {
 		let mut state = self.state();
 		if !state.armed {
@@ -206,7 +206,7 @@ impl Deaths {
 		Some(death.side)
 	}
 
-	/// Whether a request of the log's store meets trouble now.
+	/// Returns the trouble that a request of the log's store meets now, if any.
 	fn trouble(&self, commits: bool) -> Option<Trouble> {
 		let mut state = self.state();
 		if !state.armed {
@@ -238,12 +238,12 @@ pub struct DoomedStore {
 	guarantees: Guarantees,
 	deaths: Arc<Deaths>,
 	disk: Arc<NodeDisk>,
-	/// Commits come one at a time, so that a death falls between two of them.
+	/// The lock by which commits come one at a time, so that a death falls between two of them.
 	one_at_a_time: Mutex<()>,
 }
 
 impl DoomedStore {
-	/// Around `inner`, which must answer in the call, for one life of the node on `disk`.
+	/// Wraps `inner`, which must answer in the call, for one life of the node on `disk`.
 	pub fn new(inner: Arc<dyn Store>, deaths: Arc<Deaths>, disk: Arc<NodeDisk>) -> Self {
 		Self {
 			guarantees: inner.guarantees(),
@@ -254,7 +254,7 @@ impl DoomedStore {
 		}
 	}
 
-	/// A dead process holds no files.
+	/// Returns the store, unless the process is dead: a dead process holds no files.
 	fn alive(&self) -> Option<Arc<dyn Store>> {
 		let mut inner = self.inner.lock().unwrap();
 		if self.disk.is_dead() {

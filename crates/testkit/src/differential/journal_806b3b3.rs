@@ -1,9 +1,10 @@
 //! The journal of 806b3b3, as a negative control: what the differential run must find.
 //!
-//! Kept as it was in what matters: an id made of fields that a peer or a user may choose twice is
-//! taken for unique, a request that was acked is never delivered again, and which events LDK may
-//! bring again is guessed from acks that lag one write behind the manager and that a barrier inside
-//! of a handler takes for settled. It is around a bus that nothing guards from below.
+//! The code is kept as it was in what matters: an id made of fields that a peer or a user may
+//! choose twice is taken for unique, a request that was acked is never delivered again, and which
+//! events LDK may bring again is guessed from acks that lag one write behind the manager and that a
+//! barrier inside of a handler takes for settled. It is around a bus that nothing guards from
+//! below.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,7 +46,7 @@ struct OldGuard {
 	ledger: Ledger,
 	bus: OnceLock<Arc<NetBus>>,
 	node: Arc<OnceLock<NodeHandle>>,
-	/// What the next write of the manager settles.
+	/// The marks that the next write of the manager settles.
 	late: Mutex<Option<(u64, u64)>>,
 	life: u32,
 	weak_seen: AtomicU64,
@@ -135,7 +136,7 @@ impl OldGuard {
 		Ok(())
 	}
 
-	/// Before the end of a payment counts as handled.
+	/// Persists the manager, if need be, before the end of a payment counts as handled.
 	fn barrier(&self, event: &Event) -> Result<(), ReplayEvent> {
 		let hash = match event {
 			Event::PaymentSent { payment_hash, .. } => Some(*payment_hash),

@@ -1,41 +1,41 @@
-//! What a run came to, and when one is worse than another.
+//! The outcome of a run, and the ways in which one outcome is worse than another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::actor::Telling;
 
-/// More than fees make up, less than any payment.
+/// The difference that counts as none: more than fees make up, less than any payment.
 const TOLERANCE_SATS: u64 = 20_000;
 
-/// What became of a channel.
+/// The end of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelEnd {
-	/// Both sides have it.
+	/// Both sides have the channel.
 	Open,
-	/// It was closed together.
+	/// The channel was closed together.
 	Cooperative,
-	/// It was closed on chain by one side, or one side has lost it.
+	/// The channel was closed on chain by one side, or one side has lost it.
 	Forced,
 }
 
-/// What became of one attempt to pay.
+/// The end of one attempt to pay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PaymentEnd {
-	/// LDK took it.
+	/// `true` if LDK took the payment.
 	pub was_sent: bool,
-	/// Its payer was told that it arrived.
+	/// `true` if the payer was told that the payment arrived.
 	pub told_sent: bool,
-	/// Its payer was told that it failed.
+	/// `true` if the payer was told that the payment failed.
 	pub told_failed: bool,
-	/// Its payee has it.
+	/// `true` if the payee has the payment.
 	pub claimed: bool,
-	/// Its payer's node still waits for it.
+	/// `true` if the payer's node still waits for the payment.
 	pub pending: bool,
 }
 
 impl PaymentEnd {
-	/// The more, the better.
+	/// Returns the rank of this end: the more, the better.
 	fn rank(self) -> u8 {
 		match self {
 			// Two answers, or the wrong one.
@@ -54,23 +54,23 @@ impl PaymentEnd {
 /// The end of everything, in one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-	/// What the user of the node under test was told.
+	/// The events that the user of the node under test was told of.
 	pub tellings: Vec<Telling>,
-	/// What became of payments.
+	/// The ends of payments.
 	pub payments: BTreeMap<String, PaymentEnd>,
-	/// What became of channels.
+	/// The ends of channels.
 	pub channels: BTreeMap<String, ChannelEnd>,
 	/// HTLCs that hung when nothing moved any more, on all nodes.
 	pub hanging: usize,
-	/// What each node has, in its wallet and in its channels.
+	/// The money of each node, in its wallet and in its channels, in satoshi.
 	pub money: Vec<u64>,
-	/// Which node is under test.
+	/// The index of the node under test.
 	pub victim: usize,
-	/// What LDK panicked with.
+	/// The messages with which LDK panicked.
 	pub panics: Vec<String>,
-	/// Whether the node under test runs.
+	/// `true` if the node under test runs.
 	pub runs: bool,
-	/// How many lives it had.
+	/// The number of lives that the node under test had.
 	pub lives: u32,
 }
 
@@ -87,7 +87,7 @@ pub enum Worse {
 	Hangs,
 	/// A channel was closed by force.
 	Channel(String),
-	/// A node has less money.
+	/// The node under test, which has this index, has less money.
 	Money(usize),
 	/// LDK panics, or the node does not run.
 	Panics,
@@ -108,7 +108,8 @@ impl fmt::Display for Worse {
 }
 
 impl Outcome {
-	/// How often the user was told each thing: once per id, and once per telling without one.
+	/// Returns how often the user was told each thing: once per id, and once per telling without
+	/// one.
 	pub fn told(&self) -> BTreeMap<&str, usize> {
 		let mut ids: BTreeMap<&str, BTreeSet<[u8; 32]>> = BTreeMap::new();
 		let mut told: BTreeMap<&str, usize> = BTreeMap::new();
@@ -123,7 +124,7 @@ impl Outcome {
 		told
 	}
 
-	/// Of what is one event, all that was told under more ids than one.
+	/// Returns the keys of single events that were told under more ids than one.
 	pub fn several_ids(&self) -> BTreeSet<String> {
 		let exact = self.tellings.iter().filter(|t| t.exact && t.id.is_some());
 		let exact: BTreeSet<&str> = exact.map(|t| t.key.as_str()).collect();
@@ -132,7 +133,7 @@ impl Outcome {
 		several.map(str::to_owned).collect()
 	}
 
-	/// In which ways this outcome is worse than `other`.
+	/// Returns the ways in which this outcome is worse than `other`.
 	pub fn worse_than(&self, other: &Outcome) -> BTreeSet<Worse> {
 		let mut worse = BTreeSet::new();
 		let (ours, theirs) = (self.told(), other.told());
@@ -179,14 +180,15 @@ impl Outcome {
 		worse
 	}
 
-	/// LDK's panics, without the one by which LDK stops a node whose persister asks for that.
+	/// Returns the number of LDK's panics, without the one by which LDK stops a node whose
+	/// persister asks for that.
 	fn unasked_panics(&self) -> usize {
 		let asked = |panic: &&String| panic.contains("persistence failed unrecoverably");
 		self.panics.iter().filter(|panic| !asked(panic)).count()
 	}
 
-	/// In which ways this outcome is worse than every one of `others`: what LDK alone might have
-	/// come to with the same deaths.
+	/// Returns the ways in which this outcome is worse than every one of `others`: the outcomes to
+	/// which LDK alone might have come with the same deaths.
 	pub fn worse_than_all(&self, others: &[&Outcome]) -> BTreeSet<Worse> {
 		let mut all = others.iter().map(|other| self.worse_than(other));
 		let first = all.next().unwrap_or_default();

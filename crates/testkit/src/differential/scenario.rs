@@ -6,12 +6,12 @@ use crate::node::NodeConfig;
 
 const SATS: u64 = 1_000_000;
 const MSAT: u64 = 50_000_000;
-/// Too small for an output in a commitment transaction.
+/// An amount too small for an output in a commitment transaction.
 const DUST_MSAT: u64 = 100_000;
-/// LDK forgets a payment that has ended after so many ticks.
+/// The number of ticks after which LDK forgets a payment that has ended.
 const FORGETTING_TICKS: u32 = 9;
 
-/// All stories, by name, with a classic chain monitor or a deferred one.
+/// Returns all stories, by name, with a classic chain monitor or a deferred one.
 pub fn all(deferred: bool) -> Vec<Scenario> {
 	let all = [
 		payment_sent,
@@ -39,7 +39,7 @@ fn config() -> NodeConfig {
 	NodeConfig::anchors()
 }
 
-/// The node under test, and a peer with a channel.
+/// Sets up the node under test, and a peer with a channel.
 fn two(stage: &mut Stage) {
 	let victim = stage.victim(config());
 	let peer = stage.peer(config());
@@ -47,7 +47,7 @@ fn two(stage: &mut Stage) {
 	stage.open(victim, peer, SATS);
 }
 
-/// A peer, the node under test, and another peer, in a row.
+/// Sets up a peer, the node under test, and another peer, in a row.
 fn three(stage: &mut Stage) {
 	let payer = stage.peer(config());
 	let mut between = config();
@@ -111,7 +111,7 @@ pub fn intercepted_and_forwarded(deferred: bool) -> Scenario {
 	}
 }
 
-/// The same, and the LSP gives the HTLC back.
+/// The node under test is an LSP that gives an intercepted HTLC back.
 pub fn intercepted_and_given_back(deferred: bool) -> Scenario {
 	Scenario {
 		name: "intercepted and given back",

@@ -18,11 +18,11 @@ use crate::net::{Idx, Intent, LdkNet};
 use crate::node::NodeConfig;
 use crate::panics::catch;
 
-/// Lives that a node is given to come to rest.
+/// The number of lives that a node is given to come to rest.
 const LIVES: u32 = 12;
-/// Blocks after which whatever is not stuck has ended.
+/// The number of blocks after which everything that is not stuck has ended.
 const CALM_BLOCKS: u32 = 8;
-/// Blocks after which what is stuck has expired, and its money is where it will stay.
+/// The number of blocks after which what is stuck has expired, and its money is where it will stay.
 const EXPIRY_BLOCKS: u32 = 260;
 
 /// One step of a script.
@@ -31,15 +31,15 @@ pub type Step = (&'static str, fn(&mut Stage));
 /// A story with one node that may die in it.
 #[derive(Clone, Copy)]
 pub struct Scenario {
-	/// Its name.
+	/// The scenario's name.
 	pub name: &'static str,
-	/// Whether the chain monitor of the node under test is deferred.
+	/// `true` if the chain monitor of the node under test is deferred.
 	pub deferred: bool,
 	/// Makes nodes and channels; nothing dies here. Adds the node under test with
 	/// [`Stage::victim`].
 	pub setup: fn(&mut Stage),
-	/// What happens. Each step takes the net as it finds it: the node under test may have died in
-	/// the step before and be a new process, or die in the middle of this one.
+	/// The script. Each step takes the net as it finds it: the node under test may have died in the
+	/// step before and be a new process, or die in the middle of this one.
 	pub steps: &'static [Step],
 }
 
@@ -63,16 +63,17 @@ pub struct Stage {
 	panics: Vec<String>,
 }
 
-/// What a run came to.
+/// The results of a run.
 #[derive(Clone, Debug)]
 pub struct Run {
 	/// The end of everything.
 	pub outcome: Outcome,
-	/// The writes of the node under test, in order.
+	/// The moments of the node under test, in order.
 	pub seen: Vec<Moment>,
-	/// How many deaths struck.
+	/// The number of deaths that struck.
 	pub struck: usize,
-	/// How often the node stopped by itself: it says that it must be started again.
+	/// The number of new lives that no death explains: the node stopped by itself, and says that it
+	/// must be started again, or LDK panicked.
 	pub stops: usize,
 }
 
@@ -162,12 +163,12 @@ impl Stage {
 		channel
 	}
 
-	/// The user of a node.
+	/// Returns the user of a node.
 	pub fn user(&self, n: Idx) -> &Arc<Actor> {
 		&self.users[n]
 	}
 
-	/// A payment that will be made. Its preimage and its id come from `number`.
+	/// Returns a payment that will be made. Its preimage and its id come from `number`.
 	pub fn intent(&self, number: u8, parts: &[(&[Idx], u64)]) -> Intent {
 		use lightning::ln::channelmanager::PaymentId;
 		use lightning::types::payment::PaymentPreimage;
@@ -176,7 +177,7 @@ impl Stage {
 		Intent { parts, preimage, id, keysend: false, last_scid: None, blind: false }
 	}
 
-	/// A user pays, if that is possible now, and everything settles.
+	/// Lets a user pay, if that is possible now, and everything settle.
 	pub fn pay(&mut self, intent: Intent) {
 		self.preimages.lock().unwrap().insert(intent.hash().0, intent.preimage);
 		let sent = self.net.try_send(&intent);
@@ -202,7 +203,7 @@ impl Stage {
 		self.net.settle();
 	}
 
-	/// Mines.
+	/// Mines blocks, and lets everything settle.
 	pub fn mine(&mut self, blocks: u32) {
 		self.net.mine(blocks);
 		self.settle();
@@ -244,7 +245,7 @@ impl Stage {
 		}
 	}
 
-	/// Everything comes to rest, and is looked at.
+	/// Lets everything come to rest, and looks at the end.
 	fn finish(mut self, had_trouble: bool) -> Outcome {
 		// What a node forgets over one more restart, it has not kept.
 		self.calm(1);
@@ -311,7 +312,7 @@ impl Stage {
 		htlcs.sum()
 	}
 
-	/// Whether money of the node under test is still on its way to its wallet.
+	/// Returns whether money of the node under test is still on its way to its wallet.
 	fn is_closing(&self) -> bool {
 		if !self.net.is_running(self.victim) {
 			return false;

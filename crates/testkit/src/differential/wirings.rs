@@ -1,4 +1,4 @@
-//! What is compared: LDK alone, and what stands between LDK and the user.
+//! The wirings that are compared: LDK alone, and what stands between LDK and the user.
 //!
 //! A wiring is a factory: [`Wire`] makes the guard of one life from what that life has ([`Life`]).
 //! The guard tells the user, by [`Actor::told`], of each event that is the user's; that is all.
@@ -20,12 +20,11 @@ use crate::guard::{Asked, Guard, NodeHandle};
 use crate::leyden_guard::{LeydenGuard, User, Wiring};
 use crate::parts::{NetChainMonitor, NetPersister, NetWatch};
 
-/// What one life of the node under test has.
+/// The parts of one life of the node under test.
 pub struct Life {
-	/// Which life; the first is 1.
+	/// The number of the life; the first is 1.
 	pub number: u32,
-	/// Opens the log's store. Fails while the store has trouble, and dies when the schedule says
-	/// so.
+	/// The log's store. It fails while it has trouble, and dies when the schedule says so.
 	pub store: Arc<dyn Store>,
 	/// The disk, which dies with everything else of the process.
 	pub disk: Arc<NodeDisk>,
@@ -93,7 +92,7 @@ impl User for Delivered {
 		let _ = self.node.set(node.clone());
 	}
 
-	/// Paths and probes are left to the node, and never get into the log.
+	/// Tells the user of paths, probes and what else never gets into the log.
 	fn at_once(&self, event: &Event) -> Result<(), ReplayEvent> {
 		let inline = match event {
 			Event::PaymentPathSuccessful { .. }
@@ -145,7 +144,7 @@ pub(super) fn start(
 	panic!("life {number} did not start {STARTS} times: {last}")
 }
 
-/// Whatever stands between, in a node that may die around each event.
+/// The guard of a wiring, in a node that may die around each event.
 struct Watched {
 	inner: Arc<dyn Guard>,
 	deaths: Arc<Deaths>,

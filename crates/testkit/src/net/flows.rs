@@ -1,4 +1,4 @@
-//! What the users of a net want, said in a way that may fail: for scripts in which a node may be
+//! The wishes of a net's users, said in a way that may fail: for scripts in which a node may be
 //! dead, or a channel closed, when its user wants something.
 
 use super::payments::{EXPIRY_SECS, FINAL_CLTV_DELTA};
@@ -13,22 +13,23 @@ use lightning::types::payment::{PaymentHash, PaymentPreimage};
 /// A payment that a user wants to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
-	/// The nodes that each part takes, the payer first and the payee last, and what arrives by it.
+	/// The nodes that each part takes, the payer first and the payee last, and the amount that
+	/// arrives by it, in millisatoshi.
 	pub parts: Vec<(Vec<Idx>, u64)>,
-	/// What the payee claims it with.
+	/// The preimage with which the payee claims the payment.
 	pub preimage: PaymentPreimage,
-	/// The payer's name for it.
+	/// The payer's id for the payment.
 	pub id: PaymentId,
-	/// Whether the payee is told the preimage instead of an invoice's secret.
+	/// `true` if the payee is told the preimage instead of an invoice's secret.
 	pub keysend: bool,
 	/// The last hop's channel, if it is not a channel that the payer knows: an intercept SCID.
 	pub last_scid: Option<u64>,
-	/// Whether it is tried over channels whose peer is not there, too: then it fails at once.
+	/// `true` if channels whose peer is not there are tried, too: then the payment fails at once.
 	pub blind: bool,
 }
 
 impl Intent {
-	/// Who pays.
+	/// Returns the payer.
 	///
 	/// # Panics
 	///
@@ -37,7 +38,7 @@ impl Intent {
 		self.parts[0].0[0]
 	}
 
-	/// Who is paid.
+	/// Returns the payee.
 	///
 	/// # Panics
 	///
@@ -46,12 +47,12 @@ impl Intent {
 		*self.parts[0].0.last().expect("a path has nodes")
 	}
 
-	/// How much arrives.
+	/// Returns the amount that arrives.
 	pub fn amount_msat(&self) -> u64 {
 		self.parts.iter().map(|(_, msat)| msat).sum()
 	}
 
-	/// The payment hash.
+	/// Returns the payment hash.
 	pub fn hash(&self) -> PaymentHash {
 		self.preimage.into()
 	}

@@ -200,9 +200,9 @@ impl LdkNet {
 		self.slots[n].auto_persist = on;
 	}
 
-	/// Whether [`settle`](Self::settle) does what LDK's background processor does for this node:
-	/// handle events, then write the manager if the manager says that it has changed, then flush
-	/// what waited for that. Off by default.
+	/// Sets whether [`settle`](Self::settle) does what LDK's background processor does for this
+	/// node: handle events, then write the manager if the manager says that it has changed, then
+	/// flush what waited for that. Off by default.
 	pub fn set_background_processor(&mut self, n: Idx, on: bool) {
 		self.slots[n].background = on;
 	}

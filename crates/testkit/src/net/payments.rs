@@ -179,7 +179,7 @@ impl LdkNet {
 		self.ready(from, to).filter(|c| c.is_usable)
 	}
 
-	/// Channels that were ready once, whether the peer is there or not.
+	/// Returns the channels that were ready once, whether the peer is there or not.
 	pub(super) fn ready(&self, from: Idx, to: Idx) -> impl Iterator<Item = ChannelDetails> {
 		let peer = self.id(to);
 		let running = self.is_running(from) && self.is_running(to);
@@ -190,13 +190,13 @@ impl LdkNet {
 		channels.into_iter()
 	}
 
-	/// As [`try_hops`](Self::try_hops), for tests in which there must be a way.
+	/// Finds hops as [`try_hops`](Self::try_hops) does, for tests in which there must be a way.
 	fn hops(&self, nodes: &[Idx], msat: u64, used: &mut Vec<ChannelId>) -> Path {
 		self.try_hops(nodes, msat, used, false).unwrap_or_else(|e| panic!("{e}"))
 	}
 
-	/// From the last hop to the first, as the fees of each depend on what the next one forwards. If
-	/// `blind`, also over channels whose peer is not there.
+	/// Finds hops from the last one to the first, as the fees of each depend on what the next one
+	/// forwards. If `blind`, also over channels whose peer is not there.
 	pub(super) fn try_hops(
 		&self, nodes: &[Idx], msat: u64, used: &mut Vec<ChannelId>, blind: bool,
 	) -> Result<Path, String> {
