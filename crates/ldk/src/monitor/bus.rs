@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 
 use super::chain::MonitorSet;
 use super::entry::MonitorEntry;
-use super::gate::{Call, Gate};
+use super::gate::{Call, Gate, Passing};
 use super::note::{BusNote, Quarantine};
 use super::state::{Released, Replay, State, Why};
 use super::stop::Stop;
@@ -209,18 +209,22 @@ impl<W> MonitorBus<W> {
 impl<W: Deref> MonitorBus<W> {
 	/// Passes a call on that may make a monitor persist itself; answers `refused` if the bus is
 	/// stopped.
-	pub(crate) fn pass_on<R>(&self, call: Call, refused: R, f: impl FnOnce(&W::Target) -> R) -> R {
+	pub(crate) fn pass_on<R>(
+		&self, call: Call, refused: R, f: impl FnOnce(&W::Target, &mut Passing) -> R,
+	) -> R {
 		loop {
-			let passing = self.gate.pass(call);
+			if call == Call::Update && self.is_stopped() {
+				return refused;
+			}
+			let mut passing = self.gate.pass(call);
 			if !self.gate.holds_up(call) {
-				return f(&self.inner);
+				return f(&self.inner, &mut passing);
 			}
 			drop(passing);
 			// Events that could not be logged when they were taken.
-			if !self.bus.log_or_stop() {
+			if !self.bus.log_or_stop(&self.gate) {
 				return refused;
 			}
-			self.gate.logged();
 		}
 	}
 }
@@ -258,7 +262,14 @@ where
 		if !self.journal_is_durable() {
 			return refused;
 		}
-		self.pass_on(Call::Update, refused, |inner| inner.watch_channel(channel_id, monitor))
+		self.pass_on(Call::Update, refused, |inner, passing| {
+			let watched = inner.watch_channel(channel_id, monitor);
+			if watched.is_err() {
+				// The chain monitor has one of that id: it did not look at this one.
+				passing.tells_nothing();
+			}
+			watched
+		})
 	}
 
 	fn update_channel(
@@ -268,7 +279,7 @@ where
 		if !self.journal_is_durable() {
 			return refused;
 		}
-		self.pass_on(Call::Update, refused, |inner| inner.update_channel(channel_id, update))
+		self.pass_on(Call::Update, refused, |inner, _| inner.update_channel(channel_id, update))
 	}
 
 	/// # Failure Behavior and Persistence
@@ -278,12 +289,13 @@ where
 		&self,
 	) -> Vec<(OutPoint, ChannelId, Vec<MonitorEvent>, PublicKey)> {
 		let mut out = Released::new();
+		// LDK releases on several threads at a time. One release at a time has the gate.
+		let mut state = self.bus.state.lock();
 		let Some(release) = self.gate.release() else {
 			// It comes again. What is logged already need not wait.
-			self.bus.hand_out_logged(&mut self.bus.state.lock(), &mut out);
+			self.bus.hand_out_logged(&mut state, &mut out);
 			return out;
 		};
-		let mut state = self.bus.state.lock();
 		if let Err(error) = self.release::<S>(&mut state, &mut out) {
 			self.bus.note(BusNote::LogFailed { error: error.to_string() });
 			if !error.is_retriable() {
@@ -293,8 +305,8 @@ where
 		if state.unlogged.is_empty() {
 			self.gate.logged();
 		}
-		drop(state);
 		drop(release);
+		drop(state);
 		out
 	}
 }
@@ -332,6 +344,9 @@ impl<W: Deref> MonitorBus<W> {
 		if !state.unlogged.is_empty() {
 			self.bus.log_taken(state)?;
 		}
+		// What follows may need locks of the chain monitor's that a flush holds while it waits for
+		// the log.
+		self.gate.logged();
 		// An update may have been completed just now.
 		self.bus.retry_set_aside(state, &*self.inner, out)?;
 		self.bus.hand_out_logged(state, out);
@@ -367,13 +382,14 @@ impl Bus {
 
 	/// Tries to log what could not be logged before, to be handed out by the next release. If that
 	/// fails again, stops.
-	fn log_or_stop(&self) -> bool {
+	fn log_or_stop(&self, gate: &Gate) -> bool {
 		let mut state = self.state.lock();
 		if self.stop.reason().is_some() {
 			return false;
 		}
 		let logged = self.log_taken(&mut state);
-		logged.map_err(|error| self.stop(&error)).is_ok()
+		// A release that takes other events begins after this.
+		logged.map(|()| gate.logged()).map_err(|error| self.stop(&error)).is_ok()
 	}
 
 	/// Stops the bus: it passes nothing on any more.

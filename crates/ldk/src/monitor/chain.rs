@@ -67,17 +67,17 @@ where
 	W::Target: Listen,
 {
 	fn filtered_block_connected(&self, header: &Header, txdata: &TransactionData, height: u32) {
-		self.pass_on(Call::Block, (), |inner| {
+		self.pass_on(Call::Block, (), |inner, _| {
 			inner.filtered_block_connected(header, txdata, height)
 		});
 	}
 
 	fn block_connected(&self, block: &Block, height: u32) {
-		self.pass_on(Call::Block, (), |inner| inner.block_connected(block, height));
+		self.pass_on(Call::Block, (), |inner, _| inner.block_connected(block, height));
 	}
 
 	fn blocks_disconnected(&self, fork_point_block: BlockLocator) {
-		self.pass_on(Call::Block, (), |inner| inner.blocks_disconnected(fork_point_block));
+		self.pass_on(Call::Block, (), |inner, _| inner.blocks_disconnected(fork_point_block));
 	}
 }
 
@@ -87,15 +87,17 @@ where
 	W::Target: Confirm,
 {
 	fn transactions_confirmed(&self, header: &Header, txdata: &TransactionData, height: u32) {
-		self.pass_on(Call::Block, (), |inner| inner.transactions_confirmed(header, txdata, height));
+		self.pass_on(Call::Block, (), |inner, _| {
+			inner.transactions_confirmed(header, txdata, height)
+		});
 	}
 
 	fn transaction_unconfirmed(&self, txid: &Txid) {
-		self.pass_on(Call::Block, (), |inner| inner.transaction_unconfirmed(txid));
+		self.pass_on(Call::Block, (), |inner, _| inner.transaction_unconfirmed(txid));
 	}
 
 	fn best_block_updated(&self, header: &Header, height: u32) {
-		self.pass_on(Call::Block, (), |inner| inner.best_block_updated(header, height));
+		self.pass_on(Call::Block, (), |inner, _| inner.best_block_updated(header, height));
 	}
 
 	fn get_relevant_txids(&self) -> Vec<(Txid, u32, Option<BlockHash>)> {

@@ -143,9 +143,11 @@ impl Gate {
 		self.may_archive.get().is_none_or(|may| may())
 	}
 
-	/// Begins a release; `None` if it has to come again.
+	/// Begins a release; `None` if it has to come again. The caller sees to it that there is one at
+	/// a time.
 	pub(crate) fn release(&self) -> Option<Release<'_>> {
 		let mut state = self.state.lock();
+		debug_assert!(!state.releasing, "one release at a time");
 		match (state.guards, state.is_deferred) {
 			(Guards::Store, _) => {},
 			(Guards::Persister, Some(true)) => {
@@ -206,7 +208,8 @@ impl Gate {
 		self.tell(state);
 	}
 
-	/// The monitors were asked; what they gave is being logged. This needs no lock of LDK's.
+	/// The monitors were asked; what they gave is being logged. Until [`logged`](Gate::logged) the
+	/// release needs no lock of LDK's.
 	pub(crate) fn taken(&self) {
 		let mut state = self.state.lock();
 		state.taking = false;
@@ -294,6 +297,13 @@ impl Drop for Release<'_> {
 		state.releasing = false;
 		state.taking = false;
 		self.0.tell(state);
+	}
+}
+
+impl Passing<'_> {
+	/// The call did not get as far as persisting, so that it tells nothing about the mode.
+	pub(crate) fn tells_nothing(&mut self) {
+		self.persisted = None;
 	}
 }
 
@@ -405,6 +415,18 @@ mod tests {
 		drop(release);
 		passed.recv().unwrap();
 		thread.join().unwrap();
+	}
+
+	/// A peer can make LDK watch a channel whose id is taken, which the chain monitor refuses.
+	#[test]
+	fn a_call_that_was_refused_tells_nothing_about_the_mode() {
+		let gate = Arc::new(Gate::default());
+		gate.guards_persister();
+		let mut refused = gate.pass(Call::Update);
+		refused.tells_nothing();
+		drop(refused);
+		let _release = gate.release().unwrap();
+		assert!(gate.holds_up(Call::Update), "updates are kept apart until the mode is known");
 	}
 
 	/// L5: what a block wants persisted is left out while events are in limbo, also if they cannot

@@ -32,6 +32,8 @@ use super::view::tests::forward;
 use super::*;
 use crate::persist_tracker::{ManagerPersistListener, ManagerPersistTracker};
 
+mod threads;
+
 const CLOSE: MonitorEvent = MonitorEvent::CommitmentTxConfirmed(());
 
 /// A chain monitor that produces what it is told to.
@@ -43,9 +45,28 @@ struct Script {
 	lists: AtomicUsize,
 	blocks: AtomicUsize,
 	archived: AtomicUsize,
+	/// Called when the bus takes the events, or lists the monitors.
+	hook: Mutex<Option<Hook>>,
+}
+
+/// A hook of a script.
+type Hook = Arc<dyn Fn(Asked) + Send + Sync>;
+
+/// A call of the bus that a hook sees.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Asked {
+	Events,
+	Monitors,
 }
 
 impl Script {
+	fn asked(&self, asked: Asked) {
+		let hook = self.hook.lock().clone();
+		if let Some(hook) = hook {
+			hook(asked);
+		}
+	}
+
 	fn produce(&self, channel: u8, event: MonitorEvent) {
 		self.monitors.lock().entry(ChannelId([channel; 32])).or_default();
 		self.events.lock().push_back((channel, event));
@@ -54,6 +75,7 @@ impl Script {
 
 impl MonitorSet for Script {
 	fn monitors(&self) -> HashMap<ChannelId, bool> {
+		self.asked(Asked::Monitors);
 		self.lists.fetch_add(1, Ordering::SeqCst);
 		self.monitors.lock().clone()
 	}
@@ -89,6 +111,7 @@ impl Watch<InMemorySigner> for Script {
 	fn release_pending_monitor_events(
 		&self,
 	) -> Vec<(OutPoint, ChannelId, Vec<MonitorEvent>, PublicKey)> {
+		self.asked(Asked::Events);
 		let events = std::mem::take(&mut *self.events.lock());
 		events
 			.into_iter()
