@@ -15,7 +15,11 @@
 //!
 //! An append that fails is kept and submitted again, under the same id, by whichever of the two
 //! places comes next; until it succeeds both refuse, so that LDK lets go of nothing, and the node
-//! stops by LDK's own means. What comes after a failed append is submitted behind it.
+//! stops by LDK's own means. Events that LDK hands over after a failed append are submitted behind
+//! it. Appends that were under way behind it keep their place in the log, which is then before it.
+//!
+//! No thread holds a lock while it waits for the disk: the threads of peers look here whether they
+//! have to wait.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -27,7 +31,7 @@ use std::thread::ThreadId;
 
 use leyden_log::{Appended, EventLog, LogError, LogIndex, NewEvent};
 use leyden_store::Ticket;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 /// The tries of an append before its error is returned. A store that may be away waits by itself;
 /// these tries are for a medium that fails for a moment.
@@ -42,6 +46,10 @@ pub(crate) struct PendingAppends(Arc<Shared>);
 struct Shared {
 	log: EventLog,
 	state: Mutex<State>,
+	/// A thread that waited for the first append has its answer.
+	answered: Condvar,
+	/// The thread that handled the last event; `None` if a task did, which may go on on any.
+	event_thread: Mutex<Option<ThreadId>>,
 	/// The highest index of an append of this run, or of the stream when it was opened.
 	newest: AtomicU64,
 	/// The tasks that wait. A lock of its own: the store's thread takes it.
@@ -51,17 +59,17 @@ struct Shared {
 #[derive(Default)]
 struct State {
 	waiting: VecDeque<Waiting>,
-	/// The first of them has failed.
+	/// The first of them has failed, and none that was pushed since is under way.
 	failed: bool,
-	/// The thread that handled the last event; `None` if a task did, which may go on on any.
-	event_thread: Option<ThreadId>,
 }
 
 struct Waiting {
 	event: NewEvent,
 	repeat: u32,
-	/// `None` until it is submitted, and again after it failed.
+	/// The answer, unless a thread that waits for it has it.
 	ticket: Option<Ticket<Appended>>,
+	/// It is under way: it was submitted, and has not failed since.
+	is_submitted: bool,
 	done: Done,
 }
 
@@ -76,8 +84,9 @@ impl Wake for Shared {
 impl PendingAppends {
 	pub(crate) fn new(log: EventLog) -> Self {
 		let newest = AtomicU64::new(log.head().map_or(0, LogIndex::get));
-		let (state, wakers) = (Mutex::default(), Mutex::default());
-		Self(Arc::new(Shared { log, state, newest, wakers }))
+		let (state, answered, event_thread) = (Mutex::default(), Condvar::new(), Mutex::default());
+		let wakers = Mutex::default();
+		Self(Arc::new(Shared { log, state, answered, event_thread, newest, wakers }))
 	}
 
 	/// Submits an append, unless one before it failed: then it is submitted behind that. `done`
@@ -87,10 +96,10 @@ impl PendingAppends {
 		&self, event: NewEvent, repeat: u32, thread: Option<ThreadId>,
 		done: impl FnOnce(Appended) + Send + 'static,
 	) {
+		*self.0.event_thread.lock() = thread;
 		let mut state = self.0.state.lock();
-		state.event_thread = thread;
 		let done = Box::new(done);
-		let mut waiting = Waiting { event, repeat, ticket: None, done };
+		let mut waiting = Waiting { event, repeat, ticket: None, is_submitted: false, done };
 		if !state.failed {
 			self.submit(&mut waiting);
 		}
@@ -106,9 +115,19 @@ impl PendingAppends {
 		let mut state = self.0.state.lock();
 		let mut tries = 0;
 		while let Some(first) = state.waiting.front_mut() {
-			let ticket = self.submit(first).take();
-			let answer = ticket.map_or_else(|| Err(lost()), |ticket| Ok(ticket.wait()?));
-			match self.take(&mut state, answer) {
+			self.submit(first);
+			let Some(ticket) = first.ticket.take() else {
+				// Another thread has it.
+				self.0.answered.wait(&mut state);
+				continue;
+			};
+			drop(state);
+			let answer = ticket.wait();
+			state = self.0.state.lock();
+			let taken = self.take(&mut state, answer.map_err(LogError::from));
+			self.0.answered.notify_all();
+			Wake::wake(Arc::clone(&self.0));
+			match taken {
 				Ok(()) => tries = 0,
 				Err(error) => {
 					tries += 1;
@@ -127,7 +146,7 @@ impl PendingAppends {
 	/// # Errors
 	/// The same as [`wait`](PendingAppends::wait).
 	pub(crate) fn wait_on_event_thread(&self) -> Result<(), LogError> {
-		let is_event_thread = self.0.state.lock().event_thread == Some(std::thread::current().id());
+		let is_event_thread = *self.0.event_thread.lock() == Some(std::thread::current().id());
 		match is_event_thread {
 			true => self.wait(),
 			false => Ok(()),
@@ -142,15 +161,18 @@ impl PendingAppends {
 		let waker = Waker::from(Arc::clone(&self.0));
 		let mut tries = 0;
 		std::future::poll_fn(move |context| {
-			self.0.wakers.lock().push(context.waker().clone());
+			let mut wakers = self.0.wakers.lock();
+			if !wakers.iter().any(|known| known.will_wake(context.waker())) {
+				wakers.push(context.waker().clone());
+			}
+			drop(wakers);
 			let mut state = self.0.state.lock();
 			let outcome = loop {
 				let Some(first) = state.waiting.front_mut() else { break Ok(()) };
-				let mut context = Context::from_waker(&waker);
-				let polled = match self.submit(first) {
-					Some(ticket) => Pin::new(ticket).poll(&mut context),
-					None => Poll::Ready(Err(lost_in_store())),
-				};
+				self.submit(first);
+				// A thread that has the ticket wakes the tasks.
+				let Some(ticket) = first.ticket.as_mut() else { return Poll::Pending };
+				let polled = Pin::new(ticket).poll(&mut Context::from_waker(&waker));
 				let Poll::Ready(answer) = polled else { return Poll::Pending };
 				first.ticket = None;
 				match self.take(&mut state, answer.map_err(LogError::from)) {
@@ -177,44 +199,42 @@ impl PendingAppends {
 	}
 
 	/// Submits an append that is not under way.
-	fn submit<'a>(&self, waiting: &'a mut Waiting) -> &'a mut Option<Ticket<Appended>> {
-		if waiting.ticket.is_none() {
-			let log = &self.0.log;
-			let plan = log.append_repeat_plan(waiting.event.clone(), waiting.repeat);
-			let mut ticket = plan.commit(log.store());
-			// A store may leave a request where it is until its ticket is asked for.
-			let asked = Pin::new(&mut ticket).poll(&mut Context::from_waker(Waker::noop()));
-			waiting.ticket = Some(match asked {
-				Poll::Ready(answer) => Ticket::ready(answer),
-				Poll::Pending => ticket,
-			});
+	fn submit(&self, waiting: &mut Waiting) {
+		if waiting.is_submitted {
+			return;
 		}
-		&mut waiting.ticket
+		let log = &self.0.log;
+		let plan = log.append_repeat_plan(waiting.event.clone(), waiting.repeat);
+		let mut ticket = plan.commit(log.store());
+		// A store may leave a request where it is until its ticket is asked for.
+		let asked = Pin::new(&mut ticket).poll(&mut Context::from_waker(Waker::noop()));
+		waiting.is_submitted = true;
+		waiting.ticket = Some(match asked {
+			Poll::Ready(answer) => Ticket::ready(answer),
+			Poll::Pending => ticket,
+		});
 	}
 
 	/// The first append was answered, and its ticket is gone.
 	fn take(&self, state: &mut State, answer: Result<Appended, LogError>) -> Result<(), LogError> {
 		match answer {
 			Ok(appended) => {
-				state.failed = false;
 				self.0.newest.fetch_max(appended.index().get(), Ordering::SeqCst);
 				if let Some(first) = state.waiting.pop_front() {
 					(first.done)(appended);
+				}
+				if std::mem::take(&mut state.failed) {
+					state.waiting.iter_mut().for_each(|waiting| self.submit(waiting));
 				}
 				Ok(())
 			},
 			Err(error) => {
 				state.failed = true;
+				if let Some(first) = state.waiting.front_mut() {
+					first.is_submitted = false;
+				}
 				Err(error)
 			},
 		}
 	}
-}
-
-fn lost_in_store() -> leyden_store::StoreError {
-	leyden_store::StoreError::invalid("an append has no ticket")
-}
-
-fn lost() -> LogError {
-	lost_in_store().into()
 }

@@ -6,7 +6,15 @@
 
 //! Appends on their way to the disk: what waits for them, and what a store that fails does.
 
+use std::sync::mpsc::{channel, Sender};
+use std::time::Duration;
+
+use leyden_store::ticket::Help;
+
 use super::*;
+
+/// The time after which a test counts as one that hangs.
+const HANGS: Duration = Duration::from_secs(20);
 
 /// The store refuses the append; the manager is not written before it is in the log.
 #[test]
@@ -110,9 +118,39 @@ type HeldCommit = (Batch, Completer<Committed>);
 struct HeldStore {
 	inner: MemoryStore,
 	held: Mutex<Option<Vec<HeldCommit>>>,
+	/// Hears of each thread that blocks for a commit.
+	blocked: Mutex<Option<Sender<()>>>,
+}
+
+/// The help of a held commit: none, but a thread that blocks is told of.
+struct Blocks(Option<Sender<()>>);
+
+impl Help for Blocks {
+	fn help(&self) {}
+
+	fn nudge(&self) {}
+
+	fn block(&self, wait: &mut dyn FnMut()) {
+		if let Some(blocked) = &self.0 {
+			blocked.send(()).unwrap();
+		}
+		wait();
+	}
 }
 
 impl HeldStore {
+	/// Refuses the commit that waits longest.
+	fn refuse(&self) {
+		let (_, completer) = self.held.lock().as_mut().unwrap().remove(0);
+		completer.complete(Err(StoreError::NoSpace { place: "here".to_owned() }));
+	}
+
+	/// Makes the commit that waits longest.
+	fn make(&self) {
+		let (batch, completer) = self.held.lock().as_mut().unwrap().remove(0);
+		completer.complete(self.inner.commit(batch).wait());
+	}
+
 	fn release(&self) -> usize {
 		let held = self.held.lock().take().unwrap();
 		let count = held.len();
@@ -127,7 +165,8 @@ impl Store for HeldStore {
 	fn commit(&self, batch: Batch) -> Ticket<Committed> {
 		match &mut *self.held.lock() {
 			Some(held) => {
-				let (completer, ticket) = Ticket::pair();
+				let help = Blocks(self.blocked.lock().clone());
+				let (completer, ticket) = Ticket::pair_with_help(Arc::new(help));
 				held.push((batch, completer));
 				ticket
 			},
@@ -149,7 +188,11 @@ impl Store for HeldStore {
 }
 
 fn held(disk: &Disk) -> (Arc<HeldStore>, Run) {
-	let store = Arc::new(HeldStore { inner: disk.store(), held: Mutex::new(None) });
+	let store = Arc::new(HeldStore {
+		inner: disk.store(),
+		held: Mutex::default(),
+		blocked: Mutex::default(),
+	});
 	let run = disk.start_with(Ldk::default(), Arc::<HeldStore>::clone(&store), |j, _| j);
 	*store.held.lock() = Some(Vec::new());
 	(store, run)
@@ -242,4 +285,71 @@ fn the_manager_on_disk_never_goes_back() {
 	run.persister.write(primary, secondary, key, older).unwrap();
 	let durable = disk.kv.read(primary, secondary, key).unwrap();
 	assert_eq!(durable, run.ldk.lock().encode());
+}
+
+/// L11: the background processor waits for the disk before it writes the manager. Updates that come
+/// from the threads of peers do not, and hold LDK's locks.
+#[test]
+fn updates_of_other_threads_do_not_wait_for_a_thread_that_waits() {
+	let (store, run) = held(&Disk::new());
+	let (blocked, blocks) = channel();
+	*store.blocked.lock() = Some(blocked);
+	run.ldk.lock().queue = vec![closed(1, 4, 1)];
+	run.process();
+	let appends = run.journal.appends.clone().unwrap();
+	let waits = std::thread::spawn(move || appends.wait().is_ok());
+	blocks.recv_timeout(HANGS).unwrap();
+	let appends = run.journal.appends.clone().unwrap();
+	let (done, passed) = channel();
+	std::thread::spawn(move || done.send(appends.wait_on_event_thread().is_ok()));
+	assert_eq!(passed.recv_timeout(HANGS), Ok(true));
+	assert_eq!(store.release(), 1);
+	assert!(waits.join().unwrap());
+}
+
+/// Two threads wait for the same appends: the processor, and one that persists the manager.
+#[test]
+fn threads_and_tasks_that_wait_for_the_same_appends_all_go_on() {
+	let (store, run) = held(&Disk::new());
+	let (blocked, blocks) = channel();
+	*store.blocked.lock() = Some(blocked);
+	run.ldk.lock().queue = (1..=3).map(|n| closed(n, 4, n.into())).collect();
+	run.process();
+	let waits = || {
+		let appends = run.journal.appends.clone().unwrap();
+		std::thread::spawn(move || appends.wait().is_ok())
+	};
+	let first = waits();
+	blocks.recv_timeout(HANGS).unwrap();
+	let second = waits();
+	let appends = run.journal.appends.clone().unwrap();
+	let task = std::thread::spawn(move || block_on(appends.durable()).is_ok());
+	assert_eq!(store.release(), 3);
+	for thread in [first, second, task] {
+		assert!(thread.join().unwrap());
+	}
+	assert_eq!(run.entries().len(), 3);
+}
+
+/// A task waits for the appends while LDK hands over another event.
+#[test]
+fn what_waits_behind_a_failed_append_is_submitted_before_what_comes_later() {
+	let (store, run) = held(&Disk::new());
+	let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+	let appends = run.journal.appends.clone().unwrap();
+	let mut durable = pin!(appends.durable());
+	run.tell(closed(1, 4, 1));
+	store.refuse();
+	assert!(durable.as_mut().poll(&mut context).is_pending(), "it is tried again");
+	run.tell(closed(2, 4, 2));
+	run.tell(closed(3, 4, 3));
+	store.make();
+	assert!(durable.as_mut().poll(&mut context).is_pending());
+	run.tell(closed(4, 4, 4));
+	store.release();
+	assert!(durable.as_mut().poll(&mut context).is_ready());
+	run.wait();
+	let entries = run.log.read(run.log.start().unwrap(), 10).unwrap().0;
+	let closes: Vec<_> = entries.iter().map(|e| decode_event(e.payload()).unwrap()).collect();
+	assert_eq!(closes, [1, 2, 3, 4].map(|n| closed(n, 4, n.into())));
 }
