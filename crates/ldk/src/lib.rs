@@ -35,7 +35,6 @@
 //! LDK's own persistence stays what it is: persist monitors and the manager as LDK says. What this
 //! crate found out about LDK on the way is in `docs/ldk-findings.md`.
 
-mod blocking;
 mod compat;
 mod error;
 #[cfg(test)]

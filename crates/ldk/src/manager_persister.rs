@@ -11,7 +11,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
-use leyden_store::{Store, Ticket};
+use leyden_store::{block_on, Store, Ticket};
 use lightning::io;
 use lightning::util::persist::{
 	KVStore, KVStoreSync, MigratableKVStore, MigratableKVStoreSync, PageToken, PaginatedKVStore,
@@ -126,7 +126,7 @@ where
 	/// When it returns `Ok`, a manager that was encoded after the call is durable. If the process
 	/// dies before that, the old manager is, or the new one.
 	pub fn persist(&self) -> Result<(), io::Error> {
-		let _turn = self.shared.turns.take().wait();
+		let _turn = block_on(&*self.shared.store, self.shared.turns.take());
 		self.shared.appends.wait().map_err(log_to_io)?;
 		let writing = self.shared.encode()?;
 		self.write_in_turn(writing)
@@ -320,7 +320,7 @@ where
 		if let Some(gate) = self.shared.gate.get() {
 			gate.manager_written();
 		}
-		let turn = self.shared.turns.take().wait();
+		let turn = block_on(&*self.shared.store, self.shared.turns.take());
 		// What was handled before is settled by this write, or by the next.
 		self.shared.appends.wait().map_err(log_to_io)?;
 		let writing = self.shared.take_bytes(buf);

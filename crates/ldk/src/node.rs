@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use leyden_log::{Delivery, EventLog, LogError};
 use leyden_store::group::StoreEvent;
-use leyden_store::{Plan, Store};
+use leyden_store::{block_on, Plan, Store};
 use lightning::events::{Event, EventHandler, ReplayEvent};
 use lightning::io;
 use lightning::ln::channelmanager::{AChannelManager, RecentPaymentDetails};
@@ -23,7 +23,6 @@ use lightning::util::logger::{Level, Logger, Record};
 use lightning::util::persist::{KVStore, KVStoreSync};
 use lightning::util::ser::Writeable;
 
-use crate::blocking::block_on;
 use crate::htlc_resolutions::{HtlcResolution, HtlcResolutions};
 use crate::journal::{Journal, JournalHandler, KeptAnswers, LoadedManager, Persist};
 use crate::manager_persister::ManagerPersister;
@@ -77,8 +76,13 @@ impl NodeWiring {
 	/// beginning and the end of an outage, and the end of its handle.
 	pub fn new(monitor_log: EventLog, event_log: EventLog, logger: SharedLogger) -> Self {
 		let appends = PendingAppends::new(event_log.clone());
-		let told = Arc::clone(&logger);
-		event_log.store().observe(Arc::new(move |event| log_to(&told, level_of(event), event)));
+		// A store may outlive the node; its observers stay.
+		let told = Arc::downgrade(&logger);
+		event_log.store().observe(Arc::new(move |event| {
+			if let Some(logger) = told.upgrade() {
+				log_to(&logger, level_of(event), event);
+			}
+		}));
 		let holds = Arc::new(|_: &PaymentHash| false);
 		Self {
 			monitor_log,
@@ -184,7 +188,8 @@ impl NodeWiring {
 			Box::new(move || Box::pin(std::future::ready(persister.persist())))
 		};
 		let (sent, claimable) = (persist(), persist());
-		block_on(self.assemble(bus, manager, persister, sent, claimable))
+		let store = self.event_log.store();
+		block_on(store, self.assemble(bus, manager, persister, sent, claimable))
 	}
 
 	/// Starts the wiring of a node whose store has futures.
@@ -236,17 +241,19 @@ impl NodeWiring {
 		}
 		let (unsettled, holds) = (Arc::clone(bus), Arc::clone(&self.holds));
 		let persists = self.persists_before_sent;
-		let (kept, answered) = (resolutions.clone(), manager.clone());
-		let resolver = Resolver { resolutions: kept, manager: answered, store: Arc::clone(store) };
+		let resolver = || {
+			let (resolutions, manager) = (resolutions.clone(), manager.clone());
+			Resolver { resolutions, manager, store: Arc::clone(store) }
+		};
 		let journal = journal
 			.with_observer(move |event| log_to(&logger, event.level(), event))
 			.awaited_by(&self.appends)
 			.persist_before_sent(persist_sent, move |hash| persists && unsettled.is_unsettled(hash))
 			.persist_before_claimable(persist_claimable, move |hash| holds(hash))
-			.answered_by(resolver);
+			.answered_by(resolver());
 
 		let listeners: [Arc<dyn ManagerPersistListener>; 2] =
-			[Arc::<MonitorBus<W>>::clone(bus), Arc::new(resolutions.clone())];
+			[Arc::<MonitorBus<W>>::clone(bus), Arc::new(resolver())];
 		let listeners = listeners.into_iter().chain(journal.persist_listeners());
 		let tracker = ManagerPersistTracker::new(Arc::clone(store), listeners);
 		let encoded = manager.clone();
@@ -348,7 +355,8 @@ where
 	/// The same as [`resolve`](LdkNode::resolve).
 	///
 	/// # Failure Behavior and Persistence
-	/// The same as [`resolve`](LdkNode::resolve).
+	/// The same as [`resolve`](LdkNode::resolve). If the future is dropped before it is ready, the
+	/// resolution may be durable all the same; LDK gets it with the next event or manager then.
 	pub async fn resolve_async(
 		&self, delivery: Delivery, resolution: HtlcResolution, plan: Plan<()>,
 	) -> Result<(), LogError> {
@@ -374,10 +382,12 @@ where
 	M::Target: AChannelManager,
 {
 	fn watch(&self, event: &Event) {
-		if let Some(ended) = self.resolutions.claimed(event) {
-			// Submitted before the event is, so durable before it: nothing has to wait for it.
+		if let Some(ended) = self.resolutions.payment_claimed(event) {
+			// Submitted before the event is, so durable before it: nothing has to wait for it. If
+			// it fails, a later manager deletes the claim.
 			drop(ended.commit(&self.store));
 		}
+		self.resolutions.apply_new(&&*self.manager);
 		if matches!(event, Event::ChannelReady { .. }) {
 			self.resolutions.apply(&&*self.manager);
 		}
@@ -386,6 +396,22 @@ where
 	fn answer(&self, event: &Event) -> bool {
 		self.resolutions.answer(&&*self.manager, event)
 	}
+}
+
+impl<M> ManagerPersistListener for Resolver<M>
+where
+	M: Deref + Send + Sync,
+	M::Target: AChannelManager,
+{
+	fn mark(&self) -> u64 {
+		self.resolutions.mark()
+	}
+
+	fn settle_plan(&self, mark: u64) -> Option<Plan<()>> {
+		self.resolutions.settle_plan(&&*self.manager, mark)
+	}
+
+	fn settled(&self, _: u64) {}
 }
 
 fn payments<M>(manager: &M) -> HashSet<[u8; 32]>

@@ -118,7 +118,7 @@ impl PendingAppends {
 			self.submit(first);
 			let Some(ticket) = first.ticket.take() else {
 				// Another thread has it.
-				self.0.answered.wait(&mut state);
+				self.0.log.store().block(&mut || self.0.answered.wait(&mut state));
 				continue;
 			};
 			drop(state);

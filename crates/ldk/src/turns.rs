@@ -14,8 +14,6 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
-use crate::blocking::block_on;
-
 #[derive(Default)]
 pub(crate) struct Turns(Arc<Mutex<State>>);
 
@@ -44,12 +42,6 @@ impl Turns {
 		let number = state.next;
 		state.next += 1;
 		Waiting(Some(Turn { turns: Arc::clone(&self.0), number }))
-	}
-}
-
-impl Waiting {
-	pub(crate) fn wait(self) -> Turn {
-		block_on(self)
 	}
 }
 
@@ -92,6 +84,8 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
+	use leyden_store::{block_on, MemoryMedium, MemoryStore, Namespace};
+
 	use super::*;
 
 	fn poll(waiting: &mut Waiting) -> Poll<Turn> {
@@ -115,8 +109,9 @@ mod tests {
 	#[test]
 	fn a_thread_waits_for_a_turn_that_another_thread_ends() {
 		let turns = Turns::default();
-		let (first, second) = (turns.take().wait(), turns.take());
-		let waits = std::thread::spawn(move || drop(second.wait()));
+		let store = MemoryStore::open(&MemoryMedium::new(), Namespace::default()).unwrap();
+		let (first, second) = (block_on(&store, turns.take()), turns.take());
+		let waits = std::thread::spawn(move || drop(block_on(&store, second)));
 		drop(first);
 		waits.join().unwrap();
 	}

@@ -11,13 +11,16 @@ use std::sync::{mpsc, Arc, Mutex};
 use std::time::Duration;
 
 use leyden_id::{EventId, EventKind, Lane};
-use leyden_ldk::{KvBackedStore, KvOptions};
-use leyden_log::{EventLog, LogOptions, NewEvent};
+use leyden_ldk::{Journal, KvBackedStore, KvOptions};
+use leyden_log::{ConsumerOptions, EventLog, LogOptions, NewEvent};
 use leyden_store::committer::RawRead;
 use leyden_store::{
 	Batch, Key, KeyRange, Namespace, RecordType, Store, StoreError, SystemClock, Table, Value,
 };
+use lightning::events::Event;
 use lightning::io;
+use lightning::ln::channelmanager::InterceptId;
+use lightning::types::payment::PaymentHash;
 use lightning::util::persist::KVStore;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -190,11 +193,22 @@ fn event(number: usize) -> NewEvent {
 	}
 }
 
+fn request(number: usize) -> Event {
+	Event::HTLCIntercepted {
+		intercept_id: InterceptId([u8::try_from(number).unwrap(); 32]),
+		requested_next_hop_scid: 1,
+		payment_hash: PaymentHash([1; 32]),
+		inbound_amount_msat: 2,
+		expected_outbound_amount_msat: 1,
+		outgoing_htlc_expiry_block_height: None,
+	}
+}
+
 /// A node: opens the store on a worker, and has more tasks than workers that all use it at once.
 async fn node(kind: Kind, workers: usize, waits: Waits, options: KvOptions) {
 	let store = KvBackedStore::open_async_with(NodeStore::of(kind), &Namespace::default(), options);
 	let store = Arc::new(store.unwrap());
-	let log = (waits == Waits::Log).then(|| {
+	let log = waits.uses_log().then(|| {
 		let (store, clock) = (Arc::clone(&store) as Arc<dyn Store>, Arc::new(SystemClock));
 		EventLog::open(store, "events", clock, LogOptions::default()).unwrap()
 	});
@@ -218,6 +232,18 @@ async fn node(kind: Kind, workers: usize, waits: Waits, options: KvOptions) {
 						Waits::Log => {
 							log.as_ref().unwrap().append(event(task * 10 + n)).unwrap();
 						},
+						Waits::Request => {
+							let journal = Journal::new(log.clone().unwrap());
+							journal.handle(request(task * 10 + n), |_| Ok(())).unwrap();
+						},
+						Waits::Housekeeping => {
+							let log = log.as_ref().unwrap();
+							log.append(event(task * 10 + n)).unwrap();
+							let name = format!("consumer-{task}-{n}");
+							let consumer = log.consumer(&name, ConsumerOptions::default()).unwrap();
+							consumer.next_event().unwrap().unwrap().ack().unwrap();
+							consumer.tidy().unwrap();
+						},
 					}
 				}
 			})
@@ -226,7 +252,7 @@ async fn node(kind: Kind, workers: usize, waits: Waits, options: KvOptions) {
 	for task in tasks {
 		task.await.unwrap();
 	}
-	if waits != Waits::Log {
+	if !waits.uses_log() {
 		let found = store.scan(KeyRange::all(T), 1_000).await.unwrap().records.len();
 		assert_eq!(found, (workers + 2) * 9);
 	}
@@ -244,15 +270,28 @@ enum Waits {
 	Blocking,
 	/// `EventLog::append` in a task.
 	Log,
+	/// `Journal::handle` of a request in a task, which looks before it appends.
+	Request,
+	/// `Consumer::tidy` in a task.
+	Housekeeping,
 	/// `Store::commit(..).await`.
 	Awaiting,
+}
+
+impl Waits {
+	const ALL: [Self; 5] =
+		[Self::Blocking, Self::Log, Self::Request, Self::Housekeeping, Self::Awaiting];
+
+	fn uses_log(self) -> bool {
+		matches!(self, Self::Log | Self::Request | Self::Housekeeping)
+	}
 }
 
 #[test]
 fn every_store_works_on_every_runtime_for_callers_that_block_and_callers_that_await() {
 	for (runtime, workers, build) in runtimes() {
 		for kind in [Kind::BlockingInCall, Kind::TaskInCall, Kind::InFuture] {
-			for waits in [Waits::Blocking, Waits::Log, Waits::Awaiting] {
+			for waits in Waits::ALL {
 				let kind = kind.clone();
 				must_end(&format!("{runtime}, {kind:?}, {waits:?}"), move || {
 					build().block_on(async move {
@@ -298,7 +337,7 @@ fn a_store_that_needs_the_blocked_thread_is_refused_at_opening() {
 #[test]
 fn a_store_that_needs_the_nodes_runtime_runs_there_while_its_workers_wait() {
 	for (runtime, workers, build) in runtimes() {
-		for waits in [Waits::Blocking, Waits::Log, Waits::Awaiting] {
+		for waits in Waits::ALL {
 			must_end(&format!("{runtime}, {waits:?}"), move || {
 				build().block_on(async move {
 					let here = Handle::current();

@@ -201,7 +201,9 @@ impl Consumer {
 			if let Some(delivery) = self.next_event()? {
 				return Ok(delivery);
 			}
-			self.inner.log.shared.signal.wait(seen, self.until_retry());
+			let shared = &self.inner.log.shared;
+			let wait = &mut || shared.signal.wait(seen, self.until_retry());
+			shared.store.block(wait);
 		}
 	}
 

@@ -36,15 +36,14 @@
 //! pass becomes due as any other.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{poll_fn, Future};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll, Waker};
 
 use leyden_store::{
-	Batch, Clock, Committed, Durability, Expectation, Key, KeyRange, Page, Record, Store,
+	block_on, Batch, Clock, Committed, Durability, Expectation, Key, KeyRange, Page, Record, Store,
 	StoreError, Table, Ticket, Timestamp,
 };
 use parking_lot::Mutex;
@@ -258,14 +257,6 @@ impl Inner {
 	}
 }
 
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-	fn wake(self: Arc<Self>) {
-		self.0.unpark();
-	}
-}
-
 impl Shared {
 	/// Moves housekeeping on as far as the store has answered, unless another call does. This never
 	/// waits and never changes what its caller answers. It must not be called by a hook.
@@ -285,14 +276,8 @@ impl Shared {
 	/// Polls as [`poll_step`](Shared::poll_step) does, and blocks this thread until the store has
 	/// answered.
 	fn wait_for_step(&self, work: &mut Work) -> Result<bool, LogError> {
-		let waker = Waker::from(Arc::new(Unpark(thread::current())));
-		let mut context = Context::from_waker(&waker);
-		loop {
-			match self.poll_step(work, &mut context) {
-				Poll::Ready(answer) => return answer,
-				Poll::Pending => thread::park(),
-			}
-		}
+		let step = poll_fn(|context| self.poll_step(work, context));
+		block_on(&*self.store, step)
 	}
 
 	/// Returns `true` if a step has ended, `false` if there is nothing to do.

@@ -34,6 +34,7 @@
 //! [`committer`], and run the `conformance` suite against it.
 
 pub mod batch;
+mod blocking;
 pub mod clock;
 pub mod codec;
 pub mod committed;
@@ -55,6 +56,7 @@ mod sync;
 pub mod ticket;
 
 pub use batch::{Batch, Durability, Expectation, Slot};
+pub use blocking::block_on;
 pub use clock::{Clock, ManualClock, SteadyTime, SystemClock, Timestamp};
 pub use codec::Stored;
 pub use committed::{Appended, Committed};

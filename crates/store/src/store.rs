@@ -57,11 +57,18 @@ pub trait Store: Send + Sync {
 	/// outages, panics of hooks, and the end of the handle. Returns `false` for a store that tells
 	/// nothing.
 	///
-	/// The observer runs on the thread that commits: it must be quick and must not wait for the
-	/// store.
+	/// The observer runs on whatever thread commits, a caller's that helps among them: it must be
+	/// quick and must not wait for the store.
 	fn observe(&self, observer: StoreObserver) -> bool {
 		let _ = observer;
 		false
+	}
+
+	/// Runs `wait`, which blocks this thread until this store, or another thread that waits for
+	/// this store, has done something. A store that may need the thread for that (as a worker of an
+	/// async runtime) tells the runtime around it, and so does a store that is around such a one.
+	fn block(&self, wait: &mut dyn FnMut()) {
+		wait();
 	}
 }
 
@@ -88,5 +95,9 @@ where
 
 	fn observe(&self, observer: StoreObserver) -> bool {
 		(**self).observe(observer)
+	}
+
+	fn block(&self, wait: &mut dyn FnMut()) {
+		(**self).block(wait);
 	}
 }

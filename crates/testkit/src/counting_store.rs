@@ -86,4 +86,8 @@ impl Store for CountingStore {
 	fn observe(&self, observer: StoreObserver) -> bool {
 		self.inner.observe(observer)
 	}
+
+	fn block(&self, wait: &mut dyn FnMut()) {
+		self.inner.block(wait);
+	}
 }

@@ -209,6 +209,13 @@ impl Store for FaultyStore {
 	fn observe(&self, observer: StoreObserver) -> bool {
 		self.alive().is_some_and(|inner| inner.observe(observer))
 	}
+
+	fn block(&self, wait: &mut dyn FnMut()) {
+		match self.alive() {
+			Some(inner) => inner.block(wait),
+			None => wait(),
+		}
+	}
 }
 
 /// What processes leave their records on, one after the other.

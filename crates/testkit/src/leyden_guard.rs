@@ -499,4 +499,8 @@ impl Store for Mortal {
 	fn observe(&self, observer: StoreObserver) -> bool {
 		self.inner.observe(observer)
 	}
+
+	fn block(&self, wait: &mut dyn FnMut()) {
+		self.inner.block(wait);
+	}
 }

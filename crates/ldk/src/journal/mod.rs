@@ -28,7 +28,7 @@ use std::thread::ThreadId;
 
 use leyden_id::{EventClass, EventId, IdBuilder, IdStrength};
 use leyden_log::{Appended, Entry, EventLog, LogError, NewEvent};
-use leyden_store::{StoreError, Ticket};
+use leyden_store::{block_on, StoreError, Ticket};
 use lightning::events::{Event, ReplayEvent};
 use lightning::io;
 use lightning::types::payment::PaymentHash;
@@ -42,7 +42,6 @@ pub use identity::EventIdentity;
 pub(crate) use replay_tracker::LoadedManager;
 pub use replay_tracker::{MAX_TRACKED_EVENTS, REPLAY_CONSUMER};
 
-use crate::blocking::block_on;
 use crate::compat::releases_monitor_update;
 use crate::pending_appends::PendingAppends;
 use crate::persist_tracker::ManagerPersistListener;
@@ -286,21 +285,21 @@ impl Journal {
 	) -> Result<(), ReplayEvent> {
 		let _handling = self.tracker.as_ref().map(|tracker| tracker.handling());
 		let Some(written) = self.encode(&event) else { return inline(event) };
-		let (identity, sent) = (written.identity.id, sent(&event));
+		let (identity, sent, store) = (written.identity.id, sent(&event), self.log.store());
 		if claimable(&event).is_some_and(|hash| self.needs(&self.before_claimable, hash)) {
-			self.persisted(block_on(self.persist(&self.before_claimable)))?;
+			self.persisted(block_on(store, self.persist(&self.before_claimable)))?;
 		}
 		self.watch(&event);
 		let thread = Some(std::thread::current().id());
 		match written.class {
-			EventClass::Request => block_on(self.write_request(&event, written, thread))?,
+			EventClass::Request => block_on(store, self.write_request(&event, written, thread))?,
 			_ => {
 				let ticket = self.write_fact(written, thread);
 				ticket.map_or(Ok(()), |ticket| self.appended(ticket.wait()))?;
 			},
 		}
 		if sent.is_some_and(|hash| self.needs(&self.before_sent, hash)) {
-			let persisted = block_on(self.persist(&self.before_sent));
+			let persisted = block_on(store, self.persist(&self.before_sent));
 			self.persisted(persisted).inspect_err(|_| self.comes_again(identity))?;
 		}
 		Ok(())

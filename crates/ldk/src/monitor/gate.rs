@@ -257,7 +257,8 @@ impl Gate {
 	/// Returns `true` if a write that was deferred may begin; otherwise `waker` is woken later.
 	pub(crate) fn may_write(&self, waker: &Waker) -> bool {
 		let mut state = self.state.lock();
-		if state.in_limbo {
+		let is_known = state.wakers.iter().any(|known| known.will_wake(waker));
+		if state.in_limbo && !is_known {
 			state.wakers.push(waker.clone());
 		}
 		!state.in_limbo

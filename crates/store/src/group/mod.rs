@@ -191,6 +191,10 @@ impl<M: Medium> Store for GroupStore<M> {
 		self.shared.add_observer(observer);
 		true
 	}
+
+	fn block(&self, wait: &mut dyn FnMut()) {
+		Help::block(&*self.shared, wait);
+	}
 }
 
 impl<M: Medium> Portable for GroupStore<M> {

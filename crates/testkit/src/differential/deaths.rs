@@ -338,4 +338,11 @@ impl Store for DoomedStore {
 	fn observe(&self, observer: StoreObserver) -> bool {
 		self.alive().is_some_and(|inner| inner.observe(observer))
 	}
+
+	fn block(&self, wait: &mut dyn FnMut()) {
+		match self.alive() {
+			Some(inner) => inner.block(wait),
+			None => wait(),
+		}
+	}
 }

@@ -258,7 +258,8 @@ fn an_event_whose_append_fails_in_the_asynchronous_handler_is_one_entry_when_it_
 	let run = disk.start_with(Ldk::default(), Arc::<AwayStore>::clone(&store), |j, _| j);
 	let handle = || {
 		let inline = |_| std::future::ready(Ok(()));
-		block_on(pin!(run.journal.handle_async(failed(1), inline)).as_mut())
+		let handled = run.journal.handle_async(failed(1), inline);
+		block_on(run.journal.log().store(), pin!(handled).as_mut())
 	};
 	store.is_away.store(true, Ordering::SeqCst);
 	assert!(handle().is_err());
@@ -323,7 +324,8 @@ fn threads_and_tasks_that_wait_for_the_same_appends_all_go_on() {
 	blocks.recv_timeout(HANGS).unwrap();
 	let second = waits();
 	let appends = run.journal.appends.clone().unwrap();
-	let task = std::thread::spawn(move || block_on(appends.durable()).is_ok());
+	let around = Arc::clone(run.journal.log().store());
+	let task = std::thread::spawn(move || block_on(&around, appends.durable()).is_ok());
 	assert_eq!(store.release(), 3);
 	for thread in [first, second, task] {
 		assert!(thread.join().unwrap());

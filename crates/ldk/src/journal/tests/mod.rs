@@ -124,7 +124,7 @@ impl Disk {
 		let payments = ldk.lock().payments.clone();
 		let height = HEIGHT;
 		let loaded = LoadedManager { bytes: &bytes, journaled, payments: &payments, height };
-		block_on(journal.manager_loaded(&loaded, |_| false)).unwrap();
+		block_on(journal.log().store(), journal.manager_loaded(&loaded, |_| false)).unwrap();
 		Run { log, journal, ldk, persister, inline: Mutex::default(), notes }
 	}
 }
@@ -313,7 +313,7 @@ fn the_asynchronous_handler_does_the_same() {
 	let handle = |event| {
 		let inline = |_| std::future::ready(Ok(()));
 		let mut handled = pin!(run.journal.handle_async(event, inline));
-		block_on(handled.as_mut())
+		block_on(run.journal.log().store(), handled.as_mut())
 	};
 	handle(sent(1)).unwrap();
 	handle(intercepted(1)).unwrap();

@@ -4,13 +4,15 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Waiting for a future on a thread without a runtime.
+//! Waiting, on a thread without a runtime, for a future that needs a store.
 
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+
+use crate::store::Store;
 
 struct Unpark(Thread);
 
@@ -20,16 +22,17 @@ impl Wake for Unpark {
 	}
 }
 
-/// Blocks this thread until the future is ready. For futures that other threads complete: those of
-/// a store, and of nothing that runs on this thread.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+/// Blocks this thread until the future is ready, as [`Ticket::wait`](crate::Ticket::wait) does for
+/// one ticket. For futures that other threads complete: those of `store`, and those that wait for
+/// another thread.
+pub fn block_on<S: Store + ?Sized, F: Future>(store: &S, future: F) -> F::Output {
 	let waker = Waker::from(Arc::new(Unpark(thread::current())));
 	let mut context = Context::from_waker(&waker);
 	let mut future = pin!(future);
 	loop {
-		match future.as_mut().poll(&mut context) {
-			Poll::Ready(output) => return output,
-			Poll::Pending => thread::park(),
+		if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+			return output;
 		}
+		store.block(&mut thread::park);
 	}
 }
