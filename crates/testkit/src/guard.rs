@@ -1,5 +1,7 @@
 //! What stands between LDK and the node's disk and user, and what it gets to hold of the node.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
 use bitcoin::ScriptBuf;
@@ -8,7 +10,7 @@ use lightning::events::{Event, ReplayEvent};
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::util::ser::Writeable;
 
-use crate::disk::NodeDisk;
+use crate::disk::{MonitorDisk, NetMonitorStore, NodeDisk};
 use crate::node::NodeCore;
 use crate::parts::{NetChainMonitor, NetManager, NetPersister, NetWallet, NetWatch};
 use crate::wallet::Wallet;
@@ -65,6 +67,28 @@ pub trait Guard: Send + Sync {
 	/// for it are flushed after this returns.
 	fn write_manager(&self, disk: &Arc<NodeDisk>, bytes: Vec<u8>) -> bool {
 		disk.write_manager(bytes)
+	}
+
+	/// Wraps the disk, for monitors of LDK's asynchronous persister; called in place of
+	/// [`persister`](Self::persister).
+	fn monitor_store(&self, disk: Arc<NodeDisk>) -> NetMonitorStore {
+		NetMonitorStore::Bare(Arc::new(MonitorDisk(disk)))
+	}
+
+	/// Handles an event as [`handle_event`](Self::handle_event) does, for LDK's
+	/// `process_events_async`.
+	fn handle_event_async<'a>(
+		&'a self, event: Event, node: &'a NodeHandle,
+	) -> Pin<Box<dyn Future<Output = Result<(), ReplayEvent>> + Send + 'a>> {
+		Box::pin(async move { self.handle_event(event, &mut |event| node.handle(event)) })
+	}
+
+	/// Writes the manager's bytes as [`write_manager`](Self::write_manager) does, for LDK's
+	/// `process_events_async`.
+	fn write_manager_async<'a>(
+		&'a self, disk: &'a Arc<NodeDisk>, bytes: Vec<u8>,
+	) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+		Box::pin(async move { self.write_manager(disk, bytes) })
 	}
 }
 

@@ -4,6 +4,8 @@
 //! a store and a bus that die with the node, a user with a plan for each event, and the background
 //! processor in small steps.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bitcoin::block::Header;
@@ -18,8 +20,8 @@ use leyden_log::{Consumer, ConsumerOptions, EventLog, LogOptions, Start};
 use leyden_splice::{FeeBand, SpliceFailed, SpliceOptions};
 use leyden_store::group::StoreObserver;
 use leyden_store::{
-	Batch, Clock, Committed, Guarantees, Key, KeyRange, ManualClock, Page, Plan, Record, Store,
-	StoreError, Ticket,
+	block_on, Batch, Clock, Committed, Guarantees, Key, KeyRange, ManualClock, Page, Plan, Record,
+	Store, StoreError, Ticket,
 };
 use lightning::chain::channelmonitor::{ChannelMonitor, ChannelMonitorUpdate, MonitorEvent};
 use lightning::chain::transaction::{OutPoint, TransactionData};
@@ -29,11 +31,11 @@ use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::types::ChannelId;
 use lightning::sign::InMemorySigner;
 use lightning::util::persist::{
-	KVStoreSync, CHANNEL_MANAGER_PERSISTENCE_KEY, CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
-	CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+	KVStore, KVStoreSync, CHANNEL_MANAGER_PERSISTENCE_KEY,
+	CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE, CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
 };
 
-use crate::disk::{ManagerDisk, NodeDisk};
+use crate::disk::{ManagerDisk, MonitorDisk, NetMonitorStore, NodeDisk};
 use crate::guard::{Asked, Guard, GuardFactory, NodeHandle};
 use crate::parts::{
 	NetChainMonitor, NetLogger, NetManager, NetPersister, NetWatch, FEE_SAT_PER_KW,
@@ -41,6 +43,13 @@ use crate::parts::{
 
 /// The most that the user pays for a splice.
 const MAX_SPLICE_SAT_PER_KW: u64 = 5_000;
+
+/// The place of the manager in a `KVStore`.
+const MANAGER: (&str, &str, &str) = (
+	CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+	CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+	CHANNEL_MANAGER_PERSISTENCE_KEY,
+);
 
 /// The consumer that stands for the node's user.
 pub const USER_CONSUMER: &str = "user";
@@ -62,11 +71,19 @@ pub struct Wiring {
 	pub splices: bool,
 	/// Persist the manager before a splice is signed.
 	pub splice_barrier: bool,
+	/// Start with `NodeWiring::start_async`, and so persist the manager in futures.
+	pub asynchronous: bool,
 }
 
 impl Default for Wiring {
 	fn default() -> Self {
-		Self { barrier: true, hold_barrier: false, splices: false, splice_barrier: true }
+		Self {
+			barrier: true,
+			hold_barrier: false,
+			splices: false,
+			splice_barrier: true,
+			asynchronous: false,
+		}
 	}
 }
 
@@ -249,8 +266,12 @@ impl LeydenGuard {
 	fn start(&self, node: &NodeHandle) {
 		let (Some(manager), Some(disk)) = (node.manager(), node.disk()) else { return };
 		let disk = Arc::new(ManagerDisk(disk));
+		let started = match self.wiring.asynchronous {
+			false => self.leyden.start(self.bus(), manager, disk),
+			true => block_on(&*self.store, self.leyden.start_async(self.bus(), manager, disk)),
+		};
 		// A store that dies while it is read: the node dies with it.
-		if let Ok(started) = self.leyden.start(self.bus(), manager, disk) {
+		if let Ok(started) = started {
 			let _ = self.started.set(started);
 		}
 	}
@@ -276,6 +297,32 @@ impl LeydenGuard {
 			keeper.with_barrier(move || persister.persist())
 		});
 		let _ = keeper.start(|| node.process_events());
+	}
+
+	/// Shows an event to what comes before the journal. Returns `false` if that was all.
+	fn begins(&self, event: &Event) -> Result<bool, ReplayEvent> {
+		if let Some(keeper) = self.keeper.get() {
+			if keeper.handle_event(event)? == Handling::Stop {
+				return Ok(false);
+			}
+		}
+		if let Some(user) = self.acts.get() {
+			user.at_once(event)?;
+		}
+		Ok(true)
+	}
+
+	/// The manager was written, or not. Returns whether the node lives to know it.
+	fn manager_written(&self, disk: &NodeDisk, is_written: bool) -> bool {
+		// Consumers run by themselves: what waited for the store is delivered now.
+		if let Some(node) = self.node.get() {
+			self.deliver(&mut |event| node.handle(event));
+		}
+		if !is_written {
+			// The background processor ends with the error, and the node with it.
+			disk.kill();
+		}
+		!disk.is_dead()
 	}
 
 	/// Hands what is in the log to the user, who acks what it has handled.
@@ -339,19 +386,45 @@ impl Guard for LeydenGuard {
 	fn handle_event(
 		&self, event: Event, handle: &mut dyn FnMut(Event) -> Result<(), ReplayEvent>,
 	) -> Result<(), ReplayEvent> {
-		if let Some(keeper) = self.keeper.get() {
-			if keeper.handle_event(&event)? == Handling::Stop {
-				return Ok(());
-			}
-		}
-		if let Some(user) = self.acts.get() {
-			user.at_once(&event)?;
+		if !self.begins(&event)? {
+			return Ok(());
 		}
 		// A node that died while it started.
 		let Some(started) = self.started.get() else { return Err(ReplayEvent()) };
 		started.journal().handle(event, &mut *handle)?;
 		self.deliver(handle);
 		Ok(())
+	}
+
+	fn handle_event_async<'a>(
+		&'a self, event: Event, node: &'a NodeHandle,
+	) -> Pin<Box<dyn Future<Output = Result<(), ReplayEvent>> + Send + 'a>> {
+		Box::pin(async move {
+			if !self.begins(&event)? {
+				return Ok(());
+			}
+			// A node that died while it started.
+			let Some(started) = self.started.get() else { return Err(ReplayEvent()) };
+			started.handle_async(event, |event| std::future::ready(node.handle(event))).await?;
+			self.deliver(&mut |event| node.handle(event));
+			Ok(())
+		})
+	}
+
+	fn monitor_store(&self, disk: Arc<NodeDisk>) -> NetMonitorStore {
+		NetMonitorStore::Guarded(self.leyden.monitor_store(Arc::new(MonitorDisk(disk))))
+	}
+
+	fn write_manager_async<'a>(
+		&'a self, disk: &'a Arc<NodeDisk>, bytes: Vec<u8>,
+	) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+		Box::pin(async move {
+			let Some(started) = self.started.get() else { return false };
+			let (primary, secondary, key) = MANAGER;
+			let persister = &**started.persister();
+			let written = KVStore::write(persister, primary, secondary, key, bytes).await;
+			self.manager_written(disk, written.is_ok())
+		})
 	}
 
 	fn splice(&self, channel: &ChannelDetails, asked: &Asked) -> Option<Result<(), String>> {
@@ -377,21 +450,9 @@ impl Guard for LeydenGuard {
 
 	fn write_manager(&self, disk: &Arc<NodeDisk>, bytes: Vec<u8>) -> bool {
 		let Some(started) = self.started.get() else { return false };
-		let (primary, secondary, key) = (
-			CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
-			CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
-			CHANNEL_MANAGER_PERSISTENCE_KEY,
-		);
-		let written = started.persister().write(primary, secondary, key, bytes);
-		// Consumers run by themselves: what waited for the store is delivered now.
-		if let Some(node) = self.node.get() {
-			self.deliver(&mut |event| node.handle(event));
-		}
-		if written.is_err() {
-			// The background processor ends with the error, and the node with it.
-			disk.kill();
-		}
-		!disk.is_dead()
+		let (primary, secondary, key) = MANAGER;
+		let written = KVStoreSync::write(&**started.persister(), primary, secondary, key, bytes);
+		self.manager_written(disk, written.is_ok())
 	}
 }
 

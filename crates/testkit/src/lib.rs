@@ -40,9 +40,11 @@
 
 #[cfg(feature = "async-order")]
 pub mod async_order;
+pub mod background;
 pub mod bonds;
 pub mod cases;
 pub mod chain;
+pub mod chain_monitor;
 pub mod counting_store;
 pub mod differential;
 pub mod disk;
@@ -56,6 +58,7 @@ pub mod panics;
 pub mod parts;
 pub mod postgres;
 pub mod scenarios;
+pub mod tasks;
 #[cfg(feature = "vss")]
 pub mod vss;
 pub mod wallet;

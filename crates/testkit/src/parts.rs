@@ -9,8 +9,8 @@ use lightning::blinded_path::payment::{BlindedPaymentPath, ReceiveTlvs};
 use lightning::chain::chaininterface::{
 	BroadcasterInterface, ConfirmationTarget, FeeEstimator, TransactionType,
 };
-use lightning::chain::chainmonitor::{ChainMonitor, Persist};
-use lightning::chain::{Filter, Watch};
+use lightning::chain::chainmonitor::Persist;
+use lightning::chain::Watch;
 use lightning::events::bump_transaction::sync::BumpTransactionEventHandlerSync;
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::channelmanager::ChannelManager;
@@ -27,16 +27,7 @@ use crate::chain::SimChain;
 use crate::disk::NodeDisk;
 use crate::wallet::Wallet;
 
-/// The chain monitor of every node.
-pub type NetChainMonitor = ChainMonitor<
-	InMemorySigner,
-	Arc<dyn Filter + Send + Sync>,
-	Arc<Broadcaster>,
-	Arc<FixedFees>,
-	Arc<NetLogger>,
-	NetPersister,
-	Arc<KeysManager>,
->;
+pub use crate::chain_monitor::NetChainMonitor;
 
 /// The persister of monitors: the disk, or what a guard made of it.
 pub type NetPersister = Arc<dyn Persist<InMemorySigner> + Send + Sync>;

@@ -9,8 +9,8 @@
 
 use leyden_testkit::cases::Case;
 use leyden_testkit::differential::{
-	compare, ldk_alone, leyden, leyden_806b3b3, run_case, scenario, worse_case, Extent, Report,
-	Scenario, What, Worse,
+	compare, ldk_alone, leyden, leyden_806b3b3, run_case, scenario, worse_case, Extent, Mode,
+	Report, Scenario, What, Worse,
 };
 use leyden_testkit::panics::catch;
 
@@ -38,7 +38,8 @@ fn is_refused(report: &Report) {
 /// asks again; the old wiring knows the event and lets the HTLC hang.
 #[test]
 fn differential_catches_l1_a_forward_that_is_not_asked_for_again() {
-	let report = old(&scenario::intercepted_and_forwarded(true), Extent::only(&[What::Manager]));
+	let report =
+		old(&scenario::intercepted_and_forwarded(Mode::DEFERRED), Extent::only(&[What::Manager]));
 	assert!(not_told(&report, "PaymentForwarded"), "{report}");
 	assert!(payment_is_worse(&report), "{report}");
 	assert!(report.worse().contains_key(&Worse::Hangs), "{report}");
@@ -48,10 +49,10 @@ fn differential_catches_l1_a_forward_that_is_not_asked_for_again() {
 /// L2: a payee claims, acks, and dies before its manager is written.
 #[test]
 fn differential_catches_l2_a_claim_that_is_not_asked_for_again() {
-	let stories: [fn(bool) -> Scenario; 3] =
+	let stories: [fn(Mode) -> Scenario; 3] =
 		[scenario::payment_received, scenario::keysend, scenario::claimed_in_parts];
 	for story in stories {
-		let report = old(&story(true), Extent::only(&[What::Manager]));
+		let report = old(&story(Mode::DEFERRED), Extent::only(&[What::Manager]));
 		assert!(not_told(&report, "PaymentClaimed"), "{report}");
 		assert!(payment_is_worse(&report), "{report}");
 		assert!(report.worse().keys().any(|way| matches!(way, Worse::Money(_))), "{report}");
@@ -62,7 +63,8 @@ fn differential_catches_l2_a_claim_that_is_not_asked_for_again() {
 /// L3: with the barrier, one failure is told under several ids.
 #[test]
 fn differential_catches_l3_a_failure_with_several_ids() {
-	let report = old(&scenario::failed_with_the_channel(true), Extent::only(&[What::Event]));
+	let report =
+		old(&scenario::failed_with_the_channel(Mode::DEFERRED), Extent::only(&[What::Event]));
 	assert!(report.several_ids().iter().any(|key| key.starts_with("PaymentFailed")), "{report}");
 	assert!(catch(|| report.assert_one_id_per_event()).is_err(), "{report}");
 	// Even LDK alone, each telling of which counts, told it less often.
@@ -72,8 +74,8 @@ fn differential_catches_l3_a_failure_with_several_ids() {
 /// L4: a peer opens a channel under the id of our channel with another peer.
 #[test]
 fn differential_catches_l4_a_close_hidden_by_an_id_that_a_peer_chose() {
-	for deferred in [false, true] {
-		let report = old(&scenario::peer_picks_our_channel_id(deferred), Extent::calm());
+	for mode in [Mode::CLASSIC, Mode::DEFERRED] {
+		let report = old(&scenario::peer_picks_our_channel_id(mode), Extent::calm());
 		assert!(not_told(&report, "ChannelClosed"), "{report}");
 		is_refused(&report);
 	}
@@ -83,8 +85,8 @@ fn differential_catches_l4_a_close_hidden_by_an_id_that_a_peer_chose() {
 /// write.
 #[test]
 fn differential_catches_l6_a_second_failure_that_is_not_told() {
-	for deferred in [false, true] {
-		let story = scenario::failed_at_once_and_tried_again(deferred);
+	for mode in [Mode::CLASSIC, Mode::DEFERRED] {
+		let story = scenario::failed_at_once_and_tried_again(mode);
 		let report = old(&story, Extent::only(&[What::Manager]));
 		assert!(not_told(&report, "PaymentFailed"), "{report}");
 		is_refused(&report);
@@ -94,8 +96,8 @@ fn differential_catches_l6_a_second_failure_that_is_not_told() {
 /// L7: a payment id and hash are used again after LDK forgot them.
 #[test]
 fn differential_catches_l7_a_second_payment_that_is_not_told() {
-	for deferred in [false, true] {
-		let report = old(&scenario::id_used_again(deferred), Extent::calm());
+	for mode in [Mode::CLASSIC, Mode::DEFERRED] {
+		let report = old(&scenario::id_used_again(mode), Extent::calm());
 		assert!(not_told(&report, "PaymentSent"), "{report}");
 		is_refused(&report);
 	}
@@ -105,9 +107,8 @@ fn differential_catches_l7_a_second_payment_that_is_not_told() {
 /// nothing.
 #[test]
 fn differential_ldk_alone_equals_itself() {
-	for deferred in [false, true] {
-		for story in [scenario::payment_received(deferred), scenario::closed_by_the_peer(deferred)]
-		{
+	for mode in [Mode::CLASSIC, Mode::DEFERRED] {
+		for story in [scenario::payment_received(mode), scenario::closed_by_the_peer(mode)] {
 			let extent = Extent { every: 5, drawn: 2, ..Extent::calm() };
 			let report = compare(&story, &ldk_alone(), extent);
 			report.assert_never_worse();
@@ -123,11 +124,11 @@ fn differential_ldk_alone_equals_itself() {
 const TOLD_SEVERAL_TIMES_BY_LDK: [&str; 2] = ["failed and tried again", "failed with the channel"];
 
 /// Holds every story to the promise, and prints in how many runs Leyden was better, equal or worse.
-fn sweep(deferred: bool) {
+fn sweep(mode: Mode) {
 	let (mut worse, mut deaths) = (Vec::new(), 0);
-	for story in scenario::all(deferred) {
+	for story in scenario::all(mode) {
 		let report = compare(&story, &leyden(), Extent::of_environment());
-		println!("deferred: {deferred}, {report}");
+		println!("{mode:?}, {report}");
 		deaths += report.deaths;
 		let held = catch(|| {
 			report.assert_never_worse();
@@ -140,18 +141,38 @@ fn sweep(deferred: bool) {
 			worse.push(story.name);
 		}
 	}
-	println!("deferred: {deferred}, {deaths} deaths");
+	println!("{mode:?}, {deaths} deaths");
 	assert!(worse.is_empty(), "worse than LDK alone in {worse:?}, see above");
 }
 
 #[test]
 fn differential_sweep_with_a_classic_monitor() {
-	sweep(false);
+	sweep(Mode::CLASSIC);
 }
 
 #[test]
 fn differential_sweep_with_a_deferred_monitor() {
-	sweep(true);
+	sweep(Mode::DEFERRED);
+}
+
+#[test]
+fn differential_sweep_with_the_background_processor() {
+	sweep(Mode::PROCESSOR);
+}
+
+#[test]
+fn differential_sweep_with_the_background_processor_and_a_deferred_monitor() {
+	sweep(Mode::DEFERRED_PROCESSOR);
+}
+
+#[test]
+fn differential_sweep_with_an_asynchronous_monitor() {
+	sweep(Mode::ASYNC);
+}
+
+#[test]
+fn differential_sweep_with_an_asynchronous_deferred_monitor() {
+	sweep(Mode::DEFERRED_ASYNC);
 }
 
 /// Leyden is not worse in the crashes from which LDK alone does not recover.

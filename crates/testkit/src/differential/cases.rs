@@ -22,7 +22,7 @@ pub fn run_case(case: Case, wire: &Wire, anchors: bool) -> Outcome {
 		Arc::new(MemoryStore::open(&medium, Namespace::default()).expect("memory opens"))
 	};
 	let guards: GuardFactory =
-		Arc::new(move |life| start(&wire, life, &dies, &user, &deaths, &open));
+		Arc::new(move |life| start(&wire, life, &dies, &user, &deaths, false, &open));
 	let setup = CaseSetup::guarded(1, guards).on_node_disks(move |role| match role {
 		"victim" => Arc::clone(&disk),
 		_ => Arc::new(NodeDisk::new(Arc::new(MemKv::new()))),

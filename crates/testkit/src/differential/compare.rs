@@ -167,6 +167,13 @@ impl fmt::Display for Report {
 /// Compares `wire` with LDK alone.
 pub fn compare(scenario: &Scenario, wire: &Wire, extent: Extent) -> Report {
 	let mut alone = Alone { scenario, wire: ldk_alone(), runs: HashMap::new() };
+	let undisturbed = alone.run(&Schedule::default());
+	assert!(
+		undisturbed.stops == 0 && undisturbed.outcome.panics.is_empty(),
+		"LDK alone does not get through {:?} without a death, so nothing can be compared: {:?}",
+		scenario.name,
+		undisturbed.outcome.panics,
+	);
 	let calm = run(scenario, wire, &Schedule::default());
 	let mut report = Report {
 		scenario: scenario.name.to_owned(),

@@ -41,5 +41,5 @@ pub use compare::{compare, Extent, Finding, Report};
 pub use deaths::{Death, Moment, Schedule, Spell, Trouble, What, When};
 pub use journal_806b3b3::leyden_806b3b3;
 pub use outcome::{ChannelEnd, Outcome, PaymentEnd, Worse};
-pub use stage::{run, Run, Scenario, Stage, Step};
+pub use stage::{run, Mode, Run, Scenario, Stage, Step};
 pub use wirings::{ldk_alone, leyden, Life, Wire};

@@ -1,7 +1,8 @@
-//! The stories. Each is told twice: with a classic chain monitor, and with a deferred one.
+//! The stories. Each is told in every [`Mode`]: with each of LDK's chain monitors, with LDK's
+//! background processor and without.
 
 use super::actor::{Claim, Intercept, Policy};
-use super::stage::{Scenario, Stage};
+use super::stage::{Mode, Scenario, Stage};
 use crate::node::NodeConfig;
 
 const SATS: u64 = 1_000_000;
@@ -11,8 +12,8 @@ const DUST_MSAT: u64 = 100_000;
 /// The number of ticks after which LDK forgets a payment that has ended.
 const FORGETTING_TICKS: u32 = 9;
 
-/// Returns all stories, by name, with a classic chain monitor or a deferred one.
-pub fn all(deferred: bool) -> Vec<Scenario> {
+/// Returns all stories, by name, with these parts of LDK.
+pub fn all(mode: Mode) -> Vec<Scenario> {
 	let all = [
 		payment_sent,
 		payment_received,
@@ -32,7 +33,7 @@ pub fn all(deferred: bool) -> Vec<Scenario> {
 		spliced_out,
 		spliced_in,
 	];
-	all.iter().map(|make| make(deferred)).collect()
+	all.iter().map(|make| make(mode)).collect()
 }
 
 fn config() -> NodeConfig {
@@ -61,10 +62,10 @@ fn three(stage: &mut Stage) {
 }
 
 /// The node under test pays its peer.
-pub fn payment_sent(deferred: bool) -> Scenario {
+pub fn payment_sent(mode: Mode) -> Scenario {
 	Scenario {
 		name: "payment sent",
-		deferred,
+		mode,
 		setup: two,
 		steps: &[("pay", |stage| {
 			let intent = stage.intent(1, &[(&[0, 1], MSAT)]);
@@ -74,10 +75,10 @@ pub fn payment_sent(deferred: bool) -> Scenario {
 }
 
 /// The node under test is paid.
-pub fn payment_received(deferred: bool) -> Scenario {
+pub fn payment_received(mode: Mode) -> Scenario {
 	Scenario {
 		name: "payment received",
-		deferred,
+		mode,
 		setup: two,
 		steps: &[("be paid", |stage| {
 			let intent = stage.intent(1, &[(&[1, 0], MSAT)]);
@@ -98,10 +99,10 @@ fn lsp(stage: &mut Stage, intercept: Intercept) {
 }
 
 /// L1: the node under test is an LSP that sends an intercepted HTLC on.
-pub fn intercepted_and_forwarded(deferred: bool) -> Scenario {
+pub fn intercepted_and_forwarded(mode: Mode) -> Scenario {
 	Scenario {
 		name: "intercepted and forwarded",
-		deferred,
+		mode,
 		setup: |stage| {
 			three(stage);
 			let payee = stage.net.id(2);
@@ -112,10 +113,10 @@ pub fn intercepted_and_forwarded(deferred: bool) -> Scenario {
 }
 
 /// The node under test is an LSP that gives an intercepted HTLC back.
-pub fn intercepted_and_given_back(deferred: bool) -> Scenario {
+pub fn intercepted_and_given_back(mode: Mode) -> Scenario {
 	Scenario {
 		name: "intercepted and given back",
-		deferred,
+		mode,
 		setup: |stage| {
 			three(stage);
 			lsp(stage, Intercept::GiveBack);
@@ -125,10 +126,10 @@ pub fn intercepted_and_given_back(deferred: bool) -> Scenario {
 }
 
 /// A hold invoice: the node under test claims later.
-pub fn held_and_claimed_late(deferred: bool) -> Scenario {
+pub fn held_and_claimed_late(mode: Mode) -> Scenario {
 	Scenario {
 		name: "held and claimed late",
-		deferred,
+		mode,
 		setup: |stage| {
 			two(stage);
 			let mut policy = stage.user(stage.victim).policy();
@@ -151,10 +152,10 @@ pub fn held_and_claimed_late(deferred: bool) -> Scenario {
 }
 
 /// The node under test is paid in two parts, by two channels.
-pub fn claimed_in_parts(deferred: bool) -> Scenario {
+pub fn claimed_in_parts(mode: Mode) -> Scenario {
 	Scenario {
 		name: "claimed in parts",
-		deferred,
+		mode,
 		setup: |stage| {
 			two(stage);
 			stage.open(0, 1, SATS);
@@ -167,10 +168,10 @@ pub fn claimed_in_parts(deferred: bool) -> Scenario {
 }
 
 /// The node under test is paid without an invoice.
-pub fn keysend(deferred: bool) -> Scenario {
+pub fn keysend(mode: Mode) -> Scenario {
 	Scenario {
 		name: "keysend",
-		deferred,
+		mode,
 		setup: two,
 		steps: &[("be paid", |stage| {
 			let mut intent = stage.intent(1, &[(&[1, 0], MSAT)]);
@@ -186,10 +187,10 @@ fn pay_again(stage: &mut Stage) {
 }
 
 /// A payment fails, and is tried again under its id.
-pub fn failed_and_tried_again(deferred: bool) -> Scenario {
+pub fn failed_and_tried_again(mode: Mode) -> Scenario {
 	Scenario {
 		name: "failed and tried again",
-		deferred,
+		mode,
 		setup: |stage| {
 			two(stage);
 			let policy = Policy { claim: Claim::GiveBack, intercept: Intercept::GiveBack };
@@ -206,10 +207,10 @@ fn pay_nobody(stage: &mut Stage) {
 }
 
 /// L6: the peer is not there; a payment fails at once, and is tried again under its id.
-pub fn failed_at_once_and_tried_again(deferred: bool) -> Scenario {
+pub fn failed_at_once_and_tried_again(mode: Mode) -> Scenario {
 	Scenario {
 		name: "failed at once and tried again",
-		deferred,
+		mode,
 		setup: |stage| {
 			two(stage);
 			stage.disconnect(0, 1);
@@ -219,10 +220,10 @@ pub fn failed_at_once_and_tried_again(deferred: bool) -> Scenario {
 }
 
 /// L3: two payments too small for an output are lost with the channel.
-pub fn failed_with_the_channel(deferred: bool) -> Scenario {
+pub fn failed_with_the_channel(mode: Mode) -> Scenario {
 	Scenario {
 		name: "failed with the channel",
-		deferred,
+		mode,
 		setup: |stage| {
 			two(stage);
 			let policy = Policy { claim: Claim::Later, intercept: Intercept::GiveBack };
@@ -254,20 +255,20 @@ fn forget(stage: &mut Stage) {
 }
 
 /// L7: a payment id and a hash are used again after LDK forgot them.
-pub fn id_used_again(deferred: bool) -> Scenario {
+pub fn id_used_again(mode: Mode) -> Scenario {
 	Scenario {
 		name: "payment id used again",
-		deferred,
+		mode,
 		setup: two,
 		steps: &[("pay", pay_again), ("LDK forgets", forget), ("pay again", pay_again)],
 	}
 }
 
 /// A probe that goes through the peer.
-pub fn probe(deferred: bool) -> Scenario {
+pub fn probe(mode: Mode) -> Scenario {
 	Scenario {
 		name: "probe",
-		deferred,
+		mode,
 		setup: |stage| {
 			two(stage);
 			let far = stage.peer(config());
@@ -284,10 +285,10 @@ pub fn probe(deferred: bool) -> Scenario {
 }
 
 /// L4: a peer takes the id of our channel with another for its temporary id.
-pub fn peer_picks_our_channel_id(deferred: bool) -> Scenario {
+pub fn peer_picks_our_channel_id(mode: Mode) -> Scenario {
 	Scenario {
 		name: "peer picks our channel id",
-		deferred,
+		mode,
 		setup: |stage| {
 			two(stage);
 			let attacker = stage.peer(config());
@@ -330,10 +331,10 @@ fn peer_claims(stage: &mut Stage) {
 }
 
 /// The node under test closes a channel with an HTLC in it, which the peer claims on chain.
-pub fn closed_by_us(deferred: bool) -> Scenario {
+pub fn closed_by_us(mode: Mode) -> Scenario {
 	Scenario {
 		name: "closed by us",
-		deferred,
+		mode,
 		setup: hold_and_pay,
 		steps: &[
 			("we close", |stage| {
@@ -351,10 +352,10 @@ pub fn closed_by_us(deferred: bool) -> Scenario {
 }
 
 /// The peer closes a channel with an HTLC of the node under test in it, and claims it on chain.
-pub fn closed_by_the_peer(deferred: bool) -> Scenario {
+pub fn closed_by_the_peer(mode: Mode) -> Scenario {
 	Scenario {
 		name: "closed by the peer",
-		deferred,
+		mode,
 		setup: |stage| {
 			hold_and_pay(stage);
 			stage.disconnect(0, 1);
@@ -386,20 +387,20 @@ fn splice(stage: &mut Stage, out: bool) {
 }
 
 /// The node under test moves money out of a channel.
-pub fn spliced_out(deferred: bool) -> Scenario {
+pub fn spliced_out(mode: Mode) -> Scenario {
 	Scenario {
 		name: "spliced out",
-		deferred,
+		mode,
 		setup: two,
 		steps: &[("splice", |stage| splice(stage, true)), ("blocks", |stage| stage.mine(7))],
 	}
 }
 
 /// The node under test moves money into a channel.
-pub fn spliced_in(deferred: bool) -> Scenario {
+pub fn spliced_in(mode: Mode) -> Scenario {
 	Scenario {
 		name: "spliced in",
-		deferred,
+		mode,
 		setup: two,
 		steps: &[("splice", |stage| splice(stage, false)), ("blocks", |stage| stage.mine(7))],
 	}

@@ -25,6 +25,43 @@ const CALM_BLOCKS: u32 = 8;
 /// The number of blocks after which what is stuck has expired, and its money is where it will stay.
 const EXPIRY_BLOCKS: u32 = 260;
 
+/// The parts of LDK that the node under test is put together from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode {
+	/// `true` if the chain monitor is deferred.
+	pub deferred: bool,
+	/// `true` if the chain monitor is made with `ChainMonitor::new_async_beta`.
+	pub asynchronous: bool,
+	/// `true` if LDK's `process_events_async` runs, and not what the net does in its place.
+	pub has_processor: bool,
+}
+
+impl Mode {
+	/// A chain monitor whose persister answers in the call; events and the manager are handled by
+	/// the net.
+	pub const CLASSIC: Self = Self { deferred: false, asynchronous: false, has_processor: false };
+	/// The same with a deferred chain monitor.
+	pub const DEFERRED: Self = Self { deferred: true, ..Self::CLASSIC };
+	/// LDK's own background processor.
+	pub const PROCESSOR: Self = Self { has_processor: true, ..Self::CLASSIC };
+	/// LDK's own background processor and a deferred chain monitor.
+	pub const DEFERRED_PROCESSOR: Self = Self { has_processor: true, ..Self::DEFERRED };
+	/// LDK's own background processor and its asynchronous persister.
+	pub const ASYNC: Self = Self { asynchronous: true, ..Self::PROCESSOR };
+	/// LDK's own background processor and its asynchronous persister, deferred.
+	pub const DEFERRED_ASYNC: Self = Self { asynchronous: true, ..Self::DEFERRED_PROCESSOR };
+
+	/// All of them.
+	pub const ALL: [Self; 6] = [
+		Self::CLASSIC,
+		Self::DEFERRED,
+		Self::PROCESSOR,
+		Self::DEFERRED_PROCESSOR,
+		Self::ASYNC,
+		Self::DEFERRED_ASYNC,
+	];
+}
+
 /// One step of a script.
 pub type Step = (&'static str, fn(&mut Stage));
 
@@ -33,8 +70,8 @@ pub type Step = (&'static str, fn(&mut Stage));
 pub struct Scenario {
 	/// The scenario's name.
 	pub name: &'static str,
-	/// `true` if the chain monitor of the node under test is deferred.
-	pub deferred: bool,
+	/// The parts of LDK that the node under test is put together from.
+	pub mode: Mode,
 	/// Makes nodes and channels; nothing dies here. Adds the node under test with
 	/// [`Stage::victim`].
 	pub setup: fn(&mut Stage),
@@ -59,7 +96,7 @@ pub struct Stage {
 	preimages: Preimages,
 	deaths: Arc<Deaths>,
 	wire: Wire,
-	deferred: bool,
+	mode: Mode,
 	panics: Vec<String>,
 }
 
@@ -91,7 +128,7 @@ pub fn run(scenario: &Scenario, wire: &Wire, schedule: &Schedule) -> Run {
 		preimages: Preimages::default(),
 		deaths: Arc::clone(&deaths),
 		wire: Arc::clone(wire),
-		deferred: scenario.deferred,
+		mode: scenario.mode,
 		panics: Vec::new(),
 	};
 	(scenario.setup)(&mut stage);
@@ -113,7 +150,8 @@ pub fn run(scenario: &Scenario, wire: &Wire, schedule: &Schedule) -> Run {
 impl Stage {
 	/// Adds the node under test.
 	pub fn victim(&mut self, config: NodeConfig) -> Idx {
-		let config = if self.deferred { config.deferred() } else { config };
+		let Mode { deferred, asynchronous, has_processor } = self.mode;
+		let config = NodeConfig { deferred, asynchronous, has_processor, ..config };
 		let disk = Arc::new(NodeDisk::new(Arc::new(MemKv::new())));
 		self.deaths.watch(&disk);
 		let user = Actor::new(Arc::clone(&self.preimages));
@@ -126,8 +164,9 @@ impl Stage {
 		};
 		let (wire, guarded, told) = (Arc::clone(&self.wire), Arc::clone(&disk), Arc::clone(&user));
 		let deaths = Arc::clone(&self.deaths);
-		let guards: GuardFactory =
-			Arc::new(move |life| start(&wire, life, &guarded, &told, &deaths, &open));
+		let guards: GuardFactory = Arc::new(move |life| {
+			start(&wire, life, &guarded, &told, &deaths, has_processor, &open)
+		});
 		self.victim = self.net.add_node_on(config, disk, guards);
 		self.net.set_background_processor(self.victim, true);
 		self.users.push(user);

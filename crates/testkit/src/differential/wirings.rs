@@ -3,6 +3,8 @@
 //! A wiring is a factory: [`Wire`] makes the guard of one life from what that life has ([`Life`]).
 //! The guard tells the user, by [`Actor::told`], of each event that is the user's; that is all.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use leyden_id::EventId;
@@ -14,7 +16,7 @@ use lightning::ln::channel_state::ChannelDetails;
 
 use super::actor::Actor;
 use super::deaths::{Deaths, What};
-use crate::disk::NodeDisk;
+use crate::disk::{NetMonitorStore, NodeDisk};
 use crate::faulty_store::Side;
 use crate::guard::{Asked, Guard, NodeHandle};
 use crate::leyden_guard::{LeydenGuard, User, Wiring};
@@ -28,6 +30,8 @@ pub struct Life {
 	pub store: Arc<dyn Store>,
 	/// The disk, which dies with everything else of the process.
 	pub disk: Arc<NodeDisk>,
+	/// `true` if LDK's own background processor runs the node, with futures.
+	pub asynchronous: bool,
 	/// The user, who must be told of each event once it is the user's: [`Actor::told`] with the
 	/// event's id and whether it is a repeat. In [`Guard::started`], and whenever a peer may be
 	/// back, [`Actor::tries_again`].
@@ -47,7 +51,8 @@ pub fn leyden() -> Wire {
 	Arc::new(|life| {
 		let (store, user) = (life.store, life.user);
 		// The guard of the testkit takes a store that does not open for a fault of the test.
-		let made = crate::panics::catch(|| LeydenGuard::new(store, Wiring::default()));
+		let wiring = Wiring { asynchronous: life.asynchronous, ..Wiring::default() };
+		let made = crate::panics::catch(|| LeydenGuard::new(store, wiring));
 		let guard = made.map_err(|caught| caught.message)?;
 		let told = Delivered { user, node: OnceLock::new() };
 		Ok(Arc::new(guard.with_user(move |_| Arc::new(told))))
@@ -124,14 +129,14 @@ impl User for Delivered {
 /// Starts until a start succeeds. The store of a life that did not start is let go of first.
 pub(super) fn start(
 	wire: &Wire, number: u32, disk: &Arc<NodeDisk>, user: &Arc<Actor>, deaths: &Arc<Deaths>,
-	open: &dyn Fn() -> Arc<dyn Store>,
+	asynchronous: bool, open: &dyn Fn() -> Arc<dyn Store>,
 ) -> Arc<dyn Guard> {
 	const STARTS: u32 = 50;
 	let mut last = String::new();
 	for _ in 0..STARTS {
 		let store = open();
 		let (disk_of_life, user) = (Arc::clone(disk), Arc::clone(user));
-		match wire(Life { number, store, disk: disk_of_life, user }) {
+		match wire(Life { number, store, disk: disk_of_life, asynchronous, user }) {
 			Ok(inner) if !disk.is_dead() => {
 				let (deaths, disk) = (Arc::clone(deaths), Arc::clone(disk));
 				return Arc::new(Watched { inner, deaths, disk });
@@ -180,6 +185,36 @@ impl Guard for Watched {
 			self.disk.kill();
 		}
 		handled
+	}
+
+	fn handle_event_async<'a>(
+		&'a self, event: Event, node: &'a NodeHandle,
+	) -> Pin<Box<dyn Future<Output = Result<(), ReplayEvent>> + Send + 'a>> {
+		Box::pin(async move {
+			if self.disk.is_dead() {
+				return Err(ReplayEvent());
+			}
+			let side = self.deaths.next(What::Event);
+			if side == Some(Side::Before) {
+				self.disk.kill();
+				return Err(ReplayEvent());
+			}
+			let handled = self.inner.handle_event_async(event, node).await;
+			if side == Some(Side::After) {
+				self.disk.kill();
+			}
+			handled
+		})
+	}
+
+	fn monitor_store(&self, disk: Arc<NodeDisk>) -> NetMonitorStore {
+		self.inner.monitor_store(disk)
+	}
+
+	fn write_manager_async<'a>(
+		&'a self, disk: &'a Arc<NodeDisk>, bytes: Vec<u8>,
+	) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+		self.inner.write_manager_async(disk, bytes)
 	}
 
 	fn splice(&self, channel: &ChannelDetails, asked: &Asked) -> Option<Result<(), String>> {

@@ -9,6 +9,7 @@
 //! chain nor a peer nor its user, because all of them ask [`NodeDisk::is_dead`]. Only a restart
 //! revives it.
 
+mod kv;
 mod mem_kv;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use lightning::util::persist::{
 };
 use lightning::util::ser::Writeable;
 
+pub use kv::{ManagerDisk, MonitorDisk, NetMonitorStore};
 pub use mem_kv::{KvContent, MemKv};
 
 /// The store under a node's disk.
@@ -262,31 +264,6 @@ impl NodeDisk {
 		} else {
 			ChannelMonitorUpdateStatus::InProgress
 		}
-	}
-}
-
-/// The disk as the store that a node keeps its manager in. Monitors do not come this way.
-pub struct ManagerDisk(pub Arc<NodeDisk>);
-
-impl KVStoreSync for ManagerDisk {
-	fn read(&self, primary: &str, secondary: &str, key: &str) -> Result<Vec<u8>, io::Error> {
-		self.0.kv.read(primary, secondary, key)
-	}
-
-	fn write(&self, _: &str, _: &str, key: &str, bytes: Vec<u8>) -> Result<(), io::Error> {
-		assert_eq!(key, CHANNEL_MANAGER_PERSISTENCE_KEY, "only the manager is written here");
-		match self.0.write_manager(bytes) {
-			true => Ok(()),
-			false => Err(io::Error::new(io::ErrorKind::Other, "the node died")),
-		}
-	}
-
-	fn remove(&self, _: &str, _: &str, key: &str, _: bool) -> Result<(), io::Error> {
-		panic!("{key} is not removed");
-	}
-
-	fn list(&self, primary: &str, secondary: &str) -> Result<Vec<String>, io::Error> {
-		self.0.kv.list(primary, secondary)
 	}
 }
 

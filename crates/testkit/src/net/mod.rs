@@ -231,6 +231,12 @@ impl LdkNet {
 				if !self.takes_part(n) {
 					continue;
 				}
+				if self.slots[n].config.has_processor {
+					quiet &= !self.node(n).turn();
+					quiet &= self.deliver_from(n) == 0;
+					continue;
+				}
+				quiet &= !self.node(n).turn();
 				let told = self.slots[n].told.lock().unwrap().len();
 				self.node(n).process_events();
 				quiet &= self.slots[n].told.lock().unwrap().len() == told;

@@ -11,6 +11,7 @@ use lightning::sign::{KeysManager, OutputSpender, SpendableOutputDescriptor};
 
 use crate::chain::SimChain;
 use crate::parts::{Broadcaster, NetLogger, FEE_SAT_PER_KW};
+use crate::tasks::Tasks;
 
 pub(crate) struct NodeCore {
 	pub(crate) manager: Arc<NetManager>,
@@ -18,15 +19,16 @@ pub(crate) struct NodeCore {
 	pub(crate) disk: Arc<NodeDisk>,
 	pub(crate) wallet: Arc<Wallet>,
 	pub(crate) coin_selection: Arc<NetWallet>,
-	pub(super) guard: Arc<dyn Guard>,
+	pub(crate) guard: Arc<dyn Guard>,
 	pub(super) listen: Arc<dyn Listen + Send + Sync>,
 	pub(super) broadcaster: Arc<Broadcaster>,
-	pub(super) logger: Arc<NetLogger>,
-	pub(super) keys: Arc<KeysManager>,
+	pub(crate) logger: Arc<NetLogger>,
+	pub(crate) keys: Arc<KeysManager>,
 	pub(super) bumper: NetBumper,
 	pub(super) chain: SimChain,
 	pub(super) told: Ledger,
 	pub(super) config: NodeConfig,
+	pub(super) tasks: Tasks,
 	pub(super) life: u32,
 	pub(super) monitors_tip: Mutex<BlockHash>,
 }
@@ -48,6 +50,10 @@ impl NodeCore {
 		let handler = |event: Event| self.guard.handle_event(event, &mut |e| self.handle(e));
 		self.manager.process_pending_events(&handler);
 		self.chain_monitor.process_pending_events(&handler);
+	}
+
+	pub(crate) fn handle_of(self: &Arc<Self>) -> NodeHandle {
+		NodeHandle(Arc::downgrade(self))
 	}
 
 	/// A dead node tells nobody anything.

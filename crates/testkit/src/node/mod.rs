@@ -3,7 +3,7 @@
 mod core;
 mod start;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::Transaction;
@@ -15,6 +15,7 @@ use lightning::ln::msgs::{BaseMessageHandler, MessageSendEvent};
 use lightning::util::config::UserConfig;
 use lightning::util::ser::Writeable;
 
+use crate::background::Background;
 use crate::disk::NodeDisk;
 use crate::guard::{Guard, NodeHandle};
 use crate::parts::{NetBumper, NetChainMonitor, NetManager, NetWallet};
@@ -31,6 +32,12 @@ pub struct NodeConfig {
 	pub user_config: UserConfig,
 	/// Whether the chain monitor's operations wait for the manager's next persist.
 	pub deferred: bool,
+	/// Whether the chain monitor is made with `ChainMonitor::new_async_beta`: monitors are persisted
+	/// by tasks, which run when the net settles.
+	pub asynchronous: bool,
+	/// Whether LDK's own background processor runs: `process_events_async`, one pass of its loop
+	/// after the other. Otherwise the net does, in small steps, what it does.
+	pub has_processor: bool,
 	/// Whether outputs that channels leave behind are sent to the wallet.
 	pub sweep: bool,
 	/// Whether LDK's log is kept; see [`Node::log`].
@@ -60,6 +67,8 @@ impl NodeConfig {
 		NodeConfig {
 			user_config,
 			deferred: false,
+			asynchronous: false,
+			has_processor: false,
 			sweep: true,
 			keep_log: false,
 			zero_conf: false,
@@ -78,6 +87,18 @@ impl NodeConfig {
 	/// The same for a node that trusts its peers to confirm what they fund.
 	pub fn zero_conf(mut self) -> Self {
 		self.zero_conf = true;
+		self
+	}
+
+	/// The same with an asynchronous chain monitor.
+	pub fn asynchronous(mut self) -> Self {
+		self.asynchronous = true;
+		self
+	}
+
+	/// The same with LDK's own background processor.
+	pub fn with_processor(mut self) -> Self {
+		self.has_processor = true;
 		self
 	}
 
@@ -116,6 +137,15 @@ pub fn event_name(event: &Event) -> String {
 /// A running node. Dropping it is a crash: only its disk is left.
 pub struct Node {
 	pub(crate) core: Arc<NodeCore>,
+	/// LDK's background processor, once it runs.
+	background: OnceLock<Background>,
+}
+
+impl Drop for Node {
+	fn drop(&mut self) {
+		// A task that waits keeps the persister, and the persister keeps the tasks.
+		self.core.tasks.clear();
+	}
 }
 
 impl Node {
@@ -216,6 +246,26 @@ impl Node {
 		let mut messages = self.core.manager.get_and_clear_pending_msg_events();
 		messages.extend(self.core.chain_monitor.get_and_clear_pending_msg_events());
 		messages
+	}
+
+	/// Lets tasks of the persister run, and LDK's background processor make one pass of its loop.
+	/// Returns `true` if anything has come of it.
+	pub(crate) fn turn(&self) -> bool {
+		let before = self.progress();
+		let has_run = self.core.tasks.run();
+		if self.core.config.has_processor && !self.core.disk.is_dead() {
+			let background = self.background.get_or_init(|| Background::new(&self.core));
+			if background.turn() {
+				// It ends with an error, and the node with it.
+				self.core.disk.kill();
+			}
+		}
+		has_run || self.progress() != before || self.manager().needs_pending_htlc_processing()
+	}
+
+	fn progress(&self) -> (usize, u64, usize) {
+		let waiting = self.core.chain_monitor.pending_operation_count();
+		(self.core.told.lock().unwrap().len(), self.core.disk.writes(), waiting)
 	}
 
 	/// Feeds the chain monitor, through the guard, up to `height`.

@@ -1,5 +1,8 @@
 //! Birth and rebirth of a node.
 
+use std::future::Future;
+use std::task::{Context, Poll, Waker};
+
 use super::core::NodeCore;
 use super::*;
 
@@ -18,7 +21,12 @@ use lightning::util::ser::ReadableArgs;
 use lightning::util::wallet_utils::WalletSync;
 
 use crate::chain::SimChain;
+use crate::chain_monitor::{ChainMonitorWith, NetPersisterAsync};
 use crate::parts::{Broadcaster, DirectRouter, FixedFees, NetLogger};
+use crate::tasks::Tasks;
+
+/// The number of updates of a monitor after which it is written whole.
+const MAX_PENDING_UPDATES: u64 = 3;
 
 type Monitor = ChannelMonitor<InMemorySigner>;
 
@@ -60,20 +68,49 @@ impl Node {
 		let keys = Arc::new(KeysManager::new(&seed, u64::from(life), 0, true));
 		let broadcaster = Arc::new(Broadcaster::new(chain.clone(), Arc::clone(&disk)));
 		let fees = Arc::new(FixedFees);
-		let chain_monitor = Arc::new(NetChainMonitor::new(
-			None,
-			Arc::clone(&broadcaster),
-			Arc::clone(&logger),
-			Arc::clone(&fees),
-			guard.persister(Arc::clone(&disk)),
-			Arc::clone(&keys),
-			keys.get_peer_storage_key(),
-			config.deferred,
-		));
+		let tasks = Tasks::default();
+		let (chain_monitor, mut monitors) = match config.asynchronous {
+			false => {
+				let chain_monitor = NetChainMonitor::Sync(Arc::new(ChainMonitorWith::new(
+					None,
+					Arc::clone(&broadcaster),
+					Arc::clone(&logger),
+					Arc::clone(&fees),
+					guard.persister(Arc::clone(&disk)),
+					Arc::clone(&keys),
+					keys.get_peer_storage_key(),
+					config.deferred,
+				)));
+				(Arc::new(chain_monitor), read_monitors(&disk, &keys))
+			},
+			true => {
+				let persister = NetPersisterAsync::new(
+					guard.monitor_store(Arc::clone(&disk)),
+					tasks.clone(),
+					Arc::clone(&logger),
+					MAX_PENDING_UPDATES,
+					Arc::clone(&keys),
+					Arc::clone(&keys),
+					Arc::clone(&broadcaster),
+					Arc::clone(&fees),
+				);
+				let monitors = read_monitors_async(&persister, &tasks);
+				let chain_monitor = ChainMonitorWith::new_async_beta(
+					None,
+					Arc::clone(&broadcaster),
+					Arc::clone(&logger),
+					Arc::clone(&fees),
+					persister,
+					Arc::clone(&keys),
+					keys.get_peer_storage_key(),
+					config.deferred,
+				);
+				(Arc::new(NetChainMonitor::Async(Arc::new(chain_monitor))), monitors)
+			},
+		};
 		let watch = guard.watch(Arc::clone(&chain_monitor));
 		let listen = guard.listen(Arc::clone(&chain_monitor));
 
-		let mut monitors = read_monitors(&disk, &keys);
 		let manager = match disk.manager() {
 			None => NetManager::new(
 				Arc::clone(&fees),
@@ -142,10 +179,11 @@ impl Node {
 			chain,
 			told,
 			config,
+			tasks,
 			life,
 			monitors_tip: Mutex::new(monitors_tip),
 		});
-		let node = Node { core };
+		let node = Node { core, background: OnceLock::new() };
 		guard.started(&node.handle());
 		node
 	}
@@ -164,6 +202,21 @@ fn read_monitors(disk: &NodeDisk, keys: &Arc<KeysManager>) -> Vec<Monitor> {
 			.1
 	};
 	disk.monitors().into_iter().map(read).collect()
+}
+
+fn read_monitors_async(persister: &NetPersisterAsync, tasks: &Tasks) -> Vec<Monitor> {
+	let mut read = std::pin::pin!(persister.read_all_channel_monitors_with_updates());
+	let mut context = Context::from_waker(Waker::noop());
+	let read = loop {
+		if let Poll::Ready(read) = read.as_mut().poll(&mut context) {
+			break read;
+		}
+		assert!(tasks.run(), "reading the monitors waits for no task");
+	};
+	let read = read.unwrap_or_else(|e| panic!("LDK cannot read the monitors: {e}"));
+	let mut monitors: Vec<_> = read.into_iter().map(|(_, monitor)| monitor).collect();
+	monitors.sort_by_key(|monitor| monitor.persistence_key().to_string());
+	monitors
 }
 
 fn common_tip(monitors: &[Monitor], chain: &SimChain, synced: bool) -> BlockHash {
