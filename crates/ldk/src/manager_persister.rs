@@ -137,7 +137,7 @@ where
 		self.shared.appends.wait().map_err(log_to_io)?;
 		// Without a record an event that LDK brings again may be a second entry. That is no reason
 		// to leave the manager unwritten.
-		let _ = self.shared.record(&writing.bytes).wait();
+		let _ = self.shared.record(&writing).wait();
 		let (primary, secondary, key) = MANAGER;
 		KVStoreSync::write(&*self.kv, primary, secondary, key, writing.bytes)?;
 		// The manager is durable, whatever becomes of the acks: to answer an error would make LDK
@@ -195,7 +195,7 @@ where
 {
 	shared.appends.durable().await.map_err(log_to_io)?;
 	// As above.
-	let _ = shared.record(&writing.bytes).await;
+	let _ = shared.record(&writing).await;
 	let (primary, secondary, key) = MANAGER;
 	KVStore::write(&*kv, primary, secondary, key, writing.bytes).await?;
 	// As above.
@@ -256,10 +256,15 @@ impl Shared {
 	}
 
 	/// Remembers what the journal holds before the manager is written.
-	fn record(&self, bytes: &[u8]) -> Ticket<()> {
-		let expected = self.tracker.get().map_or_else(Vec::new, ManagerPersistTracker::expected);
-		let journaled = JournaledV1 { newest: self.appends.newest(), expected };
-		match self.state.lock().managers.writing(bytes, journaled) {
+	fn record(&self, writing: &Writing) -> Ticket<()> {
+		// Read first: what is journaled meanwhile may be in the bytes.
+		let newest = self.appends.newest();
+		let tracker = self.tracker.get();
+		let expected = tracker.map_or_else(Vec::new, ManagerPersistTracker::expected);
+		let gone_below = tracker.map_or(0, |tracker| tracker.gone_below(&writing.settles));
+		let gone_below = gone_below.min(newest.saturating_add(1));
+		let journaled = JournaledV1 { newest, gone_below, expected };
+		match self.state.lock().managers.writing(&writing.bytes, journaled) {
 			Ok(plan) => plan.commit(&self.store),
 			Err(error) => Ticket::ready(Err(error)),
 		}

@@ -12,7 +12,8 @@
 //! tells which events had been handed out before it was encoded.
 //!
 //! The record is committed lazily: if a loss of power undoes it, the manager that was written has
-//! no record, and an event that LDK brings again may become a second entry, never none.
+//! no record. Then nothing proves that an event of LDK's is a replay, and it becomes a second entry:
+//! in doubt an event is told twice, never not at all.
 
 use bitcoin::hashes::{sha256, Hash};
 use leyden_store::codec::{self, Stored};
@@ -41,6 +42,9 @@ struct ManagerV1 {
 pub(crate) struct JournaledV1 {
 	/// The newest entry.
 	pub(crate) newest: u64,
+	/// Every un-acked entry below was out of LDK's queue when the manager was encoded, but for
+	/// those that are expected.
+	pub(crate) gone_below: u64,
 	/// Entries of earlier runs that LDK had not brought again yet.
 	pub(crate) expected: Vec<u64>,
 }
@@ -50,6 +54,14 @@ impl JournaledV1 {
 	/// far as LDK's own state goes.
 	pub(crate) fn precedes(&self, index: u64) -> bool {
 		index > self.newest || self.expected.contains(&index)
+	}
+}
+
+impl JournaledV1 {
+	/// Returns `true` if LDK had let go of the event of this entry before the manager was encoded:
+	/// bytes like it in the manager are of another event.
+	pub(crate) fn has_let_go_of(&self, index: u64) -> bool {
+		index < self.gone_below && !self.expected.contains(&index)
 	}
 }
 
@@ -108,24 +120,27 @@ mod tests {
 		let store = MemoryStore::new().unwrap();
 		let mut managers = ManagersV1::read(&store).unwrap();
 		for n in 0..=MAX_MANAGERS as u64 {
-			let journaled = JournaledV1 { newest: 10 + n, expected: vec![n] };
+			let journaled = JournaledV1 { newest: 10 + n, gone_below: 5, expected: vec![n] };
 			managers.writing(&n.to_be_bytes(), journaled).unwrap().run(&store).unwrap();
 		}
 		let read = ManagersV1::read(&store).unwrap();
 		assert_eq!(read, managers);
 		let journaled = read.journaled(&1u64.to_be_bytes()).unwrap();
 		assert!(journaled.precedes(12) && journaled.precedes(1) && !journaled.precedes(11));
+		assert!(journaled.has_let_go_of(4) && !journaled.has_let_go_of(5), "in the queue");
+		assert!(!journaled.has_let_go_of(1), "expected");
 		assert_eq!(read.journaled(&0u64.to_be_bytes()), None, "pushed out");
 		assert_eq!(read.journaled(b"another"), None);
 	}
 
 	#[test]
 	fn golden_bytes() {
-		let journaled = JournaledV1 { newest: 9, expected: vec![4] };
+		let journaled = JournaledV1 { newest: 9, gone_below: 3, expected: vec![4] };
 		let managers = ManagersV1 { managers: vec![ManagerV1 { digest: [7; 32], journaled }] };
 		let body = codec::encode(&managers).unwrap().body;
 		let number = |n: u64| n.to_be_bytes();
-		let expected = [&number(1)[..], &[7; 32], &number(9), &number(1), &number(4)].concat();
+		let counts = [number(9), number(3), number(1), number(4)].concat();
+		let expected = [&number(1)[..], &[7; 32], &counts].concat();
 		assert_eq!(body, expected);
 	}
 }

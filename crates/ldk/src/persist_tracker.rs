@@ -43,6 +43,14 @@ pub trait ManagerPersistListener: Send + Sync {
 		Vec::new()
 	}
 
+	/// Returns the index below which LDK has let go of every un-acked entry of the journal that is
+	/// not [expected](ManagerPersistListener::expected), if a manager holds everything below
+	/// `mark`; `None` for a part that does not know.
+	fn gone_below(&self, mark: u64) -> Option<u64> {
+		let _ = mark;
+		None
+	}
+
 	/// Plans what to commit now that a durable manager holds everything below `mark`; `None` if
 	/// there is nothing.
 	fn settle_plan(&self, mark: u64) -> Option<Plan<()>>;
@@ -92,6 +100,12 @@ impl ManagerPersistTracker {
 
 	pub(crate) fn expected(&self) -> Vec<u64> {
 		self.listeners.iter().flat_map(|listener| listener.expected()).collect()
+	}
+
+	/// The least index below which a part says that LDK has let go of everything; 0 if none does.
+	pub(crate) fn gone_below(&self, marks: &Marks) -> u64 {
+		let parts = self.listeners.iter().zip(&marks.0);
+		parts.filter_map(|(listener, mark)| listener.gone_below(*mark)).min().unwrap_or(0)
 	}
 
 	/// Settles, in one commit, what a durable manager holds. The commit is lazy: if a crash undoes

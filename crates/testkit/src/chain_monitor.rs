@@ -78,7 +78,8 @@ macro_rules! inner {
 	};
 }
 
-/// LDK's methods, by their names.
+/// LDK's methods, by their names and with their errors.
+#[allow(clippy::result_unit_err)]
 impl NetChainMonitor {
 	/// Adds a monitor that was read from the disk.
 	pub fn load_existing_monitor(

@@ -63,6 +63,7 @@ pub mod tasks;
 pub mod vss;
 pub mod wallet;
 
+pub use background::Processor;
 pub use chain::SimChain;
 pub use counting_store::{CountingStore, Counts};
 pub use disk::{DiskSnapshot, DiskWrite, Fate, MemKv, NodeDisk, WriteKind};

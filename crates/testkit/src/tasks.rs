@@ -1,19 +1,29 @@
-//! The tasks of a node's runtime, polled when the net says so.
+//! The tasks of a node's runtime, polled when the net says so, or by tokio.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use lightning::util::native_async::FutureSpawner;
+use tokio::runtime::Handle;
+
+/// Tasks that have not ended after so many questions hang.
+const ASKED: u32 = 6_000;
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A queue of tasks, in the order in which they were spawned. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Tasks(Arc<Mutex<VecDeque<Task>>>);
+pub struct Tasks {
+	queue: Arc<Mutex<VecDeque<Task>>>,
+	runtime: Arc<OnceLock<Handle>>,
+	/// Tasks that were spawned and have not ended.
+	running: Arc<(Mutex<usize>, Condvar)>,
+}
 
 /// The end of a task.
 pub struct Spawned<O>(Arc<Mutex<End<O>>>);
@@ -35,19 +45,42 @@ impl Tasks {
 				Poll::Pending => left.push_back(task),
 			}
 		}
-		*self.0.lock().unwrap() = left;
+		*self.queue.lock().unwrap() = left;
 		has_ended
+	}
+
+	/// Runs tasks on this runtime from now on, and no longer when the net says so.
+	pub(crate) fn run_on(&self, runtime: Handle) {
+		let runtime = self.runtime.get_or_init(|| runtime);
+		while let Some(task) = self.pop() {
+			drop(runtime.spawn(task));
+		}
+	}
+
+	/// Waits until no task runs on the runtime, for as long as `may_end` says that they may end.
+	pub(crate) fn wait_while(&self, may_end: impl Fn() -> bool) {
+		/// The time between two questions; the end of a task is heard at once.
+		const ASK: Duration = Duration::from_millis(10);
+		let (running, ended) = &*self.running;
+		let mut running = running.lock().unwrap();
+		for _ in 0..ASKED {
+			if *running == 0 || !may_end() {
+				return;
+			}
+			running = ended.wait_timeout(running, ASK).unwrap().0;
+		}
+		panic!("tasks hang");
 	}
 
 	/// Drops every task, as the end of the process does.
 	pub fn clear(&self) {
-		let tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(|e| e.into_inner()));
+		let tasks = std::mem::take(&mut *self.queue.lock().unwrap_or_else(|e| e.into_inner()));
 		drop(tasks);
 	}
 
 	// The lock is not held while a task runs.
 	fn pop(&self) -> Option<Task> {
-		self.0.lock().unwrap().pop_front()
+		self.queue.lock().unwrap().pop_front()
 	}
 }
 
@@ -59,16 +92,24 @@ impl FutureSpawner for Tasks {
 		&self, future: T,
 	) -> Spawned<O> {
 		let end = Arc::new(Mutex::new(End { output: None, waker: None }));
-		let ends = Arc::clone(&end);
+		let (ends, running) = (Arc::clone(&end), Arc::clone(&self.running));
+		*running.0.lock().unwrap() += 1;
 		let task = async move {
 			let output = future.await;
 			let mut end = ends.lock().unwrap();
 			end.output = Some(output);
-			if let Some(waker) = end.waker.take() {
+			let waker = end.waker.take();
+			drop(end);
+			if let Some(waker) = waker {
 				waker.wake();
 			}
+			*running.0.lock().unwrap() -= 1;
+			running.1.notify_all();
 		};
-		self.0.lock().unwrap().push_back(Box::pin(task));
+		match self.runtime.get() {
+			Some(runtime) => drop(runtime.spawn(task)),
+			None => self.queue.lock().unwrap().push_back(Box::pin(task)),
+		}
 		Spawned(end)
 	}
 }

@@ -18,7 +18,9 @@
 //!
 //! # What proves a replay
 //! An ack may lag behind the manager, so an un-acked entry proves nothing. At start, the bytes of
-//! the durable manager do: an event that is in them is brought again; one that is not, and had been
+//! the durable manager do, with the [record](crate::manager_record) that was made when they were
+//! written: an event that is in them is brought again, unless LDK had let go of it before they were
+//! encoded (then they hold another event with the same fields); one that is not, and had been
 //! handed out before they were encoded, is not. One that was handed out later is brought again if
 //! LDK still knows its payment or its channel. [`ReplayEvidence`] says which of these holds for
 //! which event.
@@ -156,6 +158,10 @@ impl ReplayTracker {
 		let mut comes_again = Vec::new();
 		// The newest first: an event that the manager has in its queue was handed out last.
 		for entry in candidates.into_iter().rev() {
+			let Some(journaled) = &loaded.journaled else { break };
+			if journaled.has_let_go_of(entry.index().get()) {
+				continue;
+			}
 			let Some(event) = entry::event_bytes(entry.payload()) else { continue };
 			let Some(identity) = entry::decode_ldk(event).as_ref().map(EventIdentity::of) else {
 				continue;
@@ -165,10 +171,7 @@ impl ReplayTracker {
 				.or_insert_with(|| memchr::memmem::find_iter(loaded.bytes, event).count());
 			let is_queued = *left > 0;
 			*left = left.saturating_sub(1);
-			let came_later = loaded
-				.journaled
-				.as_ref()
-				.is_some_and(|journaled| journaled.precedes(entry.index().get()));
+			let came_later = journaled.precedes(entry.index().get());
 			let is_replay = match identity.evidence {
 				ReplayEvidence::None => false,
 				ReplayEvidence::Queued => is_queued,
@@ -259,6 +262,12 @@ impl ManagerPersistListener for ReplayTracker {
 	}
 
 	fn settled(&self, _: u64) {}
+
+	fn gone_below(&self, mark: u64) -> Option<u64> {
+		let state = self.state.lock();
+		let queued = state.waiting.range(mark..).map(|(_, index)| index.get()).min();
+		Some(queued.unwrap_or(u64::MAX))
+	}
 
 	fn expected(&self) -> Vec<u64> {
 		let state = self.state.lock();

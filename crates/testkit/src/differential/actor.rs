@@ -231,6 +231,9 @@ impl Actor {
 		let attempt = |id: &PaymentId| attempts.get(&id.0).copied().unwrap_or_default();
 		if let Some((fields, exact)) = fields(event, attempt) {
 			let key = format!("{} {fields}", event_name(event));
+			// The same id is the same event, whatever the user has done since.
+			let same = memory.tellings.iter().find(|told| id.is_some() && told.id == id);
+			let key = same.map_or(key, |told| told.key.clone());
 			memory.tellings.push(Telling { key, exact, id, repeat });
 		}
 	}

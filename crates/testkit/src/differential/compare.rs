@@ -55,6 +55,12 @@ impl Extent {
 			None => Self { every: 13, drawn: 1, seed, trouble: true, ..Self::calm() },
 		}
 	}
+
+	/// Returns a small part of this extent, for runs that take long.
+	#[must_use]
+	pub fn thin(self) -> Self {
+		Self { every: self.every * 3, drawn: self.drawn.div_ceil(5), ..self }
+	}
 }
 
 /// One comparison.
@@ -195,6 +201,11 @@ pub fn compare(scenario: &Scenario, wire: &Wire, extent: Extent) -> Report {
 		if ran.stops > 0 {
 			candidates.extend(alone.stopped(&schedule, &calm.seen));
 		}
+		let is_repeatable = scenario.mode.processor.is_repeatable();
+		if !is_repeatable && ran.outcome.is_worse_than_all(&candidates) {
+			candidates.extend(alone.nearby(&schedule, &calm.seen));
+		}
+		alone.unlucky(&schedule, &ran.outcome, &mut candidates);
 		report.push(schedule, ran, &candidates);
 	}
 	debug_assert!(calm.seen.iter().all(|moment| moment.step <= steps));
@@ -307,6 +318,50 @@ impl Alone<'_> {
 		}
 		found.push(calm.outcome);
 		found
+	}
+
+	/// Adds ends to which LDK alone comes with one death, for as long as `ours` is worse than all.
+	///
+	/// With monitors that are not deferred, LDK alone loses a channel if it dies when a monitor is
+	/// ahead of the manager, and keeps it a write later. After a death the number of writes is no
+	/// name for such a place: a delivery that the user has not acked comes at once at the next
+	/// start, and LDK's own event later, so that other writes come first. One death more is no
+	/// reason for anything else: a single one falls on the same write with both.
+	fn unlucky(&mut self, schedule: &Schedule, ours: &Outcome, candidates: &mut Vec<Outcome>) {
+		if self.scenario.mode.deferred || schedule.deaths.len() < 2 {
+			return;
+		}
+		let calm = self.run(&Schedule::default());
+		let sides = [Side::Before, Side::After];
+		let places = calm.seen.iter().flat_map(|at| sides.map(|side| (*at, side)));
+		for (at, side) in places {
+			if !ours.is_worse_than_all(candidates) {
+				return;
+			}
+			candidates.push(self.run(&Schedule::death(at, side)).outcome);
+		}
+	}
+
+	/// Returns the ends to which LDK alone comes if it dies somewhere near: with threads beside the
+	/// net, the number of a write is no name for it, and no run is like the other.
+	fn nearby(&mut self, schedule: &Schedule, with: &[Moment]) -> Vec<Outcome> {
+		/// The number of moments before and after, and of runs with a death at each.
+		const NEAR: usize = 6;
+		let Some(first) = schedule.deaths.first() else { return Vec::new() };
+		let When::At(at) = first.when else { return Vec::new() };
+		let calm = self.run(&Schedule::default());
+		let share = with.iter().position(|moment| *moment == at).unwrap_or_default() as f64
+			/ with.len().max(1) as f64;
+		let middle = (share * calm.seen.len() as f64) as usize;
+		let near = calm.seen.iter().skip(middle.saturating_sub(NEAR)).take(2 * NEAR);
+		let sides = [Side::Before, Side::After];
+		let near = near.flat_map(|moment| sides.map(|side| (*moment, side)));
+		let dies = |(moment, side)| {
+			let mut deaths = schedule.deaths.clone();
+			deaths[0] = Death { when: When::At(moment), side };
+			run(self.scenario, &self.wire, &Schedule { deaths, spell: None }).outcome
+		};
+		near.map(dies).collect()
 	}
 
 	/// Returns the ends to which LDK alone comes if it dies where a node stops whose log's store

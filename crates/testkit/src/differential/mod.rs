@@ -35,6 +35,7 @@ pub mod scenario;
 pub mod stage;
 pub mod wirings;
 
+pub use crate::background::Processor;
 pub use actor::{Actor, Claim, Intercept, Policy, Telling};
 pub use cases::{run_case, worse_case};
 pub use compare::{compare, Extent, Finding, Report};

@@ -133,6 +133,12 @@ impl Outcome {
 		several.map(str::to_owned).collect()
 	}
 
+	/// Returns `true` if this outcome is worse than each of these.
+	pub fn is_worse_than_all(&self, others: &[Outcome]) -> bool {
+		let others: Vec<&Outcome> = others.iter().collect();
+		!self.worse_than_all(&others).is_empty()
+	}
+
 	/// Returns the ways in which this outcome is worse than `other`.
 	pub fn worse_than(&self, other: &Outcome) -> BTreeSet<Worse> {
 		let mut worse = BTreeSet::new();

@@ -12,6 +12,7 @@ use super::actor::{Actor, Preimages};
 use super::deaths::{Deaths, DoomedStore, Moment, Schedule};
 use super::outcome::{ChannelEnd, Outcome, PaymentEnd};
 use super::wirings::{start, Alone, Wire};
+use crate::background::Processor;
 use crate::disk::{MemKv, NodeDisk};
 use crate::guard::GuardFactory;
 use crate::net::{Idx, Intent, LdkNet};
@@ -32,26 +33,32 @@ pub struct Mode {
 	pub deferred: bool,
 	/// `true` if the chain monitor is made with `ChainMonitor::new_async_beta`.
 	pub asynchronous: bool,
-	/// `true` if LDK's `process_events_async` runs, and not what the net does in its place.
-	pub has_processor: bool,
+	/// What handles events, writes the manager, and processes forwards.
+	pub processor: Processor,
 }
 
 impl Mode {
 	/// A chain monitor whose persister answers in the call; events and the manager are handled by
 	/// the net.
-	pub const CLASSIC: Self = Self { deferred: false, asynchronous: false, has_processor: false };
+	pub const CLASSIC: Self =
+		Self { deferred: false, asynchronous: false, processor: Processor::Net };
 	/// The same with a deferred chain monitor.
 	pub const DEFERRED: Self = Self { deferred: true, ..Self::CLASSIC };
 	/// LDK's own background processor.
-	pub const PROCESSOR: Self = Self { has_processor: true, ..Self::CLASSIC };
+	pub const PROCESSOR: Self = Self { processor: Processor::Polled, ..Self::CLASSIC };
 	/// LDK's own background processor and a deferred chain monitor.
-	pub const DEFERRED_PROCESSOR: Self = Self { has_processor: true, ..Self::DEFERRED };
+	pub const DEFERRED_PROCESSOR: Self = Self { processor: Processor::Polled, ..Self::DEFERRED };
 	/// LDK's own background processor and its asynchronous persister.
 	pub const ASYNC: Self = Self { asynchronous: true, ..Self::PROCESSOR };
 	/// LDK's own background processor and its asynchronous persister, deferred.
 	pub const DEFERRED_ASYNC: Self = Self { asynchronous: true, ..Self::DEFERRED_PROCESSOR };
 
-	/// All of them.
+	/// The same with another background processor.
+	pub const fn with(self, processor: Processor) -> Self {
+		Self { processor, ..self }
+	}
+
+	/// All of them that come to the same end every time.
 	pub const ALL: [Self; 6] = [
 		Self::CLASSIC,
 		Self::DEFERRED,
@@ -150,8 +157,8 @@ pub fn run(scenario: &Scenario, wire: &Wire, schedule: &Schedule) -> Run {
 impl Stage {
 	/// Adds the node under test.
 	pub fn victim(&mut self, config: NodeConfig) -> Idx {
-		let Mode { deferred, asynchronous, has_processor } = self.mode;
-		let config = NodeConfig { deferred, asynchronous, has_processor, ..config };
+		let Mode { deferred, asynchronous, processor } = self.mode;
+		let config = NodeConfig { deferred, asynchronous, processor, ..config };
 		let disk = Arc::new(NodeDisk::new(Arc::new(MemKv::new())));
 		self.deaths.watch(&disk);
 		let user = Actor::new(Arc::clone(&self.preimages));
@@ -165,7 +172,7 @@ impl Stage {
 		let (wire, guarded, told) = (Arc::clone(&self.wire), Arc::clone(&disk), Arc::clone(&user));
 		let deaths = Arc::clone(&self.deaths);
 		let guards: GuardFactory = Arc::new(move |life| {
-			start(&wire, life, &guarded, &told, &deaths, has_processor, &open)
+			start(&wire, life, &guarded, &told, &deaths, processor.is_async(), &open)
 		});
 		self.victim = self.net.add_node_on(config, disk, guards);
 		self.net.set_background_processor(self.victim, true);

@@ -231,7 +231,7 @@ impl LdkNet {
 				if !self.takes_part(n) {
 					continue;
 				}
-				if self.slots[n].config.has_processor {
+				if self.slots[n].config.processor.is_real() {
 					quiet &= !self.node(n).turn();
 					quiet &= self.deliver_from(n) == 0;
 					continue;

@@ -28,7 +28,7 @@ pub(crate) struct NodeCore {
 	pub(super) chain: SimChain,
 	pub(super) told: Ledger,
 	pub(super) config: NodeConfig,
-	pub(super) tasks: Tasks,
+	pub(crate) tasks: Tasks,
 	pub(super) life: u32,
 	pub(super) monitors_tip: Mutex<BlockHash>,
 }

@@ -15,7 +15,7 @@ use lightning::ln::msgs::{BaseMessageHandler, MessageSendEvent};
 use lightning::util::config::UserConfig;
 use lightning::util::ser::Writeable;
 
-use crate::background::Background;
+use crate::background::{Background, Processor};
 use crate::disk::NodeDisk;
 use crate::guard::{Guard, NodeHandle};
 use crate::parts::{NetBumper, NetChainMonitor, NetManager, NetWallet};
@@ -35,9 +35,8 @@ pub struct NodeConfig {
 	/// Whether the chain monitor is made with `ChainMonitor::new_async_beta`: monitors are persisted
 	/// by tasks, which run when the net settles.
 	pub asynchronous: bool,
-	/// Whether LDK's own background processor runs: `process_events_async`, one pass of its loop
-	/// after the other. Otherwise the net does, in small steps, what it does.
-	pub has_processor: bool,
+	/// What handles events, writes the manager, and processes forwards.
+	pub processor: Processor,
 	/// Whether outputs that channels leave behind are sent to the wallet.
 	pub sweep: bool,
 	/// Whether LDK's log is kept; see [`Node::log`].
@@ -68,7 +67,7 @@ impl NodeConfig {
 			user_config,
 			deferred: false,
 			asynchronous: false,
-			has_processor: false,
+			processor: Processor::Net,
 			sweep: true,
 			keep_log: false,
 			zero_conf: false,
@@ -97,8 +96,8 @@ impl NodeConfig {
 	}
 
 	/// The same with LDK's own background processor.
-	pub fn with_processor(mut self) -> Self {
-		self.has_processor = true;
+	pub fn with_processor(mut self, processor: Processor) -> Self {
+		self.processor = processor;
 		self
 	}
 
@@ -143,6 +142,7 @@ pub struct Node {
 
 impl Drop for Node {
 	fn drop(&mut self) {
+		drop(self.background.take());
 		// A task that waits keeps the persister, and the persister keeps the tasks.
 		self.core.tasks.clear();
 	}
@@ -253,9 +253,10 @@ impl Node {
 	pub(crate) fn turn(&self) -> bool {
 		let before = self.progress();
 		let has_run = self.core.tasks.run();
-		if self.core.config.has_processor && !self.core.disk.is_dead() {
-			let background = self.background.get_or_init(|| Background::new(&self.core));
-			if background.turn() {
+		let processor = self.core.config.processor;
+		if processor.is_real() && !self.core.disk.is_dead() {
+			let new = || Background::new(&self.core, processor);
+			if self.background.get_or_init(new).turn(&self.core) {
 				// It ends with an error, and the node with it.
 				self.core.disk.kill();
 			}
@@ -264,8 +265,14 @@ impl Node {
 	}
 
 	fn progress(&self) -> (usize, u64, usize) {
+		let disk = &self.core.disk;
+		let writes = match self.core.config.processor {
+			// Its thread is woken by a call after which LDK writes the manager.
+			Processor::Thread => disk.monitor_writes(),
+			_ => disk.writes(),
+		};
 		let waiting = self.core.chain_monitor.pending_operation_count();
-		(self.core.told.lock().unwrap().len(), self.core.disk.writes(), waiting)
+		(self.core.told.lock().unwrap().len(), writes, waiting)
 	}
 
 	/// Feeds the chain monitor, through the guard, up to `height`.

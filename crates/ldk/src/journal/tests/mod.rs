@@ -38,6 +38,12 @@ mod appends;
 mod replays;
 mod requests;
 
+const MANAGER: (&str, &str, &str) = (
+	CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+	CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+	CHANNEL_MANAGER_PERSISTENCE_KEY,
+);
+
 /// The best block of every run.
 const HEIGHT: u32 = 100;
 
@@ -86,6 +92,17 @@ impl Disk {
 
 	fn store(&self) -> MemoryStore {
 		MemoryStore::open(&self.medium, Namespace::default()).unwrap()
+	}
+
+	fn manager(&self) -> Option<Vec<u8>> {
+		let (primary, secondary, key) = MANAGER;
+		self.kv.read(primary, secondary, key).ok()
+	}
+
+	/// Puts a manager there past the persister.
+	fn set_manager(&self, bytes: Vec<u8>) {
+		let (primary, secondary, key) = MANAGER;
+		self.kv.write(primary, secondary, key, bytes).unwrap();
 	}
 
 	/// Starts a run with the barrier before `PaymentSent`.
@@ -154,12 +171,13 @@ impl Run {
 
 	/// The background processor writes the manager.
 	fn write_manager(&self) {
+		assert!(self.try_write_manager());
+	}
+
+	fn try_write_manager(&self) -> bool {
 		let bytes = self.ldk.lock().encode();
-		let (primary, secondary) = (
-			CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
-			CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
-		);
-		self.persister.write(primary, secondary, CHANNEL_MANAGER_PERSISTENCE_KEY, bytes).unwrap();
+		let (primary, secondary, key) = MANAGER;
+		self.persister.write(primary, secondary, key, bytes).is_ok()
 	}
 
 	/// Ids of the entries, in order.

@@ -43,6 +43,50 @@ fn a_failure_after_the_manager_has_forgotten_the_first_is_another_entry() {
 	assert_ne!(entries[0], entries[1]);
 }
 
+/// L6: LDK's background processor wrote the manager with the second failure in its queue, before the
+/// journal heard of it. The bytes of both are the same, and the first was let go of long ago.
+#[test]
+fn a_failure_in_the_queue_is_not_the_one_before_it_wherever_the_node_dies() {
+	for (nth, side) in (0..12).flat_map(|nth| [(nth, Side::Before), (nth, Side::After)]) {
+		let (disk, doom) = (Disk::new(), Doom::at(nth, side));
+		doom.disarm();
+		let store = Arc::new(FaultyStore::new(Arc::new(disk.store()), Arc::clone(&doom)));
+		let run = disk.start_with(knowing(2), store, |journal, _| journal);
+		run.tell(failed(2));
+		run.write_manager();
+		run.wait();
+		// The payment is made again, and fails at once.
+		run.ldk.lock().queue.push(failed(2));
+		doom.arm();
+		let bytes = run.ldk.lock().encode();
+		let is_written = run.try_write_manager() || disk.manager() == Some(bytes);
+		drop(run);
+		if !doom.has_struck() {
+			assert!(nth > 1, "the write takes a record and an ack");
+			continue;
+		}
+		let run = disk.start(if is_written { with_queue(&[failed(2)]) } else { knowing(2) });
+		run.process();
+		assert_eq!(run.entries().len(), 1 + usize::from(is_written), "{nth} {side:?}");
+	}
+}
+
+/// A loss of power took what was written about the manager: in doubt it is another event.
+#[test]
+fn a_failure_in_the_queue_of_an_unknown_manager_is_told() {
+	let disk = Disk::new();
+	let run = disk.start(knowing(2));
+	run.tell(failed(2));
+	run.wait();
+	run.ldk.lock().queue.push(failed(2));
+	let bytes = run.ldk.lock().encode();
+	drop(run);
+	disk.set_manager(bytes);
+	let run = disk.start(with_queue(&[failed(2)]));
+	run.process();
+	assert_eq!(run.entries().len(), 2);
+}
+
 /// L7: LDK has forgotten the payment, and takes id and hash again.
 #[test]
 fn a_payment_that_is_made_again_under_its_id_is_told_again() {
