@@ -43,6 +43,8 @@ mod htlc_resolutions;
 mod journal;
 mod kv_backend;
 mod kv_store;
+#[cfg(any(feature = "log", feature = "tracing"))]
+mod loggers;
 mod manager_persister;
 mod manager_record;
 mod monitor;
@@ -68,6 +70,10 @@ pub use journal::{
 };
 pub use kv_backend::{KvBackedStore, KvOptions, KV_FORMAT};
 pub use kv_store::{LeydenKvStore, KEYS_PER_PAGE};
+#[cfg(feature = "log")]
+pub use loggers::LogLogger;
+#[cfg(feature = "tracing")]
+pub use loggers::TracingLogger;
 pub use manager_persister::ManagerPersister;
 pub use monitor::{
 	BusNote, GuardedPersister, GuardedStore, MonitorBus, MonitorEventKind, MonitorSet, Quarantine,

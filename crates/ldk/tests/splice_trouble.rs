@@ -653,3 +653,35 @@ fn what_ended_in_an_error_does_not_run() {
 		}
 	}
 }
+
+/// The store fails after LDK has taken a splice: the caller has an error, LDK gives it back, and the
+/// caller asks again for the same, to the same script. LDK leaves the channel quiescent (finding
+/// 28), so that nothing comes of it until LDK has hung up.
+#[test]
+fn a_withdrawal_that_ended_in_an_error_can_be_asked_for_again() {
+	let (medium, left) = (MemoryMedium::new(), Arc::new(AtomicU32::new(0)));
+	let (on, refuses) = (medium.clone(), Arc::clone(&left));
+	let open = move |_| {
+		let store = MemoryStore::open(&on, Namespace::default()).unwrap();
+		Arc::new(Hiccup { store, left: Arc::clone(&refuses) }) as Arc<dyn Store>
+	};
+	let disk = Arc::new(NodeDisk::new(Arc::new(MemKv::new())));
+	let mut rig = Rig::on(Setup::default(), medium, disk, Arc::new(open));
+	let (was, output) = (rig.funding(), rig.output(50_000));
+	let channel = rig.channel_ref();
+	let ask =
+		|rig: &Rig| rig.keeper(|keeper| keeper.splice_out(channel, vec![output.clone()], BAND));
+	left.store(2, Ordering::Relaxed);
+	assert!(matches!(ask(&rig), Err(SpliceError::Store(_))));
+	rig.net.settle();
+	let id = ask(&rig).unwrap();
+	rig.net.settle();
+	assert!(!rig.net.channel(rig.a, rig.channel).unwrap().is_usable, "LDK waits for the peer");
+	for _ in 0..3 {
+		rig.net.tick();
+	}
+	rig.connect();
+	rig.net.settle();
+	rig.lock();
+	rig.assert_locked(&id, was);
+}

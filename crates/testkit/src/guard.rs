@@ -62,6 +62,9 @@ pub trait Guard: Send + Sync {
 		None
 	}
 
+	/// A peer may be back, or a minute has passed: what waits for that is tried again.
+	fn peer_connected(&self) {}
+
 	/// Writes the manager's bytes, as the background processor does. Returns whether they are
 	/// durable and the node lives to know it. In deferred mode the monitor operations that waited
 	/// for it are flushed after this returns.

@@ -294,22 +294,12 @@ impl LeydenGuard {
 			}
 			let Some(started) = self.started.get() else { return keeper };
 			let persister = Arc::clone(started.persister());
-			keeper.with_barrier(move || persister.persist())
+			match self.wiring.asynchronous {
+				false => keeper.persist_before_signing(move || persister.persist()),
+				true => keeper.persist_before_signing_async(move || persister.persist_async()),
+			}
 		});
 		let _ = keeper.start(|| node.process_events());
-	}
-
-	/// Shows an event to what comes before the journal. Returns `false` if that was all.
-	fn begins(&self, event: &Event) -> Result<bool, ReplayEvent> {
-		if let Some(keeper) = self.keeper.get() {
-			if keeper.handle_event(event)? == Handling::Stop {
-				return Ok(false);
-			}
-		}
-		if let Some(user) = self.acts.get() {
-			user.at_once(event)?;
-		}
-		Ok(true)
 	}
 
 	/// The manager was written, or not. Returns whether the node lives to know it.
@@ -386,8 +376,13 @@ impl Guard for LeydenGuard {
 	fn handle_event(
 		&self, event: Event, handle: &mut dyn FnMut(Event) -> Result<(), ReplayEvent>,
 	) -> Result<(), ReplayEvent> {
-		if !self.begins(&event)? {
-			return Ok(());
+		if let Some(keeper) = self.keeper.get() {
+			if keeper.handle_event(&event)? == Handling::Stop {
+				return Ok(());
+			}
+		}
+		if let Some(user) = self.acts.get() {
+			user.at_once(&event)?;
 		}
 		// A node that died while it started.
 		let Some(started) = self.started.get() else { return Err(ReplayEvent()) };
@@ -400,8 +395,13 @@ impl Guard for LeydenGuard {
 		&'a self, event: Event, node: &'a NodeHandle,
 	) -> Pin<Box<dyn Future<Output = Result<(), ReplayEvent>> + Send + 'a>> {
 		Box::pin(async move {
-			if !self.begins(&event)? {
-				return Ok(());
+			if let Some(keeper) = self.keeper.get() {
+				if keeper.handle_event_async(&event).await? == Handling::Stop {
+					return Ok(());
+				}
+			}
+			if let Some(user) = self.acts.get() {
+				user.at_once(&event)?;
 			}
 			// A node that died while it started.
 			let Some(started) = self.started.get() else { return Err(ReplayEvent()) };
@@ -446,6 +446,13 @@ impl Guard for LeydenGuard {
 			},
 		};
 		Some(done.map_err(|error| error.to_string()))
+	}
+
+	fn peer_connected(&self) {
+		if let Some(keeper) = self.keeper.get() {
+			// A store in trouble, or a dead node: the next time does it.
+			let _ = keeper.peer_connected();
+		}
 	}
 
 	fn write_manager(&self, disk: &Arc<NodeDisk>, bytes: Vec<u8>) -> bool {

@@ -13,6 +13,7 @@ mod own_coins;
 mod reason;
 
 use std::fmt;
+use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use leyden_log::EventLog;
 use leyden_splice::{
 	ChannelRef, InputReserver, Material, SpliceDriver, SpliceError, SpliceOptions, Splices,
 };
-use leyden_store::Clock;
+use leyden_store::{block_on, Clock, Store};
 use lightning::events::{Event, FundingInfo, ReplayEvent};
 use lightning::io;
 use lightning::ln::channel_state::ChannelDetails;
@@ -35,6 +36,7 @@ pub(crate) use failed::LAYOUT as FAILED_LAYOUT;
 pub(crate) use reason::failure_reason;
 
 use crate::compat;
+use crate::journal::Persist;
 
 /// The id that Leyden has for LDK's.
 fn channel_id(id: &ChannelId) -> leyden_id::ChannelId {
@@ -67,10 +69,9 @@ pub enum Handling {
 /// not.
 pub struct SpliceKeeper {
 	splices: Splices,
-	barrier: Option<Persist>,
+	store: Arc<dyn Store>,
+	before_signing: Option<Persist>,
 }
-
-type Persist = Box<dyn Fn() -> Result<(), io::Error> + Send + Sync>;
 
 impl SpliceKeeper {
 	/// Reads the splices that are going on, from the store that `events` is in, and reserves their
@@ -87,8 +88,8 @@ impl SpliceKeeper {
 	) -> Result<Self, SpliceError> {
 		let tell = failed::teller(events.clone());
 		let store = Arc::clone(events.store());
-		let splices = Splices::open(store, clock, Box::new(driver), tell, options)?;
-		Ok(Self { splices, barrier: None })
+		let splices = Splices::open(Arc::clone(&store), clock, Box::new(driver), tell, options)?;
+		Ok(Self { splices, store, before_signing: None })
 	}
 
 	/// Tells the wallet of every coin that is reserved, now and from now on.
@@ -107,10 +108,24 @@ impl SpliceKeeper {
 	/// monitor when the peer's signature arrives, and a process that dies before the manager is
 	/// written again finds its channel closed: `docs/splices.md` has the table.
 	#[must_use]
-	pub fn with_barrier(
+	pub fn persist_before_signing(
 		mut self, persist: impl Fn() -> Result<(), io::Error> + Send + Sync + 'static,
 	) -> Self {
-		self.barrier = Some(Box::new(persist));
+		self.before_signing = Some(Box::new(move || Box::pin(std::future::ready(persist()))));
+		self
+	}
+
+	/// Persists the manager before a splice is signed, as
+	/// [`persist_before_signing`](SpliceKeeper::persist_before_signing) does, for a node whose store
+	/// has futures: [`handle_event_async`](SpliceKeeper::handle_event_async) awaits it.
+	#[must_use]
+	pub fn persist_before_signing_async<F>(
+		mut self, persist: impl Fn() -> F + Send + Sync + 'static,
+	) -> Self
+	where
+		F: Future<Output = Result<(), io::Error>> + Send + 'static,
+	{
+		self.before_signing = Some(Box::new(move || Box::pin(persist())));
 		self
 	}
 
@@ -132,16 +147,30 @@ impl SpliceKeeper {
 	/// few that are about splices, and only looks.
 	///
 	/// # Errors
-	/// `ReplayEvent` if the store or the [barrier](SpliceKeeper::with_barrier) failed: give that to
-	/// LDK, which brings the event again.
+	/// `ReplayEvent` if the store failed, or the manager could not be persisted
+	/// [before signing](SpliceKeeper::persist_before_signing): give that to LDK, which brings the
+	/// event again.
 	///
 	/// # Failure Behavior and Persistence
 	/// What it learned is durable when it returns, or is learned again.
 	pub fn handle_event(&self, event: &Event) -> Result<Handling, ReplayEvent> {
+		block_on(&*self.store, self.handle_event_async(event))
+	}
+
+	/// Hears an event as [`handle_event`](SpliceKeeper::handle_event) does, and awaits the manager
+	/// that is persisted before a splice is signed. The few events that are about splices read and
+	/// write records of the store in the call.
+	///
+	/// # Errors
+	/// The same as [`handle_event`](SpliceKeeper::handle_event).
+	///
+	/// # Failure Behavior and Persistence
+	/// The same as [`handle_event`](SpliceKeeper::handle_event).
+	pub async fn handle_event_async(&self, event: &Event) -> Result<Handling, ReplayEvent> {
 		let handling = self.hear(event).map_err(|_| ReplayEvent())?;
 		let signs = matches!(event, Event::FundingTransactionReadyForSigning { .. });
-		if let (Some(persist), true, Handling::GoOn) = (&self.barrier, signs, handling) {
-			persist().map_err(|_| ReplayEvent())?;
+		if let (Some(persist), true, Handling::GoOn) = (&self.before_signing, signs, handling) {
+			persist().await.map_err(|_| ReplayEvent())?;
 		}
 		Ok(handling)
 	}

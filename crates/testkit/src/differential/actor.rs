@@ -33,6 +33,13 @@ pub enum Claim {
 pub enum Intercept {
 	/// Sends them on to this peer.
 	Forward(PublicKey),
+	/// Opens a channel with this peer, unless there is one, and sends them on over it: LSPS2.
+	Open {
+		/// The peer.
+		to: PublicKey,
+		/// The size of the channel, in satoshi.
+		sats: u64,
+	},
 	/// Gives them back.
 	GiveBack,
 }
@@ -63,7 +70,7 @@ pub struct Telling {
 /// An answer that the user still has to give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Owed {
-	Forward { id: InterceptId, to: PublicKey, msat: u64 },
+	Forward { id: InterceptId, to: PublicKey, msat: u64, opens_sats: Option<u64> },
 	GiveBackIntercepted(InterceptId),
 }
 
@@ -159,11 +166,15 @@ impl Actor {
 				let owed = match policy.intercept {
 					Intercept::Forward(to) => {
 						let msat = *expected_outbound_amount_msat;
-						Owed::Forward { id: *intercept_id, to, msat }
+						Owed::Forward { id: *intercept_id, to, msat, opens_sats: None }
+					},
+					Intercept::Open { to, sats } => {
+						let (id, msat) = (*intercept_id, *expected_outbound_amount_msat);
+						Owed::Forward { id, to, msat, opens_sats: Some(sats) }
 					},
 					Intercept::GiveBack => Owed::GiveBackIntercepted(*intercept_id),
 				};
-				if !answer(node, &owed) {
+				if !answer(node, &owed) && !self.memory().owed.contains(&owed) {
 					self.memory().owed.push(owed);
 				}
 			},
@@ -248,8 +259,13 @@ fn answer(node: &NodeHandle, owed: &Owed) -> bool {
 	use lightning::util::errors::APIError;
 	let Some(manager) = node.manager() else { return false };
 	let given = match owed {
-		Owed::Forward { id, to, msat } => {
+		Owed::Forward { id, to, msat, opens_sats } => {
 			let mut channels = manager.list_channels_with_counterparty(to);
+			if let (Some(sats), true) = (opens_sats, channels.is_empty()) {
+				// Refused while the peer is away: tried again.
+				let _ = manager.create_channel(*to, *sats, 0, 0, None, None);
+				return false;
+			}
 			channels.sort_by_key(|c| (c.short_channel_id, c.channel_id.0));
 			let Some(channel) = channels.iter().find(|c| c.is_usable) else { return false };
 			manager.forward_intercepted_htlc(*id, &channel.channel_id, *to, *msat)

@@ -3,6 +3,7 @@
 
 use super::actor::{Claim, Intercept, Policy};
 use super::stage::{Mode, Scenario, Stage};
+use crate::guard::Asked;
 use crate::node::NodeConfig;
 
 const SATS: u64 = 1_000_000;
@@ -11,6 +12,8 @@ const MSAT: u64 = 50_000_000;
 const DUST_MSAT: u64 = 100_000;
 /// The number of ticks after which LDK forgets a payment that has ended.
 const FORGETTING_TICKS: u32 = 9;
+/// The number of ticks after which LDK hangs up on a peer whose answer it awaits.
+const QUIESCENCE_TICKS: u32 = 3;
 
 /// Returns all stories, by name, with these parts of LDK.
 pub fn all(mode: Mode) -> Vec<Scenario> {
@@ -30,8 +33,12 @@ pub fn all(mode: Mode) -> Vec<Scenario> {
 		peer_picks_our_channel_id,
 		closed_by_us,
 		closed_by_the_peer,
+		closed_by_us_without_anchors,
+		forwarded_over_a_channel_that_is_opened_for_it,
 		spliced_out,
 		spliced_in,
+		spliced_out_and_bumped,
+		spliced_in_and_bumped,
 	];
 	all.iter().map(|make| make(mode)).collect()
 }
@@ -318,6 +325,10 @@ pub fn peer_picks_our_channel_id(mode: Mode) -> Scenario {
 
 fn hold_and_pay(stage: &mut Stage) {
 	two(stage);
+	peer_holds_a_payment(stage);
+}
+
+fn peer_holds_a_payment(stage: &mut Stage) {
 	let policy = Policy { claim: Claim::Later, intercept: Intercept::GiveBack };
 	stage.user(1).decide(policy);
 	let intent = stage.intent(1, &[(&[0, 1], MSAT)]);
@@ -370,6 +381,107 @@ pub fn closed_by_the_peer(mode: Mode) -> Scenario {
 				stage.mine(1);
 			}),
 			("blocks", |stage| stage.mine(8)),
+		],
+	}
+}
+
+/// The node under test closes a channel without anchors, whose commitment pays its own fee.
+pub fn closed_by_us_without_anchors(mode: Mode) -> Scenario {
+	Scenario {
+		name: "closed by us without anchors",
+		setup: |stage| {
+			let victim = stage.victim(NodeConfig::legacy());
+			let peer = stage.peer(NodeConfig::legacy());
+			stage.connect(victim, peer);
+			stage.open(victim, peer, SATS);
+			peer_holds_a_payment(stage);
+		},
+		..closed_by_us(mode)
+	}
+}
+
+/// LSPS2: the node under test is an LSP that opens a channel for an intercepted HTLC, which its
+/// client trusts, and sends the HTLC on over it.
+pub fn forwarded_over_a_channel_that_is_opened_for_it(mode: Mode) -> Scenario {
+	Scenario {
+		name: "forwarded over a channel that is opened for it",
+		mode,
+		setup: |stage| {
+			let payer = stage.peer(config());
+			let mut between = config();
+			between.user_config.htlc_interception_flags = 1;
+			let victim = stage.victim(between);
+			let client = stage.peer(config().zero_conf());
+			stage.connect(payer, victim);
+			stage.connect(victim, client);
+			stage.open(payer, victim, SATS);
+			let to = stage.net.id(client);
+			lsp(stage, Intercept::Open { to, sats: SATS });
+		},
+		steps: &[
+			("pay through the LSP", through_the_lsp),
+			("a block", |stage| stage.mine(1)),
+			("blocks", |stage| stage.mine(7)),
+		],
+	}
+}
+
+fn ask(stage: &mut Stage, asked: Asked) {
+	/// The user asks again if it was told an error; a store is in trouble for less long.
+	const TIMES: usize = 6;
+	let channel = stage.channels[0];
+	for _ in 0..TIMES {
+		let usable = stage.net.is_running(0)
+			&& stage.net.channel(0, channel).is_some_and(|channel| channel.is_usable);
+		if !usable || stage.net.try_ask_for_splice(0, channel, asked.clone()).is_ok() {
+			break;
+		}
+		// What LDK had begun it takes back, and hangs up if it was waiting for the peer to be
+		// quiescent; that takes a few of its minutes.
+		for _ in 0..QUIESCENCE_TICKS {
+			stage.net.tick();
+		}
+		stage.reconnect();
+		stage.settle();
+	}
+	stage.settle();
+}
+
+fn bump(stage: &mut Stage) {
+	ask(stage, Asked::Bump { sat_per_kw: 1_000 });
+}
+
+/// The node under test moves money out of a channel, by its keeper of splices if it has one, and
+/// raises the fee.
+pub fn spliced_out_and_bumped(mode: Mode) -> Scenario {
+	Scenario {
+		name: "spliced out and bumped",
+		mode,
+		setup: two,
+		steps: &[
+			("splice", |stage| {
+				if stage.net.is_running(0) {
+					let script = stage.net.node(0).wallet().script();
+					ask(stage, Asked::Out { sats: 100_000, script });
+				}
+			}),
+			("bump", bump),
+			("blocks", |stage| stage.mine(7)),
+		],
+	}
+}
+
+/// The node under test moves money into a channel, by its keeper of splices if it has one, and
+/// raises the fee.
+pub fn spliced_in_and_bumped(mode: Mode) -> Scenario {
+	Scenario {
+		name: "spliced in and bumped",
+		mode,
+		setup: two,
+		steps: &[
+			("splice", |stage| ask(stage, Asked::In { sats: 100_000 })),
+			("bump", bump),
+			("blocks", |stage| stage.mine(7)),
 		],
 	}
 }

@@ -202,6 +202,15 @@ impl Stage {
 		self.net.disconnect(a, b);
 	}
 
+	/// Connects again who has hung up.
+	pub fn reconnect(&mut self) {
+		for (a, b) in self.links.clone() {
+			if self.net.is_running(a) && self.net.is_running(b) {
+				self.net.link(a, b);
+			}
+		}
+	}
+
 	/// Opens a channel in the setup.
 	pub fn open(&mut self, a: Idx, b: Idx, sats: u64) -> ChannelId {
 		let channel = self.net.open_channel_pushing(a, b, sats, sats / 2 * 1_000);
@@ -243,6 +252,7 @@ impl Stage {
 			for n in 0..self.net.len() {
 				if self.net.is_running(n) {
 					self.users[n].tries_again(&self.net.node(n).handle());
+					self.net.node(n).guard().peer_connected();
 				}
 			}
 		}
@@ -278,11 +288,7 @@ impl Stage {
 				self.net.restart(self.victim);
 				self.net.set_background_processor(self.victim, true);
 				self.net.settle();
-				for (a, b) in self.links.clone() {
-					if self.net.is_running(a) && self.net.is_running(b) {
-						self.net.link(a, b);
-					}
-				}
+				self.reconnect();
 				self.settle();
 			});
 			if let Err(caught) = lived {

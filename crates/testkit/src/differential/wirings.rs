@@ -51,7 +51,8 @@ pub fn leyden() -> Wire {
 	Arc::new(|life| {
 		let (store, user) = (life.store, life.user);
 		// The guard of the testkit takes a store that does not open for a fault of the test.
-		let wiring = Wiring { asynchronous: life.asynchronous, ..Wiring::default() };
+		let asynchronous = life.asynchronous;
+		let wiring = Wiring { asynchronous, splices: true, ..Wiring::default() };
 		let made = crate::panics::catch(|| LeydenGuard::new(store, wiring));
 		let guard = made.map_err(|caught| caught.message)?;
 		let told = Delivered { user, node: OnceLock::new() };
@@ -219,6 +220,10 @@ impl Guard for Watched {
 
 	fn splice(&self, channel: &ChannelDetails, asked: &Asked) -> Option<Result<(), String>> {
 		self.inner.splice(channel, asked)
+	}
+
+	fn peer_connected(&self) {
+		self.inner.peer_connected();
 	}
 
 	fn persister(&self, disk: Arc<NodeDisk>) -> NetPersister {

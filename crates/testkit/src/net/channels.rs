@@ -167,11 +167,25 @@ impl LdkNet {
 	///
 	/// When it is refused.
 	pub fn ask_for_splice(&mut self, n: Idx, id: ChannelId, asked: Asked) {
-		let channel = self.channel(n, id).expect("an open channel");
+		let taken = self.try_ask_for_splice(n, id, asked);
+		taken.unwrap_or_else(|e| panic!("node {n} cannot splice {id}: {e}"));
+	}
+
+	/// Asks for a splice as [`ask_for_splice`](Self::ask_for_splice) does.
+	///
+	/// # Errors
+	///
+	/// When it is refused; the text says why.
+	pub fn try_ask_for_splice(
+		&mut self, n: Idx, id: ChannelId, asked: Asked,
+	) -> Result<(), String> {
+		let channel = self.channel(n, id).ok_or("no such channel")?;
 		if let Some(taken) = self.node(n).guard().splice(&channel, &asked) {
-			return taken.unwrap_or_else(|e| panic!("node {n} cannot splice {id}: {e}"));
+			return taken;
 		}
-		let template = self.splice_template(n, id);
+		let peer = channel.counterparty.node_id;
+		let template = self.node(n).manager().splice_channel(&id, &peer);
+		let template = template.map_err(|e| format!("{e:?}"))?;
 		let least = FeeRate::from_sat_per_kwu(SPLICE_SAT_PER_KW);
 		let wallet = self.node(n).coin_selection().as_ref();
 		let contribution = match asked {
@@ -187,10 +201,9 @@ impl LdkNet {
 				template.rbf_prior_contribution_sync(Some(rate), FeeRate::MAX, wallet)
 			},
 		};
-		let peer = channel.counterparty.node_id;
-		let contribution = contribution.expect("it can be built");
+		let contribution = contribution.map_err(|e| format!("{e:?}"))?;
 		let taken = self.node(n).manager().funding_contributed(&id, &peer, contribution, None);
-		taken.unwrap_or_else(|e| panic!("node {n} cannot splice {id}: {e:?}"));
+		taken.map_err(|e| format!("{e:?}"))
 	}
 
 	fn splice_template(&self, n: Idx, id: ChannelId) -> FundingTemplate {

@@ -83,11 +83,10 @@ impl LdkNet {
 		let mut used = Vec::new();
 		let mut paths = Vec::new();
 		for (nodes, msat) in &intent.parts {
-			let mut path = self.try_hops(nodes, *msat, &mut used, intent.blind)?;
-			if let (Some(scid), Some(last)) = (intent.last_scid, path.hops.last_mut()) {
-				last.short_channel_id = scid;
-			}
-			paths.push(path);
+			paths.push(match intent.last_scid {
+				None => self.try_hops(nodes, *msat, &mut used, intent.blind)?,
+				Some(scid) => self.try_hops_to_lsp(nodes, *msat, &mut used, scid)?,
+			});
 		}
 		let recipient = self.node(payee).manager();
 		let secret =

@@ -11,6 +11,7 @@ use lightning::ln::types::ChannelId;
 use lightning::routing::router::{Path, PaymentParameters, Route, RouteHop, RouteParameters};
 use lightning::types::features::ChannelFeatures;
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
+use lightning::util::config::ChannelConfig;
 
 /// How many blocks the recipient of a payment has to claim it.
 pub const FINAL_CLTV_DELTA: u32 = 50;
@@ -193,6 +194,33 @@ impl LdkNet {
 	/// Finds hops as [`try_hops`](Self::try_hops) does, for tests in which there must be a way.
 	fn hops(&self, nodes: &[Idx], msat: u64, used: &mut Vec<ChannelId>) -> Path {
 		self.try_hops(nodes, msat, used, false).unwrap_or_else(|e| panic!("{e}"))
+	}
+
+	/// Finds hops whose last channel is one that only the node before the payee knows: the payer
+	/// takes fee and delta of that node's default settings, as an invoice would say.
+	pub(super) fn try_hops_to_lsp(
+		&self, nodes: &[Idx], msat: u64, used: &mut Vec<ChannelId>, scid: u64,
+	) -> Result<Path, String> {
+		let defaults = ChannelConfig::default();
+		let (Some((payee, rest)), fee) = (nodes.split_last(), defaults.forwarding_fee_base_msat)
+		else {
+			return Err("a path has nodes".to_owned());
+		};
+		let mut path = self.try_hops(rest, msat + u64::from(fee), used, false)?;
+		if let Some(lsp) = path.hops.last_mut() {
+			lsp.fee_msat = fee.into();
+			lsp.cltv_expiry_delta = defaults.cltv_expiry_delta.into();
+		}
+		path.hops.push(RouteHop {
+			pubkey: self.id(*payee),
+			node_features: self.node(*payee).manager().provided_node_features(),
+			short_channel_id: scid,
+			channel_features: ChannelFeatures::empty(),
+			fee_msat: msat,
+			cltv_expiry_delta: FINAL_CLTV_DELTA,
+			maybe_announced_channel: true,
+		});
+		Ok(path)
 	}
 
 	/// Finds hops from the last one to the first, as the fees of each depend on what the next one
