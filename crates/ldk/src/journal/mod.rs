@@ -380,6 +380,7 @@ impl Journal {
 	fn write_fact(&self, written: Written, thread: Option<ThreadId>) -> Option<Ticket<Appended>> {
 		let Written { identity, kind, payload, from, .. } = written;
 		if self.unanswered.lock().remove(&identity.id) {
+			self.tracker.iter().for_each(|tracker| tracker.came_again());
 			return None;
 		}
 		let is_weak = identity.strength == IdStrength::Weak;
@@ -462,15 +463,20 @@ impl Journal {
 			tracker.supersede(&identity);
 		}
 		move |appended| {
-			if let (Some(tracker), Appended::New(index)) = (tracker, appended) {
-				tracker.journaled(index);
+			match (tracker, appended) {
+				(Some(tracker), Appended::New(index)) => tracker.journaled(index),
+				// LDK has it in its queue again, or the first try landed and was not answered.
+				(Some(tracker), appended) => tracker.journaled_before(appended.index()),
+				(None, _) => {},
 			}
 		}
 	}
 
 	/// This run has written the event down, and tells LDK to bring it again.
 	fn comes_again(&self, identity: EventId) {
-		self.unanswered.lock().insert(identity);
+		if self.unanswered.lock().insert(identity) {
+			self.tracker.iter().for_each(|tracker| tracker.comes_again());
+		}
 	}
 
 	/// The id of a new event whose identity is weak. In one run LDK does not bring an event again

@@ -99,6 +99,12 @@ impl State {
 		self.next += 1;
 	}
 
+	/// LDK has the event in its queue now, until the batch that it is in was handled.
+	fn wait_again(&mut self, index: LogIndex) {
+		self.waiting.retain(|_, waiting| *waiting != index);
+		self.wait_for(index);
+	}
+
 	fn expects(&self) -> HashSet<LogIndex> {
 		self.expected.values().flatten().map(|expected| expected.index).collect()
 	}
@@ -199,6 +205,17 @@ impl ReplayTracker {
 		Handling(self)
 	}
 
+	/// An event was journaled and LDK is to bring it again: it stays in LDK's queue, as if it were
+	/// being handled, until [`came_again`](ReplayTracker::came_again).
+	pub(crate) fn comes_again(&self) {
+		self.state.lock().in_flight += 1;
+	}
+
+	/// LDK has brought such an event again.
+	pub(crate) fn came_again(&self) {
+		self.state.lock().in_flight -= 1;
+	}
+
 	/// Returns `true` for a weak event that an earlier run journaled and that LDK brings again.
 	/// Each is recognized once.
 	pub(crate) fn recognize(&self, identity: &EventIdentity) -> bool {
@@ -209,9 +226,7 @@ impl ReplayTracker {
 			state.expected.remove(&identity.id);
 		}
 		let Some(Expected { index, .. }) = found else { return false };
-		// It is in LDK's queue now, until the batch of this call was handled.
-		state.waiting.retain(|_, waiting| *waiting != index);
-		state.wait_for(index);
+		state.wait_again(index);
 		true
 	}
 
@@ -230,6 +245,11 @@ impl ReplayTracker {
 	/// An event of this run is in the log.
 	pub(crate) fn journaled(&self, index: LogIndex) {
 		self.state.lock().wait_for(index);
+	}
+
+	/// An event that LDK has brought is in the log already.
+	pub(crate) fn journaled_before(&self, index: LogIndex) {
+		self.state.lock().wait_again(index);
 	}
 }
 

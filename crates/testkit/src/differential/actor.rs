@@ -133,6 +133,13 @@ impl Actor {
 		*self.memory().attempts.entry(id.0).or_default() += 1;
 	}
 
+	/// Takes [`sends`](Actor::sends) back: LDK did not take the payment.
+	pub fn did_not_send(&self, id: PaymentId) {
+		if let Some(attempts) = self.memory().attempts.get_mut(&id.0) {
+			*attempts -= 1;
+		}
+	}
+
 	/// Returns how often the user has sent a payment under this id.
 	pub fn attempts(&self, id: PaymentId) -> u32 {
 		self.memory().attempts.get(&id.0).copied().unwrap_or_default()

@@ -235,9 +235,11 @@ impl Stage {
 	/// Lets a user pay, if that is possible now, and everything settle.
 	pub fn pay(&mut self, intent: Intent) {
 		self.preimages.lock().unwrap().insert(intent.hash().0, intent.preimage);
+		// Before LDK has it: its thread may tell the end before this one goes on.
+		self.users[intent.payer()].sends(intent.id);
 		let sent = self.net.try_send(&intent);
-		if sent.is_ok() {
-			self.users[intent.payer()].sends(intent.id);
+		if sent.is_err() {
+			self.users[intent.payer()].did_not_send(intent.id);
 		}
 		let attempt = self.users[intent.payer()].attempts(intent.id);
 		let name = format!("payment {:02x} attempt {attempt}", intent.id.0[0]);
