@@ -40,7 +40,7 @@ pub enum HtlcResolution {
 		/// The HTLC.
 		intercept_id: InterceptId,
 		/// The channel to forward over. It may still be opening: LDK refuses until it is usable,
-		/// and the HTLC is forwarded by a later [`apply`](HtlcResolutions::apply).
+		/// and the HTLC is forwarded by a later [`apply`](crate::HtlcResolutions::apply).
 		next_hop_channel_id: ChannelId,
 		/// The node at the other end of that channel.
 		next_node_id: PublicKey,

@@ -1,6 +1,6 @@
 //! LDK's own background processor around a node, in three ways; see [`Processor`].
 //!
-//! The net decides when the loop goes on: one [`turn`](Background::turn) is at least one pass of
+//! The net decides when the loop goes on: one turn is at least one pass of
 //! it. The loop's own sleep and the timer of forwards end with each turn; other timers never do, and
 //! the net ticks by itself ([`LdkNet::tick`](crate::LdkNet::tick)).
 
