@@ -84,10 +84,13 @@ const LAW: &[(&str, &[&str])] = &[
 			"leyden-store",
 			"lightning",
 			"lightning-types",
+			// Optional: loggers for nodes that log with one of them.
+			"log",
 			"memchr",
 			"parking_lot",
 			"serde",
 			"tokio",
+			"tracing",
 		],
 	),
 	(
