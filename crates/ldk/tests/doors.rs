@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use leyden_store::{
-	Batch, Committed, Guarantees, Key, KeyRange, MemoryMedium, MemoryStore, Namespace, Page,
-	Record, Store, StoreError, Ticket,
+	Batch, Committed, MemoryMedium, MemoryStore, Namespace, Store, StoreError, Ticket,
 };
 use leyden_testkit::parts::{NetChainMonitor, NetLogger, NetPersister, NetWatch};
 use leyden_testkit::{
@@ -42,17 +41,7 @@ impl Store for Stoppable {
 		self.inner.commit(batch)
 	}
 
-	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		self.inner.get(key)
-	}
-
-	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.inner.scan(range, limit)
-	}
-
-	fn guarantees(&self) -> Guarantees {
-		self.inner.guarantees()
-	}
+	leyden_testkit::forward_store!(inner);
 }
 
 /// Leyden's guard, with its persister of monitors or without.

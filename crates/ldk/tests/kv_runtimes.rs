@@ -359,6 +359,29 @@ fn a_store_that_needs_the_nodes_runtime_runs_there_while_its_workers_wait() {
 	}
 }
 
+/// A task waits for the next event on the only worker; another thread appends one.
+#[test]
+fn a_consumer_that_waits_for_an_event_leaves_the_worker_to_the_store() {
+	must_end("consumer", || {
+		let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+		let here = runtime.handle().clone();
+		let options = KvOptions { runtime: Some(here.clone()), ..KvOptions::default() };
+		let bound = NodeStore::of(Kind::BoundTo(here));
+		let store = KvBackedStore::open_async_with(bound, &Namespace::default(), options).unwrap();
+		let clock = Arc::new(SystemClock);
+		let log = EventLog::open(Arc::new(store), "events", clock, LogOptions::default()).unwrap();
+		let consumer = log.consumer("waits", ConsumerOptions::default()).unwrap();
+		let (begun, begins) = mpsc::channel();
+		let waits = runtime.spawn(async move {
+			begun.send(()).unwrap();
+			consumer.wait_next_event().unwrap().ack().unwrap();
+		});
+		begins.recv().unwrap();
+		log.append(event(1)).unwrap();
+		runtime.block_on(waits).unwrap();
+	});
+}
+
 fn is_current_thread(handle: &Handle) -> bool {
 	handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread
 }

@@ -8,10 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use leyden_ldk::LeydenKvStore;
-use leyden_store::{
-	Batch, Committed, Durability, Guarantees, Key, KeyRange, MemoryStore, Page, Record, Store,
-	Ticket,
-};
+use leyden_store::{Batch, Committed, Durability, MemoryStore, Store, Ticket};
 use lightning::util::persist::{KVStore, KVStoreSync};
 
 /// Remembers how soon each batch had to be on the medium.
@@ -26,17 +23,7 @@ impl Store for Watched {
 		self.inner.commit(batch)
 	}
 
-	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		self.inner.get(key)
-	}
-
-	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.inner.scan(range, limit)
-	}
-
-	fn guarantees(&self) -> Guarantees {
-		self.inner.guarantees()
-	}
+	leyden_testkit::forward_store!(inner);
 }
 
 /// The memory store answers at once.

@@ -15,8 +15,7 @@ use std::sync::Arc;
 use leyden_ldk::{channel_ref, FundingMonitors};
 use leyden_splice::{FailureReason, Fate, FeeBand, SpliceError, SpliceKind, SpliceState, What};
 use leyden_store::{
-	Batch, Committed, Guarantees, Key, KeyRange, MemoryMedium, MemoryStore, Namespace, Page,
-	Record, Store, StoreError, Table, Ticket,
+	Batch, Committed, Key, MemoryMedium, MemoryStore, Namespace, Store, StoreError, Table, Ticket,
 };
 use leyden_testkit::{MemKv, NodeConfig, NodeDisk};
 use splice_rig::{Rig, Setup, BAND, CHANNEL_SAT};
@@ -583,17 +582,7 @@ impl Store for Hiccup {
 		}
 	}
 
-	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		self.store.get(key)
-	}
-
-	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.store.scan(range, limit)
-	}
-
-	fn guarantees(&self) -> Guarantees {
-		self.store.guarantees()
-	}
+	leyden_testkit::forward_store!(store);
 }
 
 /// The store fails after LDK has taken a splice, or a higher fee, so the caller has an error: LDK

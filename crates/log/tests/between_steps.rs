@@ -185,17 +185,7 @@ impl Store for FullForLazy {
 		self.inner.commit(batch)
 	}
 
-	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		self.inner.get(key)
-	}
-
-	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.inner.scan(range, limit)
-	}
-
-	fn guarantees(&self) -> Guarantees {
-		self.inner.guarantees()
-	}
+	leyden_testkit::forward_store!(inner);
 }
 
 #[test]

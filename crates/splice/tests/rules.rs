@@ -24,8 +24,8 @@ use leyden_splice::{
 	ChannelRef, FeeBand, SpliceError, SpliceId, SpliceOptions, SpliceState, Splices, What,
 };
 use leyden_store::{
-	Batch, Committed, Guarantees, Key, KeyRange, ManualClock, MemoryMedium, MemoryStore, Namespace,
-	Page, Plan, Record, Store, StoreError, Ticket,
+	Batch, Committed, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan, Store, StoreError,
+	Ticket,
 };
 use run::{Op, Run};
 
@@ -51,17 +51,7 @@ impl Store for Hiccup {
 		}
 	}
 
-	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		self.store.get(key)
-	}
-
-	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.store.scan(range, limit)
-	}
-
-	fn guarantees(&self) -> Guarantees {
-		self.store.guarantees()
-	}
+	leyden_testkit::forward_store!(store);
 }
 
 struct Node {

@@ -62,6 +62,12 @@ pub trait Guard: Send + Sync {
 		None
 	}
 
+	/// Returns `true` if the node is asked to stop, as its main task finds out by
+	/// [`MonitorBus::stopped`](leyden_ldk::MonitorBus::stopped).
+	fn is_stopped(&self) -> bool {
+		false
+	}
+
 	/// A peer may be back, or a minute has passed: what waits for that is tried again.
 	fn peer_connected(&self) {}
 

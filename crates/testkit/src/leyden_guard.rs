@@ -448,6 +448,10 @@ impl Guard for LeydenGuard {
 		Some(done.map_err(|error| error.to_string()))
 	}
 
+	fn is_stopped(&self) -> bool {
+		self.bus.get().is_some_and(|bus| bus.is_stopped())
+	}
+
 	fn peer_connected(&self) {
 		if let Some(keeper) = self.keeper.get() {
 			// A store in trouble, or a dead node: the next time does it.

@@ -49,6 +49,7 @@ pub mod counting_store;
 pub mod differential;
 pub mod disk;
 pub mod faulty_store;
+mod forward_store;
 pub mod guard;
 pub mod leyden_guard;
 pub mod lives;
@@ -62,6 +63,9 @@ pub mod tasks;
 #[cfg(feature = "vss")]
 pub mod vss;
 pub mod wallet;
+
+#[doc(hidden)]
+pub use leyden_store;
 
 pub use background::Processor;
 pub use chain::SimChain;

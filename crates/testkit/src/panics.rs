@@ -20,28 +20,43 @@ pub struct Caught {
 
 thread_local! {
 	static QUIET: Cell<bool> = const { Cell::new(false) };
-	static AT: RefCell<String> = const { RefCell::new(String::new()) };
+	static LAST: RefCell<Option<Caught>> = const { RefCell::new(None) };
 }
 
-/// Runs `f`; a panic in it is returned, with nothing printed.
-pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Caught> {
+/// Remembers, on each thread, its last panic; quiet on threads that ask for that.
+pub(crate) fn install() {
 	static INSTALL: Once = Once::new();
 	INSTALL.call_once(|| {
 		let loud = panic::take_hook();
 		panic::set_hook(Box::new(move |info| {
-			if !QUIET.with(Cell::get) {
-				return loud(info);
-			}
-			if let Some(at) = info.location() {
+			let at = info.location().map_or_else(String::new, |at| {
 				let file = at.file().rsplit(['/', '\\']).next().unwrap_or_default();
-				AT.with(|a| *a.borrow_mut() = format!("{file}:{}", at.line()));
+				format!("{file}:{}", at.line())
+			});
+			let message = message(info.payload());
+			LAST.with(|last| *last.borrow_mut() = Some(Caught { message, at }));
+			if !QUIET.with(Cell::get) {
+				loud(info);
 			}
 		}));
 	});
+}
+
+/// Returns the last panic of this thread; for what is dropped while the thread unwinds.
+pub(crate) fn last() -> Option<Caught> {
+	LAST.with(|last| last.borrow().clone())
+}
+
+/// Runs `f`; a panic in it is returned, with nothing printed.
+pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Caught> {
+	install();
 	let before = QUIET.with(|q| q.replace(true));
 	let result = panic::catch_unwind(AssertUnwindSafe(f));
 	QUIET.with(|q| q.set(before));
-	result.map_err(|payload| Caught { message: message(&*payload), at: AT.with(RefCell::take) })
+	result.map_err(|payload| {
+		let at = LAST.with(RefCell::take).map_or_else(String::new, |last| last.at);
+		Caught { message: message(&*payload), at }
+	})
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {

@@ -11,9 +11,6 @@ use std::time::Duration;
 use lightning::util::native_async::FutureSpawner;
 use tokio::runtime::Handle;
 
-/// Tasks that have not ended after so many questions hang.
-const ASKED: u32 = 6_000;
-
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A queue of tasks, in the order in which they were spawned. Cheap to clone.
@@ -57,19 +54,19 @@ impl Tasks {
 		}
 	}
 
-	/// Waits until no task runs on the runtime, for as long as `may_end` says that they may end.
-	pub(crate) fn wait_while(&self, may_end: impl Fn() -> bool) {
-		/// The time between two questions; the end of a task is heard at once.
-		const ASK: Duration = Duration::from_millis(10);
+	/// Gives tasks on the runtime a moment to end. One that waits for something of the node's goes
+	/// on waiting.
+	pub(crate) fn give_time(&self) {
+		/// The end of a task is heard at once.
+		const MOMENT: Duration = Duration::from_millis(10);
 		let (running, ended) = &*self.running;
-		let mut running = running.lock().unwrap();
-		for _ in 0..ASKED {
-			if *running == 0 || !may_end() {
-				return;
-			}
-			running = ended.wait_timeout(running, ASK).unwrap().0;
-		}
-		panic!("tasks hang");
+		let running = running.lock().unwrap();
+		drop(ended.wait_timeout_while(running, MOMENT, |running| *running > 0));
+	}
+
+	/// Returns `true` if a task runs on the runtime.
+	pub(crate) fn has_running(&self) -> bool {
+		self.runtime.get().is_some() && *self.running.0.lock().unwrap() > 0
 	}
 
 	/// Drops every task, as the end of the process does.

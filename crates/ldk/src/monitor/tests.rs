@@ -18,8 +18,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 use leyden_log::{EventLog, LogOptions};
 use leyden_store::{
-	Batch, Committed, Guarantees, Key, KeyRange, ManualClock, MemoryMedium, MemoryStore, Namespace,
-	Page, Record, Store, StoreError, Ticket,
+	Batch, Committed, ManualClock, MemoryMedium, MemoryStore, Namespace, Store, StoreError, Ticket,
 };
 use lightning::chain::channelmonitor::{ChannelMonitor, ChannelMonitorUpdate, MonitorEvent};
 use lightning::chain::transaction::{OutPoint, TransactionData};
@@ -140,17 +139,7 @@ impl Store for Tap {
 		self.inner.commit(batch)
 	}
 
-	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		self.inner.get(key)
-	}
-
-	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.inner.scan(range, limit)
-	}
-
-	fn guarantees(&self) -> Guarantees {
-		self.inner.guarantees()
-	}
+	leyden_testkit::forward_store!(inner);
 }
 
 /// One life of a node: a bus on what earlier lives left on the medium.

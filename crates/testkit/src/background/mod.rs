@@ -81,6 +81,7 @@ enum Running {
 
 impl Background {
 	pub(crate) fn new(core: &Arc<NodeCore>, processor: Processor) -> Self {
+		crate::panics::install();
 		let turns = Arc::<Turns>::default();
 		let running = match processor {
 			Processor::Net | Processor::Polled => {
@@ -118,12 +119,14 @@ impl Background {
 				// The pass that ends in this turn may have begun before it.
 				self.turns.wait_for_sleep(turn);
 				let ended = self.turns.wait_for_sleep(self.turns.next());
-				core.tasks.wait_while(|| !core.disk.is_dead());
+				core.tasks.give_time();
 				ended
 			},
 			Running::Thread(_) => self.passes(core),
 		};
-		assert!(ended != Some(Ended::Panic), "LDK's background processor panicked");
+		if let Some(Ended::Panic(message)) = &ended {
+			panic!("LDK's background processor panicked: {message}");
+		}
 		ended.is_some()
 	}
 

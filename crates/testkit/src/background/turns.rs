@@ -6,6 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::panics;
+
 /// The time that LDK's loop sleeps at most with debug assertions; without, it is shorter.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// The timers of that time, which LDK makes before its loop begins: pings, broadcasts of claims
@@ -37,12 +39,12 @@ struct State {
 }
 
 /// The way in which a loop ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
 	/// With an error.
 	Error,
-	/// By a panic.
-	Panic,
+	/// By a panic, which said this.
+	Panic(String),
 }
 
 impl Turns {
@@ -107,7 +109,7 @@ impl Turns {
 		let waited = self.changed.wait_timeout_while(self.lock(), HANGS_AFTER, waits);
 		let (state, timeout) = waited.unwrap_or_else(|e| e.into_inner());
 		assert!(!timeout.timed_out(), "the background processor hangs");
-		state.ended
+		state.ended.clone()
 	}
 
 	fn lock(&self) -> MutexGuard<'_, State> {
@@ -142,7 +144,7 @@ pub(super) struct TellsEnd(pub(super) Arc<Turns>);
 impl Drop for TellsEnd {
 	fn drop(&mut self) {
 		self.0.end(match std::thread::panicking() {
-			true => Ended::Panic,
+			true => Ended::Panic(panics::last().map(|last| last.message).unwrap_or_default()),
 			false => Ended::Error,
 		});
 	}

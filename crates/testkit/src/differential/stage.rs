@@ -325,6 +325,8 @@ impl Stage {
 		while running && waits(&self) && self.net.chain.height() < expiry {
 			self.calm(CALM_BLOCKS);
 		}
+		// What the last block has set free is on its way to the wallet.
+		self.calm(CALM_BLOCKS);
 		if had_trouble {
 			self.users[self.victim].sort_late_ends();
 		}

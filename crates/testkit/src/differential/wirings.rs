@@ -222,6 +222,10 @@ impl Guard for Watched {
 		self.inner.splice(channel, asked)
 	}
 
+	fn is_stopped(&self) -> bool {
+		self.inner.is_stopped()
+	}
+
 	fn peer_connected(&self) {
 		self.inner.peer_connected();
 	}

@@ -260,7 +260,11 @@ impl Node {
 				// It ends with an error, and the node with it.
 				self.core.disk.kill();
 			}
+			if self.core.guard.is_stopped() {
+				self.core.disk.kill();
+			}
 		}
+		let has_run = has_run || self.core.tasks.has_running();
 		has_run || self.progress() != before || self.manager().needs_pending_htlc_processing()
 	}
 

@@ -36,6 +36,26 @@ fn an_append_that_fails_holds_the_manager_up_and_is_tried_again() {
 	assert!(disk.kv.read(primary, secondary, key).is_err(), "the manager was not written");
 }
 
+/// A store that does one commit and answers that it is away.
+struct LateStore {
+	inner: MemoryStore,
+	is_late: AtomicBool,
+}
+
+impl Store for LateStore {
+	fn commit(&self, mut batch: Batch) -> Ticket<Committed> {
+		if !self.is_late.swap(false, Ordering::SeqCst) {
+			return self.inner.commit(batch);
+		}
+		drop(batch.take_hooks());
+		let _ = self.inner.commit(batch).wait();
+		let source = Arc::new(std::io::Error::other("the answer came too late"));
+		Ticket::ready(Err(StoreError::Unavailable { doing: "committing", source }))
+	}
+
+	leyden_testkit::forward_store!(inner);
+}
+
 /// A store that refuses commits while it is away.
 struct AwayStore {
 	inner: MemoryStore,
@@ -51,17 +71,7 @@ impl Store for AwayStore {
 		self.inner.commit(batch)
 	}
 
-	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		self.inner.get(key)
-	}
-
-	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.inner.scan(range, limit)
-	}
-
-	fn guarantees(&self) -> Guarantees {
-		self.inner.guarantees()
-	}
+	leyden_testkit::forward_store!(inner);
 }
 
 /// The store was away when the events came: nothing is lost, and their order is kept.
@@ -104,6 +114,11 @@ fn an_end_whose_barrier_fails_is_one_entry_when_it_comes_again() {
 	works.store(true, Ordering::SeqCst);
 	assert_eq!(run.process(), 1);
 	assert_eq!(run.entries().len(), 1);
+	// LDK has let go of it now, and managers say so; the background processor's writes lag by one.
+	run.write_manager();
+	run.write_manager();
+	let tracker = run.journal.tracker.as_ref().unwrap();
+	assert!(tracker.consumer().unacked(None, 10).unwrap().is_empty());
 	// Not for a payment of which no monitor event is un-acked, nor for other events.
 	works.store(false, Ordering::SeqCst);
 	run.tell(sent(2));
@@ -184,6 +199,10 @@ impl Store for HeldStore {
 
 	fn guarantees(&self) -> Guarantees {
 		self.inner.guarantees()
+	}
+
+	fn block(&self, wait: &mut dyn FnMut()) {
+		Blocks(self.blocked.lock().clone()).block(wait);
 	}
 }
 
@@ -269,6 +288,55 @@ fn an_event_whose_append_fails_in_the_asynchronous_handler_is_one_entry_when_it_
 	assert_eq!(run.entries().len(), 1);
 }
 
+/// The store has done the commit and says that it has not; the next try finds the entry. The manager
+/// of the barrier has the event in its queue all the same, and LDK brings it again.
+#[test]
+fn an_append_that_was_answered_too_late_is_one_entry_after_a_death() {
+	let disk = Disk::new();
+	let store = Arc::new(LateStore { inner: disk.store(), is_late: AtomicBool::new(false) });
+	let run = disk.start_with(
+		with_queue(&[sent(1)]),
+		Arc::<LateStore>::clone(&store),
+		|journal, persister| {
+			let persister = Arc::clone(persister);
+			let persist: Persist =
+				Box::new(move || Box::pin(std::future::ready(persister.persist())));
+			journal.persist_before_sent(persist, |_| true)
+		},
+	);
+	store.is_late.store(true, Ordering::SeqCst);
+	run.process();
+	let entries = run.entries();
+	assert_eq!(entries.len(), 1);
+	assert!(!store.is_late.load(Ordering::SeqCst), "the append was answered too late");
+	drop((run, store));
+	let run = disk.start(with_queue(&[sent(1)]));
+	run.process();
+	assert_eq!(run.entries(), entries);
+}
+
+/// The handler gives an event back after it was journaled. Managers are written meanwhile, with the
+/// event in their queue, and the node dies.
+#[test]
+fn an_event_that_the_handler_gave_back_is_one_entry_after_a_death() {
+	let disk = Disk::new();
+	let run = disk.start_with(with_queue(&[sent(1)]), Arc::new(disk.store()), |journal, _| {
+		let persist: Persist = Box::new(|| {
+			Box::pin(std::future::ready(Err(io::Error::new(io::ErrorKind::Other, "full"))))
+		});
+		journal.persist_before_sent(persist, |_| true)
+	});
+	assert_eq!(run.process(), 0, "the event is given back");
+	// The background processor's writes lag by one.
+	run.write_manager();
+	run.write_manager();
+	let entries = run.entries();
+	drop(run);
+	let run = disk.start(with_queue(&[sent(1)]));
+	run.process();
+	assert_eq!(run.entries(), entries);
+}
+
 /// A manager that Leyden has written is newer than bytes that the background processor encoded
 /// before, and these do not take its place (L16).
 #[test]
@@ -323,6 +391,8 @@ fn threads_and_tasks_that_wait_for_the_same_appends_all_go_on() {
 	let first = waits();
 	blocks.recv_timeout(HANGS).unwrap();
 	let second = waits();
+	// It waits for the first thread, in the way that the store asks for.
+	blocks.recv_timeout(HANGS).unwrap();
 	let appends = run.journal.appends.clone().unwrap();
 	let around = Arc::clone(run.journal.log().store());
 	let task = std::thread::spawn(move || block_on(&around, appends.durable()).is_ok());
