@@ -564,5 +564,8 @@ mod tests {
 		let levels: Vec<_> = lines.0.lock().iter().map(|(level, _)| *level).collect();
 		assert_eq!(levels, [Level::Warn, Level::Info, Level::Error]);
 		assert!(lines.0.lock().iter().all(|(_, line)| line.contains("the store")));
+		// The store outlives the node, and does not keep the node's logger.
+		drop((wiring, bus));
+		assert_eq!(Arc::strong_count(&lines), 1);
 	}
 }

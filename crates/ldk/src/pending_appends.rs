@@ -68,7 +68,7 @@ struct Waiting {
 	repeat: u32,
 	/// The answer, unless a thread that waits for it has it.
 	ticket: Option<Ticket<Appended>>,
-	/// It is under way: it was submitted, and has not failed since.
+	/// `true` if the append was submitted, and has not failed since.
 	is_submitted: bool,
 	done: Done,
 }

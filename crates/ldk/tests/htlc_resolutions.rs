@@ -149,6 +149,20 @@ fn a_claim_that_was_begun_is_finished() {
 	}
 }
 
+/// The future that resolves a request is dropped after its commit: LDK gets the resolution with the
+/// next event.
+#[test]
+fn a_resolution_that_was_committed_and_not_given_is_given_with_the_next_event() {
+	let mut rig = Rig::new(true);
+	let sent = rig.held();
+	let plan = rig.resolutions().plan(claim(&sent)).unwrap();
+	rig.commit(plan);
+	rig.net.settle();
+	assert_eq!(rig.net.told(rig.payee, "PaymentClaimed"), 0);
+	rig.net.pay(rig.payer, rig.payee, 1_000_000);
+	assert_eq!(rig.net.told(rig.payee, "PaymentClaimed"), 1);
+}
+
 /// Claimed again while it is being claimed: LDK does nothing.
 #[test]
 fn claiming_twice_is_claiming_once() {

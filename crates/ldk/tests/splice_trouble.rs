@@ -585,6 +585,18 @@ impl Store for Hiccup {
 	leyden_testkit::forward_store!(store);
 }
 
+/// A rig whose store refuses the commit after as many others as the number says, if it is not 0.
+fn hiccuping() -> (Rig, Arc<AtomicU32>) {
+	let (medium, left) = (MemoryMedium::new(), Arc::new(AtomicU32::new(0)));
+	let (on, refuses) = (medium.clone(), Arc::clone(&left));
+	let open = move |_| {
+		let store = MemoryStore::open(&on, Namespace::default()).unwrap();
+		Arc::new(Hiccup { store, left: Arc::clone(&refuses) }) as Arc<dyn Store>
+	};
+	let disk = Arc::new(NodeDisk::new(Arc::new(MemKv::new())));
+	(Rig::on(Setup::default(), medium, disk, Arc::new(open)), left)
+}
+
 /// The store fails after LDK has taken a splice, or a higher fee, so the caller has an error: LDK
 /// gives it back, with the peer there and away, and it does not run, in this process run or the
 /// next.
@@ -593,14 +605,7 @@ fn what_ended_in_an_error_does_not_run() {
 	for (away, restart, bump) in
 		[(false, false, false), (true, false, false), (true, true, false), (false, false, true)]
 	{
-		let (medium, left) = (MemoryMedium::new(), Arc::new(AtomicU32::new(0)));
-		let (on, refuses) = (medium.clone(), Arc::clone(&left));
-		let open = move |_| {
-			let store = MemoryStore::open(&on, Namespace::default()).unwrap();
-			Arc::new(Hiccup { store, left: Arc::clone(&refuses) }) as Arc<dyn Store>
-		};
-		let disk = Arc::new(NodeDisk::new(Arc::new(MemKv::new())));
-		let mut rig = Rig::on(Setup::default(), medium, disk, Arc::new(open));
+		let (mut rig, left) = hiccuping();
 		let was = rig.funding();
 		let negotiated = bump.then(|| rig.splice_in(50_000).unwrap());
 		rig.net.settle();
@@ -648,14 +653,7 @@ fn what_ended_in_an_error_does_not_run() {
 /// 28), so that nothing comes of it until LDK has hung up.
 #[test]
 fn a_withdrawal_that_ended_in_an_error_can_be_asked_for_again() {
-	let (medium, left) = (MemoryMedium::new(), Arc::new(AtomicU32::new(0)));
-	let (on, refuses) = (medium.clone(), Arc::clone(&left));
-	let open = move |_| {
-		let store = MemoryStore::open(&on, Namespace::default()).unwrap();
-		Arc::new(Hiccup { store, left: Arc::clone(&refuses) }) as Arc<dyn Store>
-	};
-	let disk = Arc::new(NodeDisk::new(Arc::new(MemKv::new())));
-	let mut rig = Rig::on(Setup::default(), medium, disk, Arc::new(open));
+	let (mut rig, left) = hiccuping();
 	let (was, output) = (rig.funding(), rig.output(50_000));
 	let channel = rig.channel_ref();
 	let ask =

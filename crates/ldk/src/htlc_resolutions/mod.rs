@@ -99,7 +99,7 @@ enum Progress {
 	IsOver,
 }
 
-/// What LDK made of a resolution.
+/// The answer of LDK to a resolution.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Taken {
 	Yes,
@@ -304,7 +304,7 @@ impl HtlcResolutions {
 		(!done.is_empty()).then(|| self.forget(done))
 	}
 
-	/// Everything that a durable manager may have ended.
+	/// Returns the resolutions that a durable manager may have ended.
 	fn perhaps_done(&self, mark: u64) -> Vec<(Subject, Version, HtlcResolution, Progress)> {
 		let state = self.state.lock();
 		let may_be_done = |kept: &Kept| match kept.progress {

@@ -229,7 +229,7 @@ fn a_payment_that_ldk_may_bring_yet_keeps_its_failure() {
 	assert!(rig.resolutions.pending().is_empty());
 }
 
-/// What LDK takes while a manager is being written is not in it.
+/// A manager that is being written does not have what LDK takes meanwhile.
 #[test]
 fn a_resolution_ends_with_a_manager_that_was_encoded_after_ldk_took_it() {
 	let rig = Rig::new();

@@ -277,7 +277,7 @@ impl Journal {
 	/// would make LDK forget it, or was handled inline. If the process dies before LDK's own state
 	/// says that the event was handled, LDK brings the event again and it is recognized.
 	///
-	/// This call is for a handler in whose thread LDK goes on, as that of `BackgroundProcessor`. A
+	/// `handle` is for a handler in whose thread LDK goes on, as that of `BackgroundProcessor`. A
 	/// task of `process_events_async` may go on in another thread; it needs
 	/// [`handle_async`](Journal::handle_async).
 	pub fn handle(

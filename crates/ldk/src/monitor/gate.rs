@@ -337,6 +337,12 @@ mod tests {
 
 	use super::*;
 
+	struct Unmoved;
+
+	impl std::task::Wake for Unmoved {
+		fn wake(self: Arc<Self>) {}
+	}
+
 	fn synchronous() -> Arc<Gate> {
 		let gate = Arc::new(Gate::default());
 		gate.guards_persister();
@@ -505,7 +511,11 @@ mod tests {
 		assert!(!gate.defers_write());
 		let release = gate.release().unwrap();
 		assert!(gate.defers_write());
-		assert!(!gate.may_write(Waker::noop()));
+		let waker = Waker::from(Arc::new(Unmoved));
+		assert!(!gate.may_write(&waker));
+		// A task may ask any number of times, and is woken once.
+		assert!(!gate.may_write(&waker));
+		assert_eq!(gate.state.lock().wakers.len(), 1);
 		gate.logged();
 		drop(release);
 		assert!(gate.may_write(Waker::noop()));

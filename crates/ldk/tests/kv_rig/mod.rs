@@ -41,9 +41,9 @@ pub enum Trouble {
 	FullAfter(u64),
 	/// The store answers nothing.
 	Away,
-	/// This number of changes of redos fail, and land when the test says so.
+	/// Has this number of changes of redos fail, and land when the test says so.
 	LandLate(u64),
-	/// One change of a redo fails and lands late, and then the store is full.
+	/// Has one change of a redo fail and land late; then the store is full.
 	LandLateThenFull,
 }
 

@@ -34,7 +34,7 @@ use loop_store::LoopStore;
 use nobody::{no_peers, NoSweeper, NoSweeperSync};
 use turns::{Ended, TellsEnd, Turns};
 
-/// What does for a node what LDK's background processor does.
+/// The code that handles events, writes the manager, and processes forwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Processor {
 	/// The net, in small steps.
@@ -105,7 +105,7 @@ impl Background {
 	/// Lets the loop go on, and waits until it sleeps again. Returns `true` if it has ended.
 	///
 	/// # Panics
-	/// If LDK has panicked.
+	/// When LDK has panicked.
 	pub(crate) fn turn(&self, core: &NodeCore) -> bool {
 		let turn = self.turns.next();
 		let ended = match &self.running {
@@ -156,7 +156,7 @@ impl Background {
 const NO_PAYMENT: PaymentHash = PaymentHash([0xee; 32]);
 
 impl Drop for Background {
-	/// Nothing of the process is left when this returns.
+	/// Ends the loop, and waits for its threads.
 	fn drop(&mut self) {
 		match &mut self.running {
 			Running::Polled(_) => {},

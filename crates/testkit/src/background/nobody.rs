@@ -22,7 +22,7 @@ use super::turns::Turns;
 use crate::node::NodeCore;
 use crate::parts::{Broadcaster, FixedFees, NetLogger};
 
-/// Nobody connects.
+/// A socket of nobody: the net passes messages on by itself.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub(super) struct NoSocket;
 

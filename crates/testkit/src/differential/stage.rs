@@ -33,7 +33,7 @@ pub struct Mode {
 	pub deferred: bool,
 	/// `true` if the chain monitor is made with `ChainMonitor::new_async_beta`.
 	pub asynchronous: bool,
-	/// What handles events, writes the manager, and processes forwards.
+	/// The code that handles events, writes the manager, and processes forwards.
 	pub processor: Processor,
 }
 
@@ -57,16 +57,6 @@ impl Mode {
 	pub const fn with(self, processor: Processor) -> Self {
 		Self { processor, ..self }
 	}
-
-	/// All of them that come to the same end every time.
-	pub const ALL: [Self; 6] = [
-		Self::CLASSIC,
-		Self::DEFERRED,
-		Self::PROCESSOR,
-		Self::DEFERRED_PROCESSOR,
-		Self::ASYNC,
-		Self::DEFERRED_ASYNC,
-	];
 }
 
 /// One step of a script.

@@ -52,7 +52,7 @@ impl KVStoreSync for ManagerDisk {
 	}
 }
 
-/// Everything is done in the call.
+/// The disk answers in the call.
 impl KVStore for ManagerDisk {
 	fn read(
 		&self, primary: &str, secondary: &str, key: &str,

@@ -35,7 +35,7 @@ pub struct NodeConfig {
 	/// Whether the chain monitor is made with `ChainMonitor::new_async_beta`: monitors are persisted
 	/// by tasks, which run when the net settles.
 	pub asynchronous: bool,
-	/// What handles events, writes the manager, and processes forwards.
+	/// The code that handles events, writes the manager, and processes forwards.
 	pub processor: Processor,
 	/// Whether outputs that channels leave behind are sent to the wallet.
 	pub sweep: bool,

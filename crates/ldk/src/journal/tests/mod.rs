@@ -64,7 +64,7 @@ impl Ldk {
 	}
 }
 
-/// One run of a node: a store, a manager on disk, a journal.
+/// A run of a node: a store, a manager on disk, a journal.
 struct Run {
 	log: EventLog,
 	journal: Journal,
