@@ -8,16 +8,16 @@
 /// use leyden_store::{Batch, Committed, MemoryStore, Store, Ticket};
 ///
 /// struct Refuses {
-/// 	inner: MemoryStore,
+///     inner: MemoryStore,
 /// }
 ///
 /// impl Store for Refuses {
-/// 	fn commit(&self, _: Batch) -> Ticket<Committed> {
-/// 		let place = "here".to_owned();
-/// 		Ticket::ready(Err(leyden_store::StoreError::NoSpace { place }))
-/// 	}
+///     fn commit(&self, _: Batch) -> Ticket<Committed> {
+///         let place = "here".to_owned();
+///         Ticket::ready(Err(leyden_store::StoreError::NoSpace { place }))
+///     }
 ///
-/// 	leyden_testkit::forward_store!(inner);
+///     leyden_testkit::forward_store!(inner);
 /// }
 /// let store = Refuses { inner: MemoryStore::new().unwrap() };
 /// assert!(store.commit(Batch::new()).wait().is_err());

@@ -81,7 +81,7 @@ pub trait Guard: Send + Sync {
 	/// Wraps the disk, for monitors of LDK's asynchronous persister; called in place of
 	/// [`persister`](Self::persister).
 	fn monitor_store(&self, disk: Arc<NodeDisk>) -> NetMonitorStore {
-		NetMonitorStore::Bare(Arc::new(MonitorDisk(disk)))
+		NetMonitorStore::Bare(Arc::new(MonitorDisk::new(disk)))
 	}
 
 	/// Handles an event as [`handle_event`](Self::handle_event) does, for LDK's

@@ -412,7 +412,7 @@ impl Guard for LeydenGuard {
 	}
 
 	fn monitor_store(&self, disk: Arc<NodeDisk>) -> NetMonitorStore {
-		NetMonitorStore::Guarded(self.leyden.monitor_store(Arc::new(MonitorDisk(disk))))
+		NetMonitorStore::Guarded(self.leyden.monitor_store(Arc::new(MonitorDisk::new(disk))))
 	}
 
 	fn write_manager_async<'a>(

@@ -13,8 +13,62 @@ use super::*;
 pub struct ManagerDisk(pub Arc<NodeDisk>);
 
 /// The disk as the store that LDK's asynchronous persister keeps monitors in. A write is done when
-/// its future is polled first: a process that dies before that has not written.
-pub struct MonitorDisk(pub Arc<NodeDisk>);
+/// its future, or that of a later write, is polled first: a process that dies before that has not
+/// written. Writes land in the order of the calls, whatever threads poll them: if one update of a
+/// monitor landed without the one before it, LDK would panic at every start (finding 30 of
+/// `docs/ldk-findings.md`).
+pub struct MonitorDisk {
+	disk: Arc<NodeDisk>,
+	writes: Arc<Mutex<Writes>>,
+}
+
+/// The writes that were asked for and are not done, by number.
+#[derive(Default)]
+struct Writes {
+	next: u64,
+	waiting: BTreeMap<u64, Write>,
+}
+
+type Write = Box<dyn FnOnce() + Send>;
+
+impl MonitorDisk {
+	/// The monitors of this disk.
+	pub fn new(disk: Arc<NodeDisk>) -> Self {
+		Self { disk, writes: Arc::default() }
+	}
+
+	/// Asks for a write; the future does it, and all that were asked for before.
+	fn ask(
+		&self, write: impl FnOnce(&NodeDisk) -> bool + Send + 'static,
+	) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
+		let (disk, lived) = (Arc::clone(&self.disk), Arc::new(AtomicBool::new(false)));
+		let writes = Arc::clone(&self.writes);
+		let (of_write, lives) = (Arc::clone(&self.disk), Arc::clone(&lived));
+		let number = {
+			let mut writes = writes.lock().unwrap();
+			let number = writes.next;
+			writes.next += 1;
+			let write = move || lives.store(write(&of_write), Ordering::SeqCst);
+			writes.waiting.insert(number, Box::new(write));
+			number
+		};
+		async move {
+			{
+				// One at a time, so that a death falls between two of them.
+				let mut writes = writes.lock().unwrap();
+				while let Some(first) = writes.waiting.first_entry().filter(|e| *e.key() <= number)
+				{
+					first.remove()();
+				}
+			}
+			match lived.load(Ordering::SeqCst) && !disk.is_dead() {
+				true => Ok(()),
+				// A dead process hears nothing, and the persister panics at an error.
+				false => std::future::pending().await,
+			}
+		}
+	}
+}
 
 /// The store of the asynchronous persister: the disk, or what a guard made of it.
 pub enum NetMonitorStore {
@@ -83,50 +137,40 @@ impl KVStore for MonitorDisk {
 	fn read(
 		&self, primary: &str, secondary: &str, key: &str,
 	) -> impl Future<Output = Result<Vec<u8>, io::Error>> + 'static + Send {
-		std::future::ready(self.0.kv.read(primary, secondary, key))
+		std::future::ready(self.disk.kv.read(primary, secondary, key))
 	}
 
 	fn write(
 		&self, primary: &str, secondary: &str, key: &str, bytes: Vec<u8>,
 	) -> impl Future<Output = Result<(), io::Error>> + 'static + Send {
-		let disk = Arc::clone(&self.0);
 		let [primary, secondary, key] = [primary, secondary, key].map(str::to_owned);
-		async move {
+		self.ask(move |disk| {
 			let is_update = primary == CHANNEL_MONITOR_UPDATE_PERSISTENCE_PRIMARY_NAMESPACE;
 			let kind = match is_update {
 				true => WriteKind::MonitorUpdate,
 				false => WriteKind::MonitorBlock,
 			};
-			let lives = disk.apply(kind, &key, || {
+			disk.apply(kind, &key, || {
 				disk.kv.write(&primary, &secondary, &key, bytes)?;
 				disk.monitor_writes.fetch_add(1, Ordering::SeqCst);
 				Ok(())
-			});
-			match lives {
-				true => Ok(()),
-				// A dead process hears nothing, and the persister panics at an error.
-				false => std::future::pending().await,
-			}
-		}
+			})
+		})
 	}
 
 	fn remove(
 		&self, primary: &str, secondary: &str, key: &str, lazy: bool,
 	) -> impl Future<Output = Result<(), io::Error>> + 'static + Send {
-		let disk = Arc::clone(&self.0);
 		let [primary, secondary, key] = [primary, secondary, key].map(str::to_owned);
-		async move {
-			if disk.is_dead() {
-				std::future::pending::<()>().await;
-			}
-			disk.kv.remove(&primary, &secondary, &key, lazy)
-		}
+		self.ask(move |disk| {
+			!disk.is_dead() && disk.kv.remove(&primary, &secondary, &key, lazy).is_ok()
+		})
 	}
 
 	fn list(
 		&self, primary: &str, secondary: &str,
 	) -> impl Future<Output = Result<Vec<String>, io::Error>> + 'static + Send {
-		std::future::ready(self.0.kv.list(primary, secondary))
+		std::future::ready(self.disk.kv.list(primary, secondary))
 	}
 }
 
