@@ -100,12 +100,13 @@ impl Bus {
 					let source = source(channel_id, index);
 					self.note(BusNote::Regenerated { source, kind: view.kind });
 					// The manager has what is in hand. Otherwise it was acked (then the manager has
-					// it as well, and a second time changes nothing) or set aside (then it is due
-					// now).
+					// it as well, and a second time changes nothing), or set aside (then it is due
+					// now), or logged by a commit that was answered too late.
 					if state.is_in_hand(index) {
 						continue;
 					}
-					state.set_aside.contains_key(&index).then_some(index)
+					let is_acked = self.consumer.is_acked(index).unwrap_or(true);
+					(state.set_aside.contains_key(&index) || !is_acked).then_some(index)
 				},
 				None => None,
 			};

@@ -124,6 +124,8 @@ struct Tap {
 	inner: MemoryStore,
 	failing: AtomicBool,
 	failing_for_good: AtomicBool,
+	/// The next commit is done, and its answer is an error.
+	late: AtomicBool,
 	commits: AtomicUsize,
 }
 
@@ -136,6 +138,10 @@ impl Store for Tap {
 			return Ticket::ready(Err(StoreError::Poisoned { because: "a test".to_owned() }));
 		}
 		self.commits.fetch_add(1, Ordering::SeqCst);
+		if self.late.swap(false, Ordering::SeqCst) {
+			let _ = self.inner.commit(batch).wait();
+			return Ticket::ready(Err(StoreError::NoSpace { place: "here".to_owned() }));
+		}
 		self.inner.commit(batch)
 	}
 
@@ -159,6 +165,7 @@ impl Life {
 			inner,
 			failing: AtomicBool::new(false),
 			failing_for_good: AtomicBool::new(false),
+			late: AtomicBool::new(false),
 			commits: AtomicUsize::new(0),
 		});
 		let store: Arc<dyn Store> = Arc::<Tap>::clone(&tap);
@@ -288,6 +295,20 @@ fn nothing_is_handed_out_that_is_not_logged_and_order_is_kept() {
 	assert_eq!(life.release(), [(1, Close), (1, Completed)]);
 	assert_eq!(life.release(), [(2, Close)]);
 	assert!(matches!(life.notes.lock().first(), Some(BusNote::LogFailed { .. })));
+}
+
+/// The store has done the commit and says that it has not; the next release finds the entries.
+#[test]
+fn an_event_whose_commit_was_answered_too_late_waits_for_the_manager_like_any_other() {
+	let life = Life::new(&MemoryMedium::new());
+	life.script.produce(1, CLOSE);
+	life.tap.late.store(true, Ordering::SeqCst);
+	assert_eq!(life.release(), []);
+	assert_eq!(life.release(), [(1, Close)]);
+	assert_eq!(life.release(), []);
+	assert_eq!(life.unacked(), 1);
+	life.persist();
+	assert_eq!(life.unacked(), 0, "the manager is durable that has it");
 }
 
 #[test]
