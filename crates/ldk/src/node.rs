@@ -137,6 +137,10 @@ impl NodeWiring {
 
 	/// A store for a `MonitorUpdatingPersisterAsync`, and so for a `ChainMonitor` that is made with
 	/// `ChainMonitor::new_async_beta`, around the node's own.
+	///
+	/// On a runtime with several threads give `MonitorUpdatingPersisterAsync` 0 for
+	/// `maximum_pending_updates`: LDK 0.3.0-rc3 may write updates out of order there, and cannot
+	/// start from that, with Leyden or without (finding 30 of `docs/ldk-findings.md`).
 	pub fn monitor_store<K>(&self, kv: K) -> GuardedStore<K> {
 		GuardedStore::new(kv, Arc::clone(&self.gate))
 	}

@@ -14,9 +14,7 @@ pub struct ManagerDisk(pub Arc<NodeDisk>);
 
 /// The disk as the store that LDK's asynchronous persister keeps monitors in. A write is done when
 /// its future, or that of a later write, is polled first: a process that dies before that has not
-/// written. Writes land in the order of the calls, whatever threads poll them: if one update of a
-/// monitor landed without the one before it, LDK would panic at every start (finding 30 of
-/// `docs/ldk-findings.md`).
+/// written. Writes land in the order of the calls, whatever threads poll them.
 pub struct MonitorDisk {
 	disk: Arc<NodeDisk>,
 	writes: Arc<Mutex<Writes>>,

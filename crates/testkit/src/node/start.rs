@@ -20,13 +20,11 @@ use lightning::sign::{InMemorySigner, KeysManager, NodeSigner};
 use lightning::util::ser::ReadableArgs;
 use lightning::util::wallet_utils::WalletSync;
 
+use crate::background::Processor;
 use crate::chain::SimChain;
 use crate::chain_monitor::{ChainMonitorWith, NetPersisterAsync};
 use crate::parts::{Broadcaster, DirectRouter, FixedFees, NetLogger};
 use crate::tasks::Tasks;
-
-/// The number of updates of a monitor after which it is written whole.
-const MAX_PENDING_UPDATES: u64 = 3;
 
 type Monitor = ChannelMonitor<InMemorySigner>;
 
@@ -88,7 +86,7 @@ impl Node {
 					guard.monitor_store(Arc::clone(&disk)),
 					tasks.clone(),
 					Arc::clone(&logger),
-					MAX_PENDING_UPDATES,
+					max_pending_updates(config.processor),
 					Arc::clone(&keys),
 					Arc::clone(&keys),
 					Arc::clone(&broadcaster),
@@ -186,6 +184,16 @@ impl Node {
 		let node = Node { core, background: OnceLock::new() };
 		guard.started(&node.handle());
 		node
+	}
+}
+
+/// Returns the number of updates of a monitor after which it is written whole. With tasks on several
+/// threads that is always: LDK asks for the write of an update when its task is polled, so that one
+/// may land without the one before it (finding 30 of `docs/ldk-findings.md`).
+fn max_pending_updates(processor: Processor) -> u64 {
+	match processor {
+		Processor::Tokio => 0,
+		_ => 3,
 	}
 }
 
