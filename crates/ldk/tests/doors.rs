@@ -10,12 +10,10 @@ use std::thread;
 use leyden_store::{
 	Batch, Committed, MemoryMedium, MemoryStore, Namespace, Store, StoreError, Ticket,
 };
-use leyden_testkit::parts::{NetChainMonitor, NetLogger, NetPersister, NetWatch};
+use leyden_testkit::parts::NetLogger;
 use leyden_testkit::{
-	Guard, GuardFactory, Idx, LdkNet, LeydenGuard, MemKv, NodeConfig, NodeDisk, NodeHandle, Wiring,
+	Guard, GuardFactory, Idx, LdkNet, LeydenGuard, MemKv, NodeConfig, NodeDisk, Wiring,
 };
-use lightning::chain::Listen;
-use lightning::events::{Event, ReplayEvent};
 
 /// A store that can be told to stop at its next commit, until the node is dead.
 struct Stoppable {
@@ -44,43 +42,6 @@ impl Store for Stoppable {
 	leyden_testkit::forward_store!(inner);
 }
 
-/// Leyden's guard, with its persister of monitors or without.
-struct Doors {
-	guard: LeydenGuard,
-	guarded: bool,
-}
-
-impl Guard for Doors {
-	fn persister(&self, disk: Arc<NodeDisk>) -> NetPersister {
-		match self.guarded {
-			true => self.guard.persister(disk),
-			false => disk,
-		}
-	}
-
-	fn watch(&self, inner: Arc<NetChainMonitor>) -> NetWatch {
-		self.guard.watch(inner)
-	}
-
-	fn listen(&self, inner: Arc<NetChainMonitor>) -> Arc<dyn Listen + Send + Sync> {
-		self.guard.listen(inner)
-	}
-
-	fn started(&self, node: &NodeHandle) {
-		self.guard.started(node);
-	}
-
-	fn handle_event(
-		&self, event: Event, handle: &mut dyn FnMut(Event) -> Result<(), ReplayEvent>,
-	) -> Result<(), ReplayEvent> {
-		self.guard.handle_event(event, handle)
-	}
-
-	fn write_manager(&self, disk: &Arc<NodeDisk>, bytes: Vec<u8>) -> bool {
-		self.guard.write_manager(disk, bytes)
-	}
-}
-
 struct Case {
 	net: LdkNet,
 	a: Idx,
@@ -89,7 +50,7 @@ struct Case {
 
 /// `a` has paid `b`, who went on chain and claimed there; a's monitors have seen it, and a has an
 /// update of that monitor queued, which only a flush persists.
-fn on_chain(guarded: bool) -> Case {
+fn on_chain(gate: bool, asynchronous: bool) -> Case {
 	let medium = MemoryMedium::new();
 	let store = Arc::<Mutex<Option<Arc<Stoppable>>>>::default();
 	let newest = Arc::clone(&store);
@@ -97,10 +58,10 @@ fn on_chain(guarded: bool) -> Case {
 		let inner = MemoryStore::open(&medium, Namespace::default()).unwrap();
 		let store = Arc::new(Stoppable { inner, stop: Mutex::new(None) });
 		*newest.lock().unwrap() = Some(Arc::clone(&store));
-		Arc::new(Doors { guard: LeydenGuard::new(store, Wiring::default()), guarded })
+		Arc::new(LeydenGuard::new(store, Wiring { gate, ..Wiring::default() }))
 	});
 	let mut net = LdkNet::new(1);
-	let config = NodeConfig::legacy().deferred();
+	let config = NodeConfig { asynchronous, ..NodeConfig::legacy().deferred() };
 	let disk = Arc::new(NodeDisk::new(Arc::new(MemKv::new())));
 	let a = net.add_node_on(config, disk, guards);
 	let b = net.add_node(NodeConfig::legacy());
@@ -156,6 +117,7 @@ fn flush_between_taken_and_logged(case: &mut Case) -> bool {
 	let monitor = Arc::clone(case.net.node(case.a).chain_monitor());
 	let logger = Arc::new(NetLogger::silent());
 	monitor.flush(monitor.pending_operation_count(), &logger);
+	case.net.node(case.a).run_tasks();
 	case.net.disk(case.a).kill();
 	drop(kill);
 	peer.join().unwrap();
@@ -175,17 +137,27 @@ fn recovered(case: &mut Case) -> bool {
 	case.net.channels(a).is_empty() && case.net.told(a, "PaymentSent") == 1
 }
 
+/// LDK's `ChainMonitor::new` with `Persist`, and `new_async_beta` with its asynchronous persister.
+const SYNCHRONOUS_AND_ASYNCHRONOUS: [bool; 2] = [false, true];
+
 #[test]
 fn a_flush_does_not_persist_a_monitor_ahead_of_its_events() {
-	let mut case = on_chain(true);
-	assert!(!flush_between_taken_and_logged(&mut case), "only the thread that flushes takes");
-	assert!(recovered(&mut case));
+	for asynchronous in SYNCHRONOUS_AND_ASYNCHRONOUS {
+		let mut case = on_chain(true, asynchronous);
+		let taken = flush_between_taken_and_logged(&mut case);
+		// The asynchronous store holds the write back until the log has what the thread has taken.
+		assert_eq!(taken, asynchronous, "with Persist, only the thread that flushes takes");
+		assert!(recovered(&mut case), "asynchronous: {asynchronous}");
+	}
 }
 
-/// The negative control: the same without the guarded persister loses the close and the claim.
+/// The negative control: the same without the guarded persister or store loses the close and the
+/// claim.
 #[test]
 fn without_the_guarded_persister_a_flush_loses_events() {
-	let mut case = on_chain(false);
-	assert!(flush_between_taken_and_logged(&mut case));
-	assert!(!recovered(&mut case));
+	for asynchronous in SYNCHRONOUS_AND_ASYNCHRONOUS {
+		let mut case = on_chain(false, asynchronous);
+		assert!(flush_between_taken_and_logged(&mut case), "asynchronous: {asynchronous}");
+		assert!(!recovered(&mut case), "asynchronous: {asynchronous}");
+	}
 }

@@ -76,6 +76,11 @@ pub enum SpliceError {
 		/// The splice.
 		id: SpliceId,
 	},
+	/// LDK's manager could not be persisted, which has to come first.
+	ManagerNotPersisted {
+		/// The error.
+		message: String,
+	},
 	/// The operating system gives no random numbers.
 	NoRandomness,
 }
@@ -85,7 +90,10 @@ impl SpliceError {
 	pub fn is_retriable(&self) -> bool {
 		match self {
 			Self::Store(error) => error.is_retriable(),
-			Self::NotNow { .. } | Self::TooMany { .. } | Self::NoRandomness => true,
+			Self::NotNow { .. }
+			| Self::TooMany { .. }
+			| Self::ManagerNotPersisted { .. }
+			| Self::NoRandomness => true,
 			_ => false,
 		}
 	}
@@ -130,6 +138,9 @@ impl fmt::Display for SpliceError {
 				write!(f, "splice {id} has nothing negotiated to bump, or is being bumped")
 			},
 			Self::TooLate { id } => write!(f, "splice {id} is signed and cannot be taken back"),
+			Self::ManagerNotPersisted { message } => {
+				write!(f, "the manager could not be persisted: {message}")
+			},
 			Self::NoRandomness => f.write_str("the operating system gives no random numbers"),
 		}
 	}

@@ -71,6 +71,9 @@ pub struct Wiring {
 	pub splices: bool,
 	/// Persist the manager before a splice is signed.
 	pub splice_barrier: bool,
+	/// Hold writes of monitors back until the events taken from them are logged. Without it, an event
+	/// may be gone from the monitor's durable state and from the log.
+	pub gate: bool,
 	/// Start with `NodeWiring::start_async`, and so persist the manager in futures.
 	pub asynchronous: bool,
 }
@@ -82,6 +85,7 @@ impl Default for Wiring {
 			hold_barrier: false,
 			splices: false,
 			splice_barrier: true,
+			gate: true,
 			asynchronous: false,
 		}
 	}
@@ -299,7 +303,10 @@ impl LeydenGuard {
 				true => keeper.persist_before_signing_async(move || persister.persist_async()),
 			}
 		});
-		let _ = keeper.start(|| node.process_events());
+		let _ = match self.wiring.asynchronous {
+			false => keeper.start(|| node.process_events()),
+			true => block_on(&*self.store, keeper.start_async(async { node.process_events() })),
+		};
 	}
 
 	/// The manager was written, or not. Returns whether the node lives to know it.
@@ -350,7 +357,10 @@ impl LeydenGuard {
 
 impl Guard for LeydenGuard {
 	fn persister(&self, disk: Arc<NodeDisk>) -> NetPersister {
-		Arc::new(self.leyden.monitor_persister(disk))
+		match self.wiring.gate {
+			true => Arc::new(self.leyden.monitor_persister(disk)),
+			false => disk,
+		}
 	}
 
 	fn watch(&self, inner: Arc<NetChainMonitor>) -> NetWatch {
@@ -412,7 +422,11 @@ impl Guard for LeydenGuard {
 	}
 
 	fn monitor_store(&self, disk: Arc<NodeDisk>) -> NetMonitorStore {
-		NetMonitorStore::Guarded(self.leyden.monitor_store(Arc::new(MonitorDisk::new(disk))))
+		let disk = Arc::new(MonitorDisk::new(disk));
+		match self.wiring.gate {
+			true => NetMonitorStore::Guarded(self.leyden.monitor_store(disk)),
+			false => NetMonitorStore::Bare(disk),
+		}
 	}
 
 	fn write_manager_async<'a>(

@@ -55,6 +55,7 @@ pub mod leyden_guard;
 pub mod lives;
 pub mod net;
 pub mod node;
+pub mod onion_messages;
 pub mod panics;
 pub mod parts;
 pub mod postgres;

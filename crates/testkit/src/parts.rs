@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use bitcoin::secp256k1::{PublicKey, Secp256k1, Signing, Verification};
 use bitcoin::Transaction;
 use lightning::blinded_path::payment::{BlindedPaymentPath, ReceiveTlvs};
+use lightning::blinded_path::IntroductionNode;
 use lightning::chain::chaininterface::{
 	BroadcasterInterface, ConfirmationTarget, FeeEstimator, TransactionType,
 };
@@ -13,10 +14,9 @@ use lightning::chain::chainmonitor::Persist;
 use lightning::chain::Watch;
 use lightning::events::bump_transaction::sync::BumpTransactionEventHandlerSync;
 use lightning::ln::channel_state::ChannelDetails;
-use lightning::ln::channelmanager::ChannelManager;
-use lightning::onion_message::messenger::NullMessageRouter;
+use lightning::ln::channelmanager::{ChannelManager, MIN_FINAL_CLTV_EXPIRY_DELTA};
 use lightning::routing::router::{
-	InFlightHtlcs, Path, Payee, Route, RouteHop, RouteParameters, Router,
+	BlindedTail, InFlightHtlcs, Path, Payee, Route, RouteHop, RouteParameters, Router,
 };
 use lightning::sign::{InMemorySigner, KeysManager, ReceiveAuthKey};
 use lightning::types::features::ChannelFeatures;
@@ -25,6 +25,7 @@ use lightning::util::wallet_utils::WalletSync;
 
 use crate::chain::SimChain;
 use crate::disk::NodeDisk;
+use crate::onion_messages::DirectMessages;
 use crate::wallet::Wallet;
 
 pub use crate::chain_monitor::NetChainMonitor;
@@ -44,7 +45,7 @@ pub type NetManager = ChannelManager<
 	Arc<KeysManager>,
 	Arc<FixedFees>,
 	Arc<DirectRouter>,
-	Arc<NullMessageRouter>,
+	Arc<DirectMessages>,
 	Arc<NetLogger>,
 >;
 
@@ -153,17 +154,26 @@ impl Logger for NetLogger {
 }
 
 /// Finds the direct way to a peer with a channel that is wide enough, and nothing else: for invoices.
-/// Other routes are given by the net, so that LDK never retries over another one.
-pub struct DirectRouter;
+/// Other routes are given by the net, so that LDK never retries over another one. Blinded paths have
+/// one hop.
+pub struct DirectRouter(pub Arc<KeysManager>);
 
 impl Router for DirectRouter {
 	fn find_route(
 		&self, _: &PublicKey, params: &RouteParameters, first_hops: Option<&[&ChannelDetails]>,
 		_: InFlightHtlcs,
 	) -> Result<Route, &'static str> {
-		let Payee::Clear { node_id, final_cltv_expiry_delta, .. } = &params.payment_params.payee
-		else {
-			return Err("only to nodes with a name");
+		let (node_id, final_delta, blinded) = match &params.payment_params.payee {
+			Payee::Clear { node_id, final_cltv_expiry_delta, .. } => {
+				(node_id, *final_cltv_expiry_delta, None)
+			},
+			Payee::Blinded { route_hints, .. } => {
+				let path = route_hints.first().ok_or("no blinded path")?;
+				let IntroductionNode::NodeId(node_id) = path.introduction_node() else {
+					return Err("only to nodes with a name");
+				};
+				(node_id, path.payinfo.cltv_expiry_delta.into(), Some(path))
+			},
 		};
 		let msat = params.final_value_msat;
 		let mut channels: Vec<_> = first_hops.unwrap_or_default().iter().collect();
@@ -173,23 +183,32 @@ impl Router for DirectRouter {
 		// They come from a hash map; the oldest first is the same order in every run.
 		channels.sort_by_key(|c| (c.short_channel_id, c.channel_id.0));
 		let channel = channels.first().ok_or("no channel that is wide enough")?;
+		let blinded_tail = blinded.map(|path| BlindedTail {
+			trampoline_hops: Vec::new(),
+			hops: path.blinded_hops().to_vec(),
+			blinding_point: path.blinding_point(),
+			excess_final_cltv_expiry_delta: 0,
+			final_value_msat: msat,
+		});
 		let hop = RouteHop {
 			pubkey: *node_id,
 			node_features: channel.counterparty.features.to_context(),
 			short_channel_id: channel.get_outbound_payment_scid().ok_or("not usable")?,
 			channel_features: ChannelFeatures::empty(),
-			fee_msat: msat,
-			cltv_expiry_delta: *final_cltv_expiry_delta,
+			// In front of a blinded path, the fee is that of the path, which has one hop.
+			fee_msat: if blinded_tail.is_some() { 0 } else { msat },
+			cltv_expiry_delta: final_delta,
 			maybe_announced_channel: true,
 		};
-		let paths = vec![Path { hops: vec![hop], blinded_tail: None }];
+		let paths = vec![Path { hops: vec![hop], blinded_tail }];
 		Ok(Route { paths, route_params: Some(params.clone()) })
 	}
 
 	fn create_blinded_payment_paths<T: Signing + Verification>(
-		&self, _: PublicKey, _: ReceiveAuthKey, _: Vec<ChannelDetails>, _: ReceiveTlvs,
-		_: Option<u64>, _: &Secp256k1<T>,
+		&self, recipient: PublicKey, key: ReceiveAuthKey, _: Vec<ChannelDetails>,
+		tlvs: ReceiveTlvs, _: Option<u64>, secp: &Secp256k1<T>,
 	) -> Result<Vec<BlindedPaymentPath>, ()> {
-		Err(())
+		let (delta, entropy) = (MIN_FINAL_CLTV_EXPIRY_DELTA, Arc::clone(&self.0));
+		Ok(vec![BlindedPaymentPath::one_hop(recipient, key, tlvs, delta, entropy, secp)?])
 	}
 }

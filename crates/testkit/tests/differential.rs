@@ -2,16 +2,18 @@
 //! 806b3b3.
 //!
 //! `LEYDEN_DIFFERENTIAL_DEATHS=50 LEYDEN_DIFFERENTIAL_SEED=7` is the long form: every single death
-//! of every story, and 50 schedules with several deaths for each, drawn with that seed.
+//! of every story, and 50 schedules with several deaths for each, drawn with that seed. Without the
+//! latter the seed is random, and printed.
 
 // The counts are printed, for those who run it with --nocapture.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use leyden_testkit::cases::Case;
 use leyden_testkit::differential::{
-	compare, ldk_alone, leyden, leyden_806b3b3, run_case, scenario, worse_case, Extent, Mode,
-	Processor, Report, Scenario, What, Worse,
+	compare, ldk_alone, leyden, leyden_806b3b3, run, run_case, scenario, worse_case, Death, Extent,
+	Mode, PaymentEnd, Processor, Report, Scenario, Schedule, What, When, Worse,
 };
+use leyden_testkit::faulty_store::Side;
 use leyden_testkit::panics::catch;
 
 /// Compares the old wiring, which is known to be worse.
@@ -58,6 +60,15 @@ fn differential_catches_l2_a_claim_that_is_not_asked_for_again() {
 		assert!(report.worse().keys().any(|way| matches!(way, Worse::Money(_))), "{report}");
 		is_refused(&report);
 	}
+}
+
+/// L2: a payer is asked whether an invoice is to be paid, pays, acks, and dies before its manager is
+/// written.
+#[test]
+fn differential_catches_l2_an_invoice_that_is_not_asked_about_again() {
+	let report = old(&scenario::offer_paid_by_hand(Mode::DEFERRED), Extent::only(&[What::Manager]));
+	assert!(payment_is_worse(&report), "{report}");
+	is_refused(&report);
 }
 
 /// L3: with the barrier, one failure is told under several ids.
@@ -143,6 +154,8 @@ fn sweep_threads(mode: Mode) {
 }
 
 fn hold(mode: Mode, stories: &[Scenario], extent: Extent) {
+	// Before anything can panic.
+	println!("{mode:?}, LEYDEN_DIFFERENTIAL_SEED={}", extent.seed);
 	let (mut worse, mut deaths) = (Vec::new(), 0);
 	for story in stories {
 		let report = compare(story, &leyden(), extent);
@@ -160,7 +173,7 @@ fn hold(mode: Mode, stories: &[Scenario], extent: Extent) {
 		}
 	}
 	println!("{mode:?}, {deaths} deaths, seed {}", extent.seed);
-	assert!(worse.is_empty(), "worse than LDK alone in {worse:?}, see above");
+	assert!(worse.is_empty(), "seed {}: worse than LDK alone in {worse:?}, see above", extent.seed);
 }
 
 #[test]
@@ -206,6 +219,24 @@ fn differential_sweep_with_tokio_and_an_asynchronous_monitor() {
 #[test]
 fn differential_sweep_with_a_thread() {
 	sweep_threads(Mode::DEFERRED.with(Processor::Thread));
+}
+
+/// A node that dies again in its first writes after a start: its monitors must not get ahead of a
+/// manager that has let go of events which were handled at the start.
+#[test]
+fn differential_a_payment_is_never_told_as_sent_and_as_failed() {
+	let story = scenario::payment_sent(Mode::ASYNC);
+	let calm = run(&story, &leyden(), &Schedule::default());
+	for at in calm.seen.iter().filter(|moment| moment.what == What::Commit) {
+		for later in 0..3 {
+			let first = Death { when: When::At(*at), side: Side::After };
+			let second = Death { when: When::Later(later), side: Side::After };
+			let schedule = Schedule { deaths: vec![first, second], spell: None };
+			let ran = run(&story, &leyden(), &schedule);
+			let both = |end: &PaymentEnd| end.told_sent && end.told_failed;
+			assert!(!ran.outcome.payments.values().any(both), "{schedule:?}: {:#?}", ran.outcome);
+		}
+	}
 }
 
 /// Leyden is not worse in the crashes from which LDK alone does not recover.

@@ -129,17 +129,42 @@ impl SpliceKeeper {
 		self
 	}
 
-	/// The start of a node, in the one order in which no event of an old life is taken for news:
-	/// `drain` handles the events that LDK brings again (call `process_pending_events` in it), then
+	/// Starts the keeper, in the one order in which no event of an old life is taken for news:
+	/// `drain` handles the events that LDK brings again (call `process_pending_events` in it), the
+	/// manager is persisted, as it is [before signing](SpliceKeeper::persist_before_signing), and
 	/// what LDK has forgotten is handed to it. Connect to peers after that.
 	///
+	/// LDK's background processor persists the manager after it has handled events, too. Without,
+	/// monitors could become durable first, from which the events are gone: after a crash LDK then
+	/// says `PaymentFailed` of a payment that was said to be sent (finding 31 of
+	/// `docs/ldk-findings.md`).
+	///
+	/// A node whose store has futures calls [`start_async`](SpliceKeeper::start_async).
+	///
 	/// # Errors
-	/// The store's.
+	/// [`SpliceError::ManagerNotPersisted`], and the store's.
 	///
 	/// # Failure Behavior and Persistence
 	/// A crash in it leaves some splices handed over and some not; the next start goes on.
 	pub fn start(&self, drain: impl FnOnce()) -> Result<(), SpliceError> {
-		drain();
+		block_on(&*self.store, self.start_async(async { drain() }))
+	}
+
+	/// Starts the keeper as [`start`](SpliceKeeper::start) does. `drain` may call
+	/// `process_pending_events_async`.
+	///
+	/// # Errors
+	/// The same as [`start`](SpliceKeeper::start).
+	///
+	/// # Failure Behavior and Persistence
+	/// The same as [`start`](SpliceKeeper::start).
+	pub async fn start_async(&self, drain: impl Future<Output = ()>) -> Result<(), SpliceError> {
+		drain.await;
+		if let Some(persist) = &self.before_signing {
+			let persisted = persist().await;
+			persisted
+				.map_err(|error| SpliceError::ManagerNotPersisted { message: error.to_string() })?;
+		}
 		self.splices.start()
 	}
 

@@ -169,6 +169,10 @@ impl Actor {
 				Claim::Later => self.memory().held.push(*payment_hash),
 				Claim::GiveBack => manager.fail_htlc_backwards(payment_hash),
 			},
+			Event::InvoiceReceived { invoice, context, .. } => {
+				// Refused if the invoice is being paid already.
+				let _ = manager.send_payment_for_bolt12_invoice(invoice, context.as_ref());
+			},
 			Event::HTLCIntercepted { intercept_id, expected_outbound_amount_msat, .. } => {
 				let owed = match policy.intercept {
 					Intercept::Forward(to) => {
@@ -282,12 +286,13 @@ fn answer(node: &NodeHandle, owed: &Owed) -> bool {
 	!matches!(given, Err(APIError::ChannelUnavailable { .. }))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Returns the first bytes in hexadecimal.
+pub(super) fn short_hex(bytes: &[u8]) -> String {
 	bytes.iter().take(6).map(|b| format!("{b:02x}")).collect()
 }
 
 fn fields_of_end(payment: &[u8], attempt: u32) -> String {
-	format!("{} attempt {attempt}", hex(payment))
+	format!("{} attempt {attempt}", short_hex(payment))
 }
 
 /// Returns what sets an event apart from others, in all runs, and whether that is exact; `None` for
@@ -295,30 +300,31 @@ fn fields_of_end(payment: &[u8], attempt: u32) -> String {
 fn fields(event: &Event, attempt: impl Fn(&PaymentId) -> u32) -> Option<(String, bool)> {
 	Some(match event {
 		Event::PaymentClaimable { payment_hash, .. }
-		| Event::PaymentClaimed { payment_hash, .. } => (hex(&payment_hash.0), false),
+		| Event::PaymentClaimed { payment_hash, .. } => (short_hex(&payment_hash.0), false),
 		Event::PaymentSent { payment_id: Some(id), .. }
 		| Event::PaymentFailed { payment_id: id, .. } => (fields_of_end(&id.0, attempt(id)), true),
-		Event::HTLCIntercepted { intercept_id, .. } => (hex(&intercept_id.0), true),
+		Event::InvoiceReceived { payment_id, .. } => (short_hex(&payment_id.0), true),
+		Event::HTLCIntercepted { intercept_id, .. } => (short_hex(&intercept_id.0), true),
 		Event::PaymentForwarded { prev_htlcs, .. } => {
 			let htlcs = prev_htlcs.iter();
-			let htlcs = htlcs.map(|h| format!("{} {:?}", hex(&h.channel_id.0), h.htlc_id));
+			let htlcs = htlcs.map(|h| format!("{} {:?}", short_hex(&h.channel_id.0), h.htlc_id));
 			(htlcs.collect::<Vec<_>>().join(", "), true)
 		},
 		Event::ChannelPending { channel_id, funding_txo, .. } => {
-			(format!("{} {funding_txo}", hex(&channel_id.0)), true)
+			(format!("{} {funding_txo}", short_hex(&channel_id.0)), true)
 		},
-		Event::ChannelReady { channel_id, .. } => (hex(&channel_id.0), false),
+		Event::ChannelReady { channel_id, .. } => (short_hex(&channel_id.0), false),
 		Event::ChannelClosed { channel_id, counterparty_node_id, .. } => {
-			let peer = counterparty_node_id.map(|id| hex(&id.serialize()));
-			(format!("{} with {}", hex(&channel_id.0), peer.unwrap_or_default()), true)
+			let peer = counterparty_node_id.map(|id| short_hex(&id.serialize()));
+			(format!("{} with {}", short_hex(&channel_id.0), peer.unwrap_or_default()), true)
 		},
 		Event::SpendableOutputs { channel_id, .. } => {
-			(channel_id.map(|id| hex(&id.0)).unwrap_or_default(), false)
+			(channel_id.map(|id| short_hex(&id.0)).unwrap_or_default(), false)
 		},
 		Event::SpliceNegotiated { channel_id, .. }
-		| Event::SpliceNegotiationFailed { channel_id, .. } => (hex(&channel_id.0), false),
+		| Event::SpliceNegotiationFailed { channel_id, .. } => (short_hex(&channel_id.0), false),
 		Event::ProbeSuccessful { payment_id, .. } | Event::ProbeFailed { payment_id, .. } => {
-			(hex(&payment_id.0), false)
+			(short_hex(&payment_id.0), false)
 		},
 		_ => return None,
 	})

@@ -25,6 +25,7 @@ pub fn all(mode: Mode) -> Vec<Scenario> {
 		held_and_claimed_late,
 		claimed_in_parts,
 		keysend,
+		offer_paid_by_hand,
 		failed_and_tried_again,
 		failed_at_once_and_tried_again,
 		failed_with_the_channel,
@@ -184,6 +185,34 @@ pub fn keysend(mode: Mode) -> Scenario {
 			let mut intent = stage.intent(1, &[(&[1, 0], MSAT)]);
 			intent.keysend = true;
 			stage.pay(intent);
+		})],
+	}
+}
+
+/// The node under test pays an offer of its peer. Its user is asked before the invoice is paid
+/// (`Event::InvoiceReceived`).
+pub fn offer_paid_by_hand(mode: Mode) -> Scenario {
+	Scenario {
+		name: "offer paid by hand",
+		mode,
+		setup: |stage| {
+			let mut asks = config();
+			asks.user_config.manually_handle_bolt12_invoices = true;
+			let victim = stage.victim(asks);
+			let peer = stage.peer(config());
+			stage.connect(victim, peer);
+			stage.open(victim, peer, SATS);
+		},
+		steps: &[("pay an offer", |stage| {
+			let mut intent = stage.intent(1, &[(&[0, 1], MSAT)]);
+			intent.offer = true;
+			stage.send(intent);
+			stage.net.exchange_onion_messages();
+			if stage.net.is_running(0) {
+				// LDK's manager is durable with the invoice, and asks for the answer in every life.
+				stage.net.persist_manager(0);
+			}
+			stage.settle();
 		})],
 	}
 }

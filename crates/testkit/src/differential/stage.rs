@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use leyden_store::{MemoryMedium, MemoryStore, Namespace, Store};
 use lightning::chain::channelmonitor::Balance;
-use lightning::events::{ClosureReason, Event};
+use lightning::events::{ClosureReason, Event, PaymentPurpose};
 use lightning::ln::types::ChannelId;
 
-use super::actor::{Actor, Preimages};
+use super::actor::{short_hex, Actor, Preimages, Telling};
 use super::deaths::{Deaths, DoomedStore, Moment, Schedule};
 use super::outcome::{ChannelEnd, Outcome, PaymentEnd};
 use super::wirings::{start, Alone, Wire};
@@ -219,11 +219,17 @@ impl Stage {
 		use lightning::types::payment::PaymentPreimage;
 		let parts = parts.iter().map(|(nodes, msat)| (nodes.to_vec(), *msat)).collect();
 		let (preimage, id) = (PaymentPreimage([number; 32]), PaymentId([number; 32]));
-		Intent { parts, preimage, id, keysend: false, last_scid: None, blind: false }
+		Intent { parts, preimage, id, keysend: false, offer: false, last_scid: None, blind: false }
 	}
 
 	/// Lets a user pay, if that is possible now, and everything settle.
 	pub fn pay(&mut self, intent: Intent) {
+		self.send(intent);
+		self.settle();
+	}
+
+	/// Lets a user pay, if that is possible now, and nothing else happen.
+	pub fn send(&mut self, intent: Intent) {
 		self.preimages.lock().unwrap().insert(intent.hash().0, intent.preimage);
 		// Before LDK has it: its thread may tell the end before this one goes on.
 		self.users[intent.payer()].sends(intent.id);
@@ -234,7 +240,6 @@ impl Stage {
 		let attempt = self.users[intent.payer()].attempts(intent.id);
 		let name = format!("payment {:02x} attempt {attempt}", intent.id.0[0]);
 		self.intents.push((name, intent, sent.is_ok()));
-		self.settle();
 	}
 
 	/// Lets everything happen that happens by itself; users try again what was refused.
@@ -330,7 +335,7 @@ impl Stage {
 			ends.insert(channel.to_string(), self.end_of_channel(*channel));
 		}
 		Outcome {
-			tellings: self.users[self.victim].tellings(),
+			tellings: self.tellings(),
 			payments,
 			channels: ends,
 			hanging,
@@ -349,6 +354,25 @@ impl Stage {
 			stage.net.tick();
 			stage.mine(blocks);
 		});
+	}
+
+	/// Returns what the user of the node under test was told. The id of a channel that was opened in
+	/// the script depends on the life in which that was, so that it names nothing in another run.
+	fn tellings(&self) -> Vec<Telling> {
+		let known: Vec<String> = self.channels.iter().map(|id| short_hex(&id.0)).collect();
+		let mut tellings = self.users[self.victim].tellings();
+		for telling in &mut tellings {
+			let mut words = telling.key.split(' ');
+			let (kind, id) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+			let is_of_channel = ["Channel", "SpendableOutputs", "Splice"]
+				.iter()
+				.any(|kinds| kind.starts_with(kinds));
+			if is_of_channel && !known.iter().any(|known| known == id) {
+				telling.key = format!("{kind} of a later channel");
+				telling.exact = false;
+			}
+		}
+		tellings
 	}
 
 	fn hanging(&self, n: Idx) -> usize {
@@ -381,9 +405,12 @@ impl Stage {
 			let attempt = name.rsplit(' ').next().unwrap_or_default();
 			format!("{kind} {id} attempt {attempt}")
 		};
-		let claimed = self.net.ledger(payee).iter().any(|told| {
-			matches!(&told.event,
-				Event::PaymentClaimed { payment_hash, .. } if *payment_hash == intent.hash())
+		let claimed = self.net.ledger(payee).iter().any(|told| match &told.event {
+			Event::PaymentClaimed {
+				purpose: PaymentPurpose::Bolt12OfferPayment { .. }, ..
+			} => intent.offer,
+			Event::PaymentClaimed { payment_hash, .. } => *payment_hash == intent.hash(),
+			_ => false,
 		});
 		PaymentEnd {
 			was_sent,

@@ -28,12 +28,17 @@ impl LdkNet {
 		}
 		for (from, to, inbound) in [(a, b, true), (b, a, false)] {
 			let manager = self.node(from).manager();
+			let messenger = self.node(from).messenger();
 			let init = Init {
-				features: manager.provided_init_features(self.id(to)),
+				features: manager.provided_init_features(self.id(to))
+					| messenger.provided_init_features(self.id(to)),
 				networks: None,
 				remote_network_address: None,
 			};
 			let connected = self.node(to).manager().peer_connected(self.id(from), &init, inbound);
+			connected.expect("a peer that can be talked to");
+			let messenger = self.node(to).messenger();
+			let connected = messenger.peer_connected(self.id(from), &init, inbound);
 			connected.expect("a peer that can be talked to");
 		}
 	}
@@ -46,6 +51,7 @@ impl LdkNet {
 		for (n, peer) in [(a, b), (b, a)] {
 			if self.is_running(n) {
 				self.node(n).manager().peer_disconnected(self.id(peer));
+				self.node(n).messenger().peer_disconnected(self.id(peer));
 			}
 		}
 	}

@@ -4,7 +4,7 @@
 use super::payments::{EXPIRY_SECS, FINAL_CLTV_DELTA};
 use super::*;
 
-use lightning::ln::channelmanager::PaymentId;
+use lightning::ln::channelmanager::{OptionalOfferPaymentParams, PaymentId};
 use lightning::ln::outbound_payment::{RecipientOnionFields, Retry};
 use lightning::ln::types::ChannelId;
 use lightning::routing::router::{Path, PaymentParameters, Route, RouteParameters};
@@ -22,6 +22,8 @@ pub struct Intent {
 	pub id: PaymentId,
 	/// `true` if the payee is told the preimage instead of an invoice's secret.
 	pub keysend: bool,
+	/// `true` if the payer asks for a BOLT12 invoice; then hash and preimage are the payee's choice.
+	pub offer: bool,
 	/// The last hop's channel, if it is not a channel that the payer knows: an intercept SCID.
 	pub last_scid: Option<u64>,
 	/// `true` if channels whose peer is not there are tried, too: then the payment fails at once.
@@ -79,6 +81,14 @@ impl LdkNet {
 			let retry = Retry::Attempts(0);
 			let sent = sender.send_spontaneous_payment(preimage, onion, intent.id, params, retry);
 			return sent.map(|_| ()).map_err(|e| format!("not sent: {e:?}"));
+		}
+		if intent.offer {
+			let offer = self.node(payee).manager().create_offer_builder();
+			let offer = offer.and_then(|offer| offer.amount_msats(msat).build());
+			let offer = offer.map_err(|e| format!("no offer: {e:?}"))?;
+			let params = OptionalOfferPaymentParams::default();
+			let sent = sender.pay_for_offer(&offer, None, intent.id, params);
+			return sent.map_err(|e| format!("not sent: {e:?}"));
 		}
 		let mut used = Vec::new();
 		let mut paths = Vec::new();

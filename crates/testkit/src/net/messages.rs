@@ -2,7 +2,9 @@
 
 use super::*;
 
-use lightning::ln::msgs::{ChannelMessageHandler, ErrorAction, MessageSendEvent, TxAbort};
+use lightning::ln::msgs::{
+	ChannelMessageHandler, ErrorAction, MessageSendEvent, OnionMessageHandler, TxAbort,
+};
 use lightning::ln::types::ChannelId;
 
 /// A message that will not be said.
@@ -41,6 +43,26 @@ impl LdkNet {
 			// A sender that has died meanwhile says nothing more.
 			if heard && self.is_running(from) {
 				self.deliver(from, to, message);
+				delivered += 1;
+			}
+		}
+		delivered
+	}
+
+	/// Delivers onion messages until there are none, and lets nothing else happen.
+	pub fn exchange_onion_messages(&self) {
+		let running = |n: &Idx| self.takes_part(*n);
+		while (0..self.len()).filter(running).any(|n| self.deliver_onion_messages(n) > 0) {}
+	}
+
+	/// Delivers a node's onion messages to those it is connected to, and returns how many there were.
+	pub(super) fn deliver_onion_messages(&self, from: Idx) -> usize {
+		let mut delivered = 0;
+		for to in (0..self.len()).filter(|to| self.connected(from, *to) && self.takes_part(*to)) {
+			while self.is_running(from) {
+				let messenger = self.node(from).messenger();
+				let Some(msg) = messenger.next_onion_message_for_peer(self.id(to)) else { break };
+				self.node(to).messenger().handle_onion_message(self.id(from), &msg);
 				delivered += 1;
 			}
 		}

@@ -233,7 +233,7 @@ impl LdkNet {
 				}
 				if self.slots[n].config.processor.is_real() {
 					quiet &= !self.node(n).turn();
-					quiet &= self.deliver_from(n) == 0;
+					quiet &= self.deliver_from(n) == 0 && self.deliver_onion_messages(n) == 0;
 					continue;
 				}
 				quiet &= !self.node(n).turn();
@@ -257,7 +257,7 @@ impl LdkNet {
 						quiet &= !waits;
 					}
 				}
-				quiet &= self.deliver_from(n) == 0;
+				quiet &= self.deliver_from(n) == 0 && self.deliver_onion_messages(n) == 0;
 			}
 			if quiet {
 				return;

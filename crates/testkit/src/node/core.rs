@@ -10,11 +10,13 @@ use lightning::ln::channelmanager::TrustedChannelFeatures;
 use lightning::sign::{KeysManager, OutputSpender, SpendableOutputDescriptor};
 
 use crate::chain::SimChain;
+use crate::onion_messages::NetMessenger;
 use crate::parts::{Broadcaster, NetLogger, FEE_SAT_PER_KW};
 use crate::tasks::Tasks;
 
 pub(crate) struct NodeCore {
 	pub(crate) manager: Arc<NetManager>,
+	pub(super) messenger: NetMessenger,
 	pub(crate) chain_monitor: Arc<NetChainMonitor>,
 	pub(crate) disk: Arc<NodeDisk>,
 	pub(crate) wallet: Arc<Wallet>,

@@ -12,12 +12,14 @@ use lightning::events::{Event, EventsProvider, ReplayEvent};
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::channelmanager::RecentPaymentDetails;
 use lightning::ln::msgs::{BaseMessageHandler, MessageSendEvent};
+use lightning::sign::KeysManager;
 use lightning::util::config::UserConfig;
 use lightning::util::ser::Writeable;
 
 use crate::background::{Background, Processor};
 use crate::disk::NodeDisk;
 use crate::guard::{Guard, NodeHandle};
+use crate::onion_messages::NetMessenger;
 use crate::parts::{NetBumper, NetChainMonitor, NetManager, NetWallet};
 use crate::wallet::Wallet;
 
@@ -169,6 +171,16 @@ impl Node {
 		&self.core.manager
 	}
 
+	/// The keys.
+	pub fn keys(&self) -> &Arc<KeysManager> {
+		&self.core.keys
+	}
+
+	/// LDK's onion messenger.
+	pub fn messenger(&self) -> &NetMessenger {
+		&self.core.messenger
+	}
+
 	/// LDK's chain monitor, without what a guard put around it.
 	pub fn chain_monitor(&self) -> &Arc<NetChainMonitor> {
 		&self.core.chain_monitor
@@ -246,6 +258,11 @@ impl Node {
 		let mut messages = self.core.manager.get_and_clear_pending_msg_events();
 		messages.extend(self.core.chain_monitor.get_and_clear_pending_msg_events());
 		messages
+	}
+
+	/// Lets tasks of an asynchronous persister run until none can go on.
+	pub fn run_tasks(&self) {
+		while self.core.tasks.run() {}
 	}
 
 	/// Lets tasks of the persister run, and LDK's background processor make one pass of its loop.

@@ -15,7 +15,7 @@ use lightning::chain::transaction::TransactionData;
 use lightning::chain::{BlockLocator, Listen};
 use lightning::events::bump_transaction::sync::BumpTransactionEventHandlerSync;
 use lightning::ln::channelmanager::{ChainParameters, ChannelManagerReadArgs};
-use lightning::onion_message::messenger::NullMessageRouter;
+use lightning::ln::peer_handler::IgnoringMessageHandler;
 use lightning::sign::{InMemorySigner, KeysManager, NodeSigner};
 use lightning::util::ser::ReadableArgs;
 use lightning::util::wallet_utils::WalletSync;
@@ -23,6 +23,7 @@ use lightning::util::wallet_utils::WalletSync;
 use crate::background::Processor;
 use crate::chain::SimChain;
 use crate::chain_monitor::{ChainMonitorWith, NetPersisterAsync};
+use crate::onion_messages::{DirectMessages, NetMessenger};
 use crate::parts::{Broadcaster, DirectRouter, FixedFees, NetLogger};
 use crate::tasks::Tasks;
 
@@ -109,13 +110,14 @@ impl Node {
 		let watch = guard.watch(Arc::clone(&chain_monitor));
 		let listen = guard.listen(Arc::clone(&chain_monitor));
 
+		let messages = Arc::new(DirectMessages(Arc::clone(&keys)));
 		let manager = match disk.manager() {
 			None => NetManager::new(
 				Arc::clone(&fees),
 				watch,
 				Arc::clone(&broadcaster),
-				Arc::new(DirectRouter),
-				Arc::new(NullMessageRouter {}),
+				Arc::new(DirectRouter(Arc::clone(&keys))),
+				Arc::clone(&messages),
 				Arc::clone(&logger),
 				Arc::clone(&keys),
 				Arc::clone(&keys),
@@ -132,8 +134,8 @@ impl Node {
 					Arc::clone(&fees),
 					watch,
 					Arc::clone(&broadcaster),
-					Arc::new(DirectRouter),
-					Arc::new(NullMessageRouter {}),
+					Arc::new(DirectRouter(Arc::clone(&keys))),
+					Arc::clone(&messages),
 					Arc::clone(&logger),
 					config.user_config.clone(),
 					monitors.iter().collect(),
@@ -162,8 +164,21 @@ impl Node {
 			Arc::clone(&keys),
 			Arc::clone(&logger),
 		);
+		let manager = Arc::new(manager);
+		let messenger = NetMessenger::new(
+			Arc::clone(&keys),
+			Arc::clone(&keys),
+			Arc::clone(&logger),
+			Arc::clone(&manager),
+			messages,
+			Arc::clone(&manager),
+			IgnoringMessageHandler {},
+			IgnoringMessageHandler {},
+			IgnoringMessageHandler {},
+		);
 		let core = Arc::new(NodeCore {
-			manager: Arc::new(manager),
+			manager,
+			messenger,
 			chain_monitor,
 			disk,
 			wallet,
