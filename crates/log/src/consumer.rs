@@ -16,14 +16,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use leyden_id::Lane;
-use leyden_store::{Batch, Expectation, Plan, Store, StoreError, Timestamp};
+use leyden_store::{
+	sharing, Batch, Durability, Expectation, Plan, Store, StoreError, Timestamp, Version,
+};
 use parking_lot::Mutex;
 
 use crate::delivery::{Delivery, Lease};
 use crate::lanes::{Head, Lanes, MAX_REMEMBERED_PER_LANE};
 use crate::log::{check_name, EventLog, Shared};
 use crate::pending::{self, Bounds};
-use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, RetryV1, StreamV1};
+use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, OwnerV1, RetryV1, StreamV1};
 use crate::tidy::Folding;
 use crate::types::{ConsumerOptions, DeadLetter, Entry, LogIndex, Start, MAX_CONSUMER_CHARS};
 use crate::{lookup, LogError};
@@ -46,6 +48,8 @@ pub(crate) struct Inner {
 	pub(crate) log: EventLog,
 	pub(crate) name: String,
 	pub(crate) keys: ConsumerKeys,
+	/// The version of the record that says who owns the consumer, if this handle does.
+	owned: Version,
 	pub(crate) options: ConsumerOptions,
 	pub(crate) folding: Arc<Folding>,
 	state: Mutex<State>,
@@ -130,11 +134,25 @@ impl Consumer {
 	) -> Result<Self, LogError> {
 		check_name(name, MAX_CONSUMER_CHARS)?;
 		let keys = log.shared.keys.consumer(name);
+		let open = || Self::open_alone(log, name, keys.clone(), options);
+		let inner = sharing::shared(log.store(), &keys.consumer, open)?;
+		let start = inner.options.start;
+		if inner.options != (ConsumerOptions { start, ..options }) {
+			return Err(LogError::OtherOptions { name: name.to_owned() });
+		}
+		Ok(Self { inner })
+	}
+
+	fn open_alone(
+		log: &EventLog, name: &str, keys: ConsumerKeys, options: ConsumerOptions,
+	) -> Result<Inner, LogError> {
 		let store = log.store();
 		let watermark = match store.get(&keys.consumer).wait()? {
 			Some(record) => records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark,
 			None => create(log, &keys, options.start)?,
 		};
+		// Before anything is read that another handle may still settle.
+		let owned = own(log, &keys)?;
 		let head = log.shared.head.load(Ordering::SeqCst);
 		let (bounds, long_tail) = Bounds::open(store, &keys, watermark, head)?;
 		let folding = Folding::new(keys.clone(), bounds);
@@ -149,17 +167,17 @@ impl Consumer {
 		};
 		log.shared.housekeeping.take_in(&folding, long_tail);
 		log.shared.observers.opened(name, watermark);
-		let inner = Inner {
+		Ok(Inner {
 			log: log.clone(),
 			name: name.to_owned(),
 			keys,
+			owned,
 			options,
 			folding,
 			state: Mutex::new(state),
 			settlements: Mutex::default(),
 			acked_in_bulk: AtomicBool::new(false),
-		};
-		Ok(Self { inner: Arc::new(inner) })
+		})
 	}
 
 	/// Its name.
@@ -414,6 +432,10 @@ impl Inner {
 		if matches!(settlement.outcome, Outcome::Acked) {
 			self.acked(&[settlement.index.get()]);
 		}
+		if matches!(settlement.outcome, Outcome::Released) {
+			// Its ack may have landed without an answer: look before it is delivered again.
+			self.folding.bounds.last_acked.fetch_max(settlement.index.get(), Ordering::SeqCst);
+		}
 		if matches!(settlement.outcome, Outcome::Parked { .. }) {
 			self.folding.bounds.last_dead.fetch_max(settlement.index.get(), Ordering::SeqCst);
 		}
@@ -428,9 +450,38 @@ impl Inner {
 		self.log.shared.observers.acked(&self.name, indices);
 	}
 
+	/// Has a batch refused if another handle has taken the consumer over.
+	pub(crate) fn guard(&self, batch: &mut Batch) {
+		batch.expect(self.keys.owner.clone(), Expectation::Version(self.owned));
+	}
+
+	/// Commits a plan that this handle's batch is part of, and waits.
+	pub(crate) fn run<T: 'static>(&self, plan: Plan<T>) -> Result<T, LogError> {
+		plan.commit(self.log.store()).wait().map_err(|error| match error {
+			StoreError::Conflict { key, .. } if key == self.keys.owner => {
+				LogError::TakenOver { consumer: self.name.clone() }
+			},
+			error => error.into(),
+		})
+	}
+
+	/// Commits a plan that settles the delivery of `index`, and waits.
+	pub(crate) fn settle_by<T: 'static>(
+		&self, plan: Plan<T>, index: LogIndex,
+	) -> Result<T, LogError> {
+		let ack = self.keys.ack(index.get(), index.get());
+		self.run(plan).map_err(|error| match error {
+			LogError::Store(StoreError::Conflict { key, .. }) if key == ack => {
+				LogError::AlreadyAcked { index }
+			},
+			error => error,
+		})
+	}
+
 	/// Returns the plan of an ack, after whose commit housekeeping moves on without being waited
 	/// for.
-	pub(crate) fn ack_plan(&self, batch: Batch) -> Plan<()> {
+	pub(crate) fn ack_plan(&self, mut batch: Batch) -> Plan<()> {
+		self.guard(&mut batch);
 		let shared = Arc::clone(&self.log.shared);
 		Plan::new(batch, move |_| shared.move_on())
 	}
@@ -673,14 +724,15 @@ impl Inner {
 			return Err(none());
 		}
 		let mut batch = Batch::new();
+		self.guard(&mut batch);
 		batch.expect(self.keys.dead(index.get()), Expectation::Present);
 		batch.delete(self.keys.dead(index.get()));
 		batch.delete(self.keys.retry(index.get()));
 		also(&mut batch);
-		match Plan::of(batch).run(store) {
+		match self.run(Plan::of(batch)) {
 			Ok(()) => Ok(letter),
-			Err(StoreError::Conflict { .. }) => Err(none()),
-			Err(error) => Err(error.into()),
+			Err(LogError::Store(StoreError::Conflict { .. })) => Err(none()),
+			Err(error) => Err(error),
 		}
 	}
 }
@@ -718,6 +770,21 @@ fn create(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result<u64, LogE
 			return Ok(records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark);
 		}
 	}
+}
+
+/// Takes the consumer over from whoever has it, and returns the version of the record that says so.
+fn own(log: &EventLog, keys: &ConsumerKeys) -> Result<Version, LogError> {
+	let store = log.store();
+	let before = match store.get(&keys.owner).wait()? {
+		Some(record) => records::read::<OwnerV1>(&keys.owner, &record)?.opened,
+		None => 0,
+	};
+	let opened_at = log.shared.clock.now();
+	let owner = OwnerV1 { opened: before.saturating_add(1), opened_at };
+	let mut batch = Batch::new();
+	// A crash that loses this ends both handles.
+	batch.durability(Durability::Lazy).put(keys.owner.clone(), records::value(&owner));
+	Ok(store.commit(batch).wait()?.version())
 }
 
 /// The retries that are due: at most one per lane that waits.

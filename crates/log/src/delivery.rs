@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leyden_id::{EventId, EventKind, Lane};
-use leyden_store::{Batch, Durability, Plan, Timestamp};
+use leyden_store::{Batch, Durability, Expectation, Plan, Timestamp};
 
 use crate::consumer::{Inner, Outcome, Settlement};
 use crate::records::{self, AckV1, DeadV1, RetryV1};
@@ -114,31 +114,34 @@ impl Delivery {
 		self.attempt
 	}
 
-	/// Handled.
+	/// Acks the delivery.
 	///
 	/// # Errors
-	/// The store's. The delivery comes again.
+	/// [`LogError::TakenOver`]; the store's. The delivery comes again.
 	///
 	/// # Failure Behavior and Persistence
 	/// When it returns the entry does not come again to this consumer. A crash before that may
 	/// bring it again: use [`ack_with`](Delivery::ack_with) if the effect must not happen twice.
 	pub fn ack(self) -> Result<(), LogError> {
-		let consumer = Arc::clone(&self.lease.consumer);
-		Ok(self.ack_plan().run(consumer.log.store())?)
+		let (consumer, index) = (Arc::clone(&self.lease.consumer), self.index());
+		is_acked(consumer.settle_by(self.ack_plan(), index))
 	}
 
-	/// Handled; and `plan`, in the same commit.
+	/// Acks the delivery, and commits `plan` with the ack.
 	///
 	/// # Errors
-	/// The store's, [`Conflict`](leyden_store::StoreError::Conflict) if an expectation of `plan`
-	/// does not hold. Nothing is written then, and the delivery comes again.
+	/// [`LogError::AlreadyAcked`] if the entry is acked, so that the effect is not repeated;
+	/// [`LogError::TakenOver`]; [`Conflict`](leyden_store::StoreError::Conflict) if an expectation of
+	/// `plan` does not hold; the store's. Nothing is written then. Unless the entry is acked, the
+	/// delivery comes again, to the handle that has the consumer.
 	///
 	/// # Failure Behavior and Persistence
 	/// Ack and plan are durable together or not at all, so what the plan writes is written once,
 	/// however often the delivery comes. The plan must be for the log's own store.
 	pub fn ack_with<T: 'static>(self, plan: Plan<T>) -> Result<T, LogError> {
 		let consumer = Arc::clone(&self.lease.consumer);
-		let (answer, ()) = plan.and(self.ack_plan()).commit(consumer.log.store()).wait()?;
+		let index = self.index();
+		let (answer, ()) = consumer.settle_by(plan.and(self.ack_plan()), index)?;
 		Ok(answer)
 	}
 
@@ -150,13 +153,15 @@ impl Delivery {
 	/// # Failure Behavior and Persistence
 	/// As [`ack`](Delivery::ack), but a crash soon after it returns may bring the entry again.
 	pub fn ack_lazy(self) -> Result<(), LogError> {
-		let consumer = Arc::clone(&self.lease.consumer);
+		let (consumer, index) = (Arc::clone(&self.lease.consumer), self.index());
 		let batch = lazily(self.ack_batch());
-		Ok(consumer.ack_plan(batch).run(consumer.log.store())?)
+		is_acked(consumer.settle_by(consumer.ack_plan(batch), index))
 	}
 
-	/// What acks it, to be committed with other things. If the plan is dropped or fails, the
-	/// delivery comes again.
+	/// Returns the plan that acks the delivery, to be committed with other things. If the plan is
+	/// dropped or fails, the delivery comes again. It fails with
+	/// [`Conflict`](leyden_store::StoreError::Conflict) if the entry is acked already (table
+	/// `log_acks`), or the consumer was taken over (table `log_owners`).
 	pub fn ack_plan(self) -> Plan<()> {
 		let consumer = Arc::clone(&self.lease.consumer);
 		consumer.ack_plan(self.ack_batch())
@@ -192,9 +197,10 @@ impl Delivery {
 		let not_before = consumer.log.shared.clock.now().after(wait);
 		let record = RetryV1 { attempts: attempt, not_before };
 		let mut batch = Batch::new();
+		consumer.guard(&mut batch);
 		batch.put(consumer.keys.retry(lease.index.get()), records::value(&record));
 		batch.after_commit(move |_| lease.settle(Outcome::Retry { attempts: attempt, not_before }));
-		Ok(Plan::of(batch).run(consumer.log.store())?)
+		consumer.run(Plan::of(batch))
 	}
 
 	/// Given up: it waits in the dead letters until an operator requeues or discards it.
@@ -216,11 +222,12 @@ impl Delivery {
 			reason: reason.chars().take(crate::MAX_REASON_CHARS).collect(),
 		};
 		let mut batch = Batch::new();
+		consumer.guard(&mut batch);
 		let index = lease.index.get();
 		batch.put(consumer.keys.dead(index), records::value(&record));
 		batch.delete(consumer.keys.retry(index));
 		batch.after_commit(move |_| lease.settle(Outcome::Parked { moved_on }));
-		Ok(Plan::of(batch).run(consumer.log.store())?)
+		consumer.run(Plan::of(batch))
 	}
 
 	fn ack_batch(self) -> Batch {
@@ -228,8 +235,9 @@ impl Delivery {
 		let keys = &lease.consumer.keys;
 		let index = lease.index.get();
 		let mut batch = Batch::new();
-		// A put that looks at nothing: any number of threads ack at once without getting in each
-		// other's way.
+		// Each ack has a record of its own: any number of threads ack at once without getting in each
+		// other's way. One that is there already landed without an answer, and so did its effect.
+		batch.expect(keys.ack(index, index), Expectation::Absent);
 		batch.put(keys.ack(index, index), records::value(&AckV1));
 		if attempt > 1 {
 			batch.delete(keys.retry(index));
@@ -242,6 +250,14 @@ impl Delivery {
 impl fmt::Debug for Delivery {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		write!(f, "Delivery {{ {:?}, attempt {} }}", self.entry, self.attempt)
+	}
+}
+
+/// An entry that is acked already is what an ack is for.
+fn is_acked(acked: Result<(), LogError>) -> Result<(), LogError> {
+	match acked {
+		Err(LogError::AlreadyAcked { .. }) => Ok(()),
+		acked => acked,
 	}
 }
 

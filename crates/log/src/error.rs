@@ -45,6 +45,24 @@ pub enum LogError {
 		/// The oldest entry that may still be there.
 		oldest: LogIndex,
 	},
+	/// Another handle has opened the consumer since, in this process or elsewhere: this one settles
+	/// nothing any more, and nothing was written. Its deliveries come to the other handle.
+	TakenOver {
+		/// The consumer.
+		consumer: String,
+	},
+	/// The entry of a delivery is acked already: in bulk, or by a commit that was answered with an
+	/// error. Nothing was written.
+	AlreadyAcked {
+		/// The place of the entry.
+		index: LogIndex,
+	},
+	/// The stream or the consumer is open with other options. Use those, or drop every handle of it
+	/// first.
+	OtherOptions {
+		/// Its name.
+		name: String,
+	},
 	/// There is no dead letter at this index.
 	NoDeadLetter {
 		/// The index.
@@ -90,6 +108,17 @@ impl fmt::Display for LogError {
 			Self::TooOld { cursor, oldest } => write!(
 				f,
 				"entries behind {cursor} were trimmed, the oldest left is {oldest}: what was missed is gone"
+			),
+			Self::TakenOver { consumer } => write!(
+				f,
+				"consumer {consumer} was opened by another handle since: settle deliveries of that one"
+			),
+			Self::AlreadyAcked { index } => {
+				write!(f, "entry {index} is acked already: nothing was written")
+			},
+			Self::OtherOptions { name } => write!(
+				f,
+				"{name} is open with other options: use those, or drop every handle of it first"
 			),
 			Self::NoDeadLetter { index } => write!(f, "there is no dead letter at {index}"),
 			Self::AmbiguousId { prefix } => {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use leyden_id::EventId;
 use leyden_store::sequence::NumberRecord;
 use leyden_store::{
-	Appended as StoreAppended, Batch, Clock, Committed, Expectation, Plan, Slot, Store,
+	sharing, Appended as StoreAppended, Batch, Clock, Committed, Expectation, Plan, Slot, Store,
 };
 
 use crate::consumer::Consumer;
@@ -65,11 +65,13 @@ pub(crate) struct Shared {
 }
 
 impl EventLog {
-	/// Opens the stream `name`, created if there is none.
+	/// Opens the stream `name`, created if there is none. If a handle of it over the same `store` is
+	/// in use, this is another one of that, with its clock.
 	///
 	/// # Errors
 	/// [`LogError::BadName`] unless the name is 1 to [`MAX_STREAM_CHARS`] of a-z, 0-9, `_` and `-`,
-	/// and does not begin with `-`; the store's.
+	/// and does not begin with `-`; [`LogError::OtherOptions`] if the handle in use has others; the
+	/// store's.
 	///
 	/// # Failure Behavior and Persistence
 	/// A new stream is durable when this returns. A crash before that leaves none.
@@ -78,6 +80,17 @@ impl EventLog {
 	) -> Result<Self, LogError> {
 		check_name(name, MAX_STREAM_CHARS)?;
 		let keys = StreamKeys::new(name);
+		let open = || Self::open_alone(Arc::clone(&store), keys.clone(), clock, options);
+		let shared = sharing::shared(&store, &keys.stream(), open)?;
+		if shared.options != options {
+			return Err(LogError::OtherOptions { name: name.to_owned() });
+		}
+		Ok(Self { shared })
+	}
+
+	fn open_alone(
+		store: Arc<dyn Store>, keys: StreamKeys, clock: Arc<dyn Clock>, options: LogOptions,
+	) -> Result<Shared, LogError> {
 		let epoch = match lookup::stream(&store, &keys)? {
 			Some(stream) => stream.epoch,
 			None => create(&store, &keys)?,
@@ -86,7 +99,7 @@ impl EventLog {
 		let epoch = LogEpoch(epoch);
 		let (signal, tail) = (Signal::default(), Tail::default());
 		let (housekeeping, observers) = (Housekeeping::default(), Observers::default());
-		let shared = Shared {
+		Ok(Shared {
 			store,
 			clock,
 			keys,
@@ -97,8 +110,7 @@ impl EventLog {
 			tail,
 			housekeeping,
 			observers,
-		};
-		Ok(Self { shared: Arc::new(shared) })
+		})
 	}
 
 	/// Which log this is.
@@ -255,13 +267,19 @@ impl EventLog {
 		Ok(plan.commit(self.store()).wait()?)
 	}
 
-	/// Opens the consumer of this name, and creates it if there is none. Open one handle of a name
-	/// at a time; a handle can be shared by any number of threads.
+	/// Opens the consumer of this name, and creates it if there is none. If a handle of it is in
+	/// use, or a delivery of it, this is another handle of the same: each entry is in one hand at a
+	/// time.
+	///
+	/// A handle that cannot be seen from here (behind another layer around the store) is fenced
+	/// off: what it has in hand comes to the new handle, and what it settles from now on is refused
+	/// with [`LogError::TakenOver`].
 	///
 	/// # Errors
 	/// [`LogError::BadName`] unless the name is 1 to
 	/// [`MAX_CONSUMER_CHARS`](crate::MAX_CONSUMER_CHARS) of a-z, 0-9, `_` and `-`, and does not
-	/// begin with `-`; the store's.
+	/// begin with `-`; [`LogError::OtherOptions`] if the handle in use has others (where it starts
+	/// does not count); the store's.
 	///
 	/// # Failure Behavior and Persistence
 	/// A new consumer is durable when this returns: from then on no entry is trimmed that it has

@@ -16,6 +16,7 @@
 //! log_retries    stream 0 consumer 0 index        0x0105 RetryV1
 //! log_dead       stream 0 consumer 0 index        0x0106 DeadV1
 //! log_tombs      stream 0 index                   0x0107 TombV1
+//! log_owners     stream 0 consumer                0x0108 OwnerV1
 //! ```
 
 use leyden_id::{Domain, EventId, EventKind, IdBuilder, Lane};
@@ -31,6 +32,7 @@ pub(crate) const ACKS: Table = Table::new("log_acks");
 pub(crate) const RETRIES: Table = Table::new("log_retries");
 pub(crate) const DEAD: Table = Table::new("log_dead");
 pub(crate) const TOMBS: Table = Table::new("log_tombs");
+pub(crate) const OWNERS: Table = Table::new("log_owners");
 
 /// A stream.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -107,6 +109,16 @@ pub(crate) struct TombV1 {
 	pub(crate) appended_at: Timestamp,
 }
 
+/// The handle that a consumer was opened as last. Its version is what settles deliveries expects,
+/// so that a handle which another one has taken the consumer over from settles nothing.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct OwnerV1 {
+	/// The number of times that the consumer was opened.
+	pub(crate) opened: u64,
+	/// The time when it was opened last.
+	pub(crate) opened_at: Timestamp,
+}
+
 leyden_store::stored! {
 	StreamV1 = 0x0101,
 	ConsumerV1 = 0x0102,
@@ -115,6 +127,7 @@ leyden_store::stored! {
 	RetryV1 = 0x0105,
 	DeadV1 = 0x0106,
 	TombV1 = 0x0107,
+	OwnerV1 = 0x0108,
 }
 
 /// The value that holds a record which is small by construction.
@@ -189,6 +202,7 @@ impl StreamKeys {
 #[derive(Clone, Debug)]
 pub(crate) struct ConsumerKeys {
 	pub(crate) consumer: Key,
+	pub(crate) owner: Key,
 	prefix: Vec<u8>,
 }
 
@@ -196,7 +210,8 @@ impl ConsumerKeys {
 	fn new(stream: &StreamKeys, name: &str) -> Self {
 		let consumer = [stream.prefix.as_slice(), name.as_bytes()].concat();
 		let prefix = [consumer.as_slice(), &[0]].concat();
-		Self { consumer: Key::new(CONSUMERS, consumer), prefix }
+		let owner = Key::new(OWNERS, consumer.clone());
+		Self { consumer: Key::new(CONSUMERS, consumer), owner, prefix }
 	}
 
 	pub(crate) fn ack(&self, first: u64, last: u64) -> Key {
@@ -297,6 +312,8 @@ mod tests {
 		assert_eq!(body(&dead, 0x0106), expected);
 		let tomb = TombV1 { id, appended_at: at };
 		assert_eq!(body(&tomb, 0x0107), [&[7; 32][..], &number(1_000)].concat());
+		let owner = OwnerV1 { opened: 3, opened_at: at };
+		assert_eq!(body(&owner, 0x0108), [number(3), number(1_000)].concat());
 	}
 
 	#[test]

@@ -196,7 +196,7 @@ pub struct Retention {
 }
 
 /// How a log is kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LogOptions {
 	/// How long entries stay as history once every consumer has acked them. An entry goes when it
 	/// is past both bounds.
@@ -272,7 +272,7 @@ impl RetryPolicy {
 }
 
 /// How a consumer works.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ConsumerOptions {
 	/// Where it begins, the first time.
 	pub start: Start,

@@ -190,7 +190,7 @@ impl Store for FullForLazy {
 
 #[test]
 fn housekeeping_that_fails_changes_no_answer_is_told_and_is_made_up_for() {
-	let store = Arc::new(FullForLazy { inner: memory(), full: AtomicBool::new(true) });
+	let store = Arc::new(FullForLazy { inner: memory(), full: AtomicBool::new(false) });
 	let process = process(Arc::<FullForLazy>::clone(&store));
 	let consumer = process.consumer("a");
 	let acks = |first: u64| {
@@ -205,6 +205,7 @@ fn housekeeping_that_fails_changes_no_answer_is_told_and_is_made_up_for() {
 	};
 	// This one has acked everything when the disk is full, and acks nothing any more after that.
 	let other = process.consumer("b");
+	store.full.store(true, Ordering::SeqCst);
 	acks(1);
 	other.ack_plan_many(&places(1..=1_000)).run(&process.store).unwrap();
 	assert_eq!(count_records(&*store, "log_entries"), 1_000, "nothing could be trimmed");
@@ -222,6 +223,11 @@ fn housekeeping_that_fails_changes_no_answer_is_told_and_is_made_up_for() {
 	assert!(process.log.housekeeping_failure().is_none());
 	let entries = count_records(&*store, "log_entries") as u64;
 	assert!(entries <= HISTORY + 2 * ACKS_BETWEEN_COMPACTIONS, "{entries} entries");
+}
+
+/// The same store as another process has it: nothing tells that it is the same.
+fn unseen(store: &Arc<Interrupted>) -> Arc<dyn Store> {
+	Arc::new(Arc::clone(store))
 }
 
 type Interruption = Box<dyn FnOnce() + Send>;
@@ -291,7 +297,7 @@ fn a_consumer_created_while_history_is_trimmed_gets_everything_from_where_it_beg
 	consumer.tidy().unwrap();
 	assert!(store.was_interrupted());
 	// Another process, which has nothing in memory.
-	let next = self::process(store);
+	let next = self::process(unseen(&store));
 	assert_eq!(unacked(&next.consumer("late")), (1..=100).collect::<Vec<_>>());
 }
 
@@ -301,7 +307,7 @@ fn an_id_that_another_handle_trimmed_and_that_came_again_stays_known() {
 	let process = process(Arc::<Interrupted>::clone(&store));
 	let consumer = process.consumer("a");
 	append(&process, 1..=100);
-	let other = self::process(Arc::<Interrupted>::clone(&store));
+	let other = self::process(unseen(&store));
 	consumer.ack_plan_many(&places(1..=100)).run(&process.store).unwrap();
 	let end = ConsumerOptions { start: Start::End, ..ConsumerOptions::default() };
 	let log = other.log.clone();
@@ -320,12 +326,15 @@ fn an_id_that_another_handle_trimmed_and_that_came_again_stays_known() {
 fn a_handle_that_knows_less_takes_back_no_ack() {
 	let process = process(memory());
 	append(&process, 1..=100);
-	let (one, other) = (process.consumer("a"), process.consumer("a"));
-	one.ack_plan_many(&places(1..=50)).run(&process.store).unwrap();
-	one.tidy().unwrap();
-	other.ack_plan_many(&places(1..=1)).run(&process.store).unwrap();
+	let one = process.consumer("a");
+	let other = self::process(Arc::new(Arc::clone(&process.store))).consumer("a");
+	other.ack_plan_many(&places(1..=50)).run(&process.store).unwrap();
 	other.tidy().unwrap();
-	assert_eq!(unacked(&process.consumer("a")), (51..=100).collect::<Vec<_>>());
+	let late = one.ack_plan_many(&places(1..=1)).run(&process.store);
+	assert!(matches!(late, Err(StoreError::Conflict { .. })), "{late:?}");
+	one.tidy().unwrap();
+	let next = self::process(Arc::new(Arc::new(Arc::clone(&process.store))));
+	assert_eq!(unacked(&next.consumer("a")), (51..=100).collect::<Vec<_>>());
 }
 
 #[test]
@@ -334,14 +343,15 @@ fn what_another_handle_folded_meanwhile_stays_folded() {
 	// Nothing is past its retention: the consumer is all that both write.
 	let open = || {
 		let clock = Arc::new(ManualClock::new(Timestamp(1_000)));
-		Process::over(Arc::<Interrupted>::clone(&store), clock, LogOptions::default())
+		Process::over(unseen(&store), clock, LogOptions::default())
 	};
 	let process = open();
 	append(&process, 1..=100);
 	let other = open();
-	let (one, another) = (process.consumer("a"), other.consumer("a"));
+	let one = process.consumer("a");
 	one.ack_plan_many(&places(1..=50)).run(&process.store).unwrap();
 	store.after_scan_of("log_acks", move || {
+		let another = other.consumer("a");
 		another.ack_plan_many(&places(51..=80)).run(&other.store).unwrap();
 		another.tidy().unwrap();
 	});

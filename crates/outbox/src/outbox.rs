@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leyden_store::{
-	Appended, Batch, Clock, Expectation, KeyRange, Plan, Store, StoreError, Timestamp,
+	sharing, Appended, Batch, Clock, Expectation, KeyRange, Plan, Store, StoreError, Timestamp,
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -145,7 +145,9 @@ pub struct OutboxStats {
 }
 
 impl Outbox {
-	/// Opens the outbox of a store.
+	/// Opens the outbox of a store. If a handle of it over the same `store` is in use, this is
+	/// another one of that, with its clock, options and endpoints: each callback is in one hand at a
+	/// time.
 	///
 	/// # Errors
 	/// The store's.
@@ -155,6 +157,13 @@ impl Outbox {
 	pub fn open(
 		store: Arc<dyn Store>, clock: Arc<dyn Clock>, options: OutboxOptions,
 	) -> Result<Self, OutboxError> {
+		let open = || Self::open_alone(Arc::clone(&store), clock, options);
+		Ok(Self(sharing::shared(&store, &records::meta_key(), open)?))
+	}
+
+	fn open_alone(
+		store: Arc<dyn Store>, clock: Arc<dyn Clock>, options: OutboxOptions,
+	) -> Result<Inner, OutboxError> {
 		let epoch = meta(&*store)?.epoch;
 		let mut state = State::default();
 		for (key, record) in
@@ -165,7 +174,7 @@ impl Outbox {
 		}
 		let known = RwLock::new(state.endpoints.iter().map(|(end, _)| *end).collect());
 		let state = Mutex::new(state);
-		Ok(Self(Arc::new(Inner { store, clock, options, epoch, known, state })))
+		Ok(Inner { store, clock, options, epoch, known, state })
 	}
 
 	/// Adds an endpoint, or says how one is to be used from now on. Its name is not its address: that

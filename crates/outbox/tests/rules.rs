@@ -666,3 +666,17 @@ fn damage_is_loud() {
 	let is_corrupt = matches!(&error, OutboxError::Store(leyden_store::StoreError::Corrupt { .. }));
 	assert!(is_corrupt, "{error}");
 }
+
+/// A second handle over the same store shares what is on its way, and the endpoints.
+#[test]
+fn a_second_handle_of_an_outbox_sends_nothing_twice() {
+	let node = Node::new();
+	node.enqueue("h1");
+	let clock = Arc::<leyden_store::ManualClock>::clone(&node.clock);
+	let second = leyden_outbox::Outbox::open(Arc::clone(&node.store), clock, node.options.clone());
+	let second = second.unwrap();
+	let claim = node.claim().unwrap();
+	assert!(second.claim(HEIGHT).unwrap().is_none(), "it is on its way");
+	assert_eq!(claim.settle(Verdict::Done, "").unwrap(), Settled::Done);
+	assert!(second.claim(HEIGHT).unwrap().is_none());
+}

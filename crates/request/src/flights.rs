@@ -7,18 +7,26 @@
 //! One caller at a time for each request.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use leyden_store::{sharing, Store};
 use parking_lot::{Condvar, Mutex};
+
+use crate::records;
 
 /// Different requests that may run at once.
 pub(crate) const MAX_FLIGHTS: usize = 4096;
 
-/// The requests that somebody is at.
+/// The requests that are being carried out, by any handle over one store.
 #[derive(Default)]
-pub(crate) struct Flights(Mutex<HashMap<[u8; 64], Arc<Landing>>>);
+pub(crate) struct Flights {
+	running: Mutex<HashMap<[u8; 64], Arc<Landing>>>,
+	/// Kept, so that no other store gets its address.
+	_store: Option<Arc<dyn Store>>,
+}
 
 #[derive(Default)]
 struct Landing {
@@ -43,8 +51,17 @@ pub(crate) enum Entered {
 }
 
 impl Flights {
+	/// Returns the flights of all handles over this store.
+	pub(crate) fn of(store: &Arc<dyn Store>) -> Arc<Self> {
+		let open = || -> Result<Self, Infallible> {
+			Ok(Self { running: Mutex::default(), _store: Some(Arc::clone(store)) })
+		};
+		let Ok(flights) = sharing::shared(store, &records::clock_key(), open);
+		flights
+	}
+
 	pub(crate) fn enter(self: &Arc<Self>, hash: [u8; 64]) -> Entered {
-		let mut flights = self.0.lock();
+		let mut flights = self.running.lock();
 		if let Some(landing) = flights.get(&hash) {
 			return Entered::Behind(InFlight(Arc::clone(landing)));
 		}
@@ -57,11 +74,11 @@ impl Flights {
 	}
 
 	pub(crate) fn has(&self, hash: &[u8; 64]) -> bool {
-		self.0.lock().contains_key(hash)
+		self.running.lock().contains_key(hash)
 	}
 
 	pub(crate) fn running(&self) -> usize {
-		self.0.lock().len()
+		self.running.lock().len()
 	}
 }
 
@@ -81,7 +98,7 @@ impl InFlight {
 
 impl Drop for Flight {
 	fn drop(&mut self) {
-		self.flights.0.lock().remove(&self.hash);
+		self.flights.running.lock().remove(&self.hash);
 		*self.landing.over.lock() = true;
 		self.landing.changed.notify_all();
 	}

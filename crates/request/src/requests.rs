@@ -100,7 +100,8 @@ pub enum RequestState {
 }
 
 impl Requests {
-	/// Opens the requests of a store.
+	/// Opens the requests of a store. Handles over the same `store` know of each other what is being
+	/// carried out; each has its own options and quotas.
 	///
 	/// # Errors
 	/// The store's.
@@ -111,7 +112,8 @@ impl Requests {
 		let known = store.get(&key).wait()?;
 		let known = known.map(|record| records::read::<ClockV1>(&key, &record)).transpose()?;
 		let time = SteadyTime::new(known.map(|known| known.now), clock.now());
-		let (flights, quotas, time) = (Arc::default(), Quotas::default(), Mutex::new(time));
+		let flights = Flights::of(&store);
+		let (quotas, time) = (Quotas::default(), Mutex::new(time));
 		Ok(Self(Arc::new(Inner { store, clock, options, flights, quotas, time })))
 	}
 

@@ -92,8 +92,8 @@ fn two_processes_do_not_both_begin_or_answer() {
 	assert!(matches!(begun, Begin::Recover(_)), "{begun:?}");
 	// What we did not begin does not count.
 	drop(Ask::new("bb").with(|request| ours.begin(request)).unwrap());
-	// And they answer before we do: ours comes too late.
-	let theirs = open(Arc::clone(&node.store), &node);
+	// And they answer before we do, as another process: ours comes too late.
+	let theirs = open(Arc::new(Arc::clone(&node.store)), &node);
 	finish(ask.with(|request| theirs.begin(request)).unwrap(), "theirs").unwrap();
 	let error = finish(begun, "ours").unwrap_err();
 	assert!(matches!(error, RequestError::Store(StoreError::Conflict { .. })), "{error}");
@@ -114,4 +114,19 @@ fn a_request_is_held_until_its_answer_is_durable() {
 	plan.commit(&*node.store).wait().unwrap();
 	let replayed = ask.with(|request| node.requests.begin(request)).unwrap();
 	assert!(matches!(replayed, Begin::Replay(_)), "{replayed:?}");
+}
+
+/// A second handle in the process, with quotas of its own, as a receiver for another source has.
+#[test]
+fn a_second_handle_knows_what_the_first_is_carrying_out() {
+	let node = Node::new(RequestOptions::default());
+	let second = open(Arc::clone(&node.store), &node);
+	let ask = Ask::new("aa");
+	let first = ask.with(|request| node.requests.begin(request)).unwrap();
+	let begun = ask.with(|request| second.begin(request)).unwrap();
+	assert!(matches!(begun, Begin::Wait(_)), "{begun:?}");
+	finish(first, "ours").unwrap();
+	let begun = ask.with(|request| second.begin(request)).unwrap();
+	let Begin::Replay(answer) = begun else { panic!("{begun:?}") };
+	assert_eq!(answer.bytes(), b"ours");
 }

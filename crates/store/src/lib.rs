@@ -51,6 +51,7 @@ pub mod page;
 pub mod plan;
 pub mod record;
 pub mod sequence;
+pub mod sharing;
 pub mod store;
 mod sync;
 pub mod ticket;

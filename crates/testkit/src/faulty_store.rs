@@ -111,6 +111,9 @@ pub struct FaultyStore {
 	after_each: Look,
 }
 
+/// The reason that a dead store gives.
+pub(crate) const DEAD_STORE: &str = "the process died";
+
 impl FaultyStore {
 	/// Around `inner`, which must not answer later than in the call (a memory store, or one that is
 	/// waited for).
@@ -163,7 +166,7 @@ impl FaultyStore {
 }
 
 fn dead<T>() -> Ticket<T> {
-	Ticket::ready(Err(StoreError::Poisoned { because: "the process died".to_owned() }))
+	Ticket::ready(Err(StoreError::Poisoned { because: DEAD_STORE.to_owned() }))
 }
 
 impl Store for FaultyStore {

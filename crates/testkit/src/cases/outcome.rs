@@ -5,6 +5,7 @@ use std::fmt;
 use lightning::events::Event;
 
 use super::Case;
+use crate::faulty_store::DEAD_STORE;
 use crate::net::Paid;
 use crate::node::event_name;
 use crate::panics::Caught;
@@ -59,9 +60,11 @@ impl Outcome {
 		self.lives.len() - 1
 	}
 
-	/// How many of its lives ended in a panic inside LDK.
+	/// Returns the number of lives that ended in a panic inside LDK. A log whose store dies while it
+	/// is opened panics, too: that is a death.
 	pub fn panics(&self) -> usize {
-		self.lives.iter().filter(|l| l.panicked.is_some()).count()
+		let panicked = self.lives.iter().filter_map(|life| life.panicked.as_ref());
+		panicked.filter(|caught| !caught.message.contains(DEAD_STORE)).count()
 	}
 
 	/// How often the user was told an event of this name, over all lives.

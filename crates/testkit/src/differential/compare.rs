@@ -337,8 +337,17 @@ impl Alone<'_> {
 	/// name for such a place: a delivery that the user has not acked comes at once at the next
 	/// start, and LDK's own event later, so that other writes come first. One death more is no
 	/// reason for anything else: a single one falls on the same write with both.
+	///
+	/// With deferred monitors it is only the number of times that LDK tells of a failure (finding
+	/// 27) which depends on such a place.
 	fn unlucky(&mut self, schedule: &Schedule, ours: &Run, candidates: &mut Vec<Outcome>) {
-		if self.scenario.mode.deferred || schedule.deaths.len() + ours.stops < 2 {
+		if schedule.deaths.len() + ours.stops < 2 {
+			return;
+		}
+		let all: Vec<&Outcome> = candidates.iter().collect();
+		let tells_more = |worse: &Worse| matches!(worse, Worse::ToldMoreOften(_));
+		if self.scenario.mode.deferred && !ours.outcome.worse_than_all(&all).iter().all(tells_more)
+		{
 			return;
 		}
 		let later = schedule.deaths.get(1..).unwrap_or_default();
