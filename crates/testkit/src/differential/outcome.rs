@@ -32,6 +32,8 @@ pub struct PaymentEnd {
 	pub claimed: bool,
 	/// `true` if the payer's node still waits for the payment.
 	pub pending: bool,
+	/// The amount that the node under test has paid by it and was told of, in satoshi.
+	pub paid_sat: u64,
 }
 
 impl PaymentEnd {
@@ -174,7 +176,9 @@ impl Outcome {
 			}
 		}
 		for (n, sats) in self.money.iter().enumerate() {
-			let theirs = other.money.get(n).copied().unwrap_or_default();
+			// A payment that arrived, as its user wanted, and was lost without Leyden is no loss.
+			let sats = sats + self.paid_sat();
+			let theirs = other.money.get(n).copied().unwrap_or_default() + other.paid_sat();
 			// A peer that was paid less was paid less often: the payment says so.
 			if n == self.victim && sats + TOLERANCE_SATS < theirs {
 				worse.insert(Worse::Money(n));
@@ -184,6 +188,11 @@ impl Outcome {
 			worse.insert(Worse::Panics);
 		}
 		worse
+	}
+
+	/// Returns the satoshis that the node under test has paid by payments that it was told arrived.
+	fn paid_sat(&self) -> u64 {
+		self.payments.values().map(|end| end.paid_sat).sum()
 	}
 
 	/// Returns the number of LDK's panics, without the one by which LDK stops a node whose

@@ -412,12 +412,15 @@ impl Stage {
 			Event::PaymentClaimed { payment_hash, .. } => *payment_hash == intent.hash(),
 			_ => false,
 		});
+		let told_sent = payer.was_told(&key("PaymentSent"));
+		let paid = told_sent && intent.payer() == self.victim;
 		PaymentEnd {
 			was_sent,
-			told_sent: payer.was_told(&key("PaymentSent")),
+			told_sent,
 			told_failed: payer.was_told(&key("PaymentFailed")),
 			claimed,
 			pending: self.is_pending(intent),
+			paid_sat: if paid { intent.amount_msat() / 1_000 } else { 0 },
 		}
 	}
 
