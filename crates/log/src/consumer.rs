@@ -11,13 +11,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
 use leyden_id::Lane;
 use leyden_store::{
-	sharing, Batch, Durability, Expectation, Plan, Store, StoreError, Timestamp, Version,
+	sharing, Batch, Durability, Expectation, Key, Plan, Store, StoreError, Timestamp, Version,
 };
 use parking_lot::Mutex;
 
@@ -48,8 +48,11 @@ pub(crate) struct Inner {
 	pub(crate) log: EventLog,
 	pub(crate) name: String,
 	pub(crate) keys: ConsumerKeys,
-	/// The version of the record that says who owns the consumer, if this handle does.
-	owned: Version,
+	/// The version of the record that says who owns the consumer, once this handle does: from its
+	/// first delivery on. A consumer without deliveries owns nothing.
+	owned: OnceLock<Version>,
+	/// The number of handles that had had deliveries when this one was opened.
+	owners_before: u64,
 	pub(crate) options: ConsumerOptions,
 	pub(crate) folding: Arc<Folding>,
 	state: Mutex<State>,
@@ -152,7 +155,7 @@ impl Consumer {
 			None => create(log, &keys, options.start)?,
 		};
 		// Before anything is read that another handle may still settle.
-		let owned = own(log, &keys)?;
+		let owners_before = owners(store, &keys.owner)?;
 		let head = log.shared.head.load(Ordering::SeqCst);
 		let (bounds, long_tail) = Bounds::open(store, &keys, watermark, head)?;
 		let folding = Folding::new(keys.clone(), bounds);
@@ -171,7 +174,8 @@ impl Consumer {
 			log: log.clone(),
 			name: name.to_owned(),
 			keys,
-			owned,
+			owned: OnceLock::new(),
+			owners_before,
 			options,
 			folding,
 			state: Mutex::new(state),
@@ -198,6 +202,7 @@ impl Consumer {
 		if state.in_flight >= self.inner.options.max_in_flight {
 			return Ok(None);
 		}
+		self.inner.own(&mut state)?;
 		let now = self.inner.log.shared.clock.now();
 		state.lanes.end_waits(now);
 		if let Some(entry) = self.inner.next_of_ready(&mut state, now)? {
@@ -450,9 +455,38 @@ impl Inner {
 		self.log.shared.observers.acked(&self.name, indices);
 	}
 
+	/// Takes the consumer over from whoever has it, before the first delivery.
+	///
+	/// # Failure Behavior and Persistence
+	/// A crash that loses the record ends both handles.
+	fn own(&self, state: &mut State) -> Result<(), LogError> {
+		if self.owned.get().is_some() {
+			return Ok(());
+		}
+		let (store, key) = (self.log.store(), &self.keys.owner);
+		let before = owners(store, key)?;
+		let opened_at = self.log.shared.clock.now();
+		let owner = OwnerV1 { opened: before.saturating_add(1), opened_at };
+		let mut batch = Batch::new();
+		batch.durability(Durability::Lazy).put(key.clone(), records::value(&owner));
+		let version = store.commit(batch).wait()?.version();
+		let _ = self.owned.set(version);
+		if before != self.owners_before {
+			// What another handle has settled since this one was opened.
+			self.folding
+				.bounds
+				.last_acked
+				.fetch_max(self.log.shared.head.load(Ordering::SeqCst), Ordering::SeqCst);
+			state.forget_ahead();
+		}
+		Ok(())
+	}
+
 	/// Has a batch refused if another handle has taken the consumer over.
 	pub(crate) fn guard(&self, batch: &mut Batch) {
-		batch.expect(self.keys.owner.clone(), Expectation::Version(self.owned));
+		if let Some(version) = self.owned.get() {
+			batch.expect(self.keys.owner.clone(), Expectation::Version(*version));
+		}
 	}
 
 	/// Commits a plan that this handle's batch is part of, and waits.
@@ -772,19 +806,12 @@ fn create(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result<u64, LogE
 	}
 }
 
-/// Takes the consumer over from whoever has it, and returns the version of the record that says so.
-fn own(log: &EventLog, keys: &ConsumerKeys) -> Result<Version, LogError> {
-	let store = log.store();
-	let before = match store.get(&keys.owner).wait()? {
-		Some(record) => records::read::<OwnerV1>(&keys.owner, &record)?.opened,
-		None => 0,
-	};
-	let opened_at = log.shared.clock.now();
-	let owner = OwnerV1 { opened: before.saturating_add(1), opened_at };
-	let mut batch = Batch::new();
-	// A crash that loses this ends both handles.
-	batch.durability(Durability::Lazy).put(keys.owner.clone(), records::value(&owner));
-	Ok(store.commit(batch).wait()?.version())
+/// The number of handles that have had deliveries of a consumer.
+fn owners(store: &Arc<dyn Store>, key: &Key) -> Result<u64, LogError> {
+	match store.get(key).wait()? {
+		Some(record) => Ok(records::read::<OwnerV1>(key, &record)?.opened),
+		None => Ok(0),
+	}
 }
 
 /// The retries that are due: at most one per lane that waits.

@@ -272,8 +272,8 @@ impl EventLog {
 	/// time.
 	///
 	/// A handle that cannot be seen from here (behind another layer around the store) is fenced
-	/// off: what it has in hand comes to the new handle, and what it settles from now on is refused
-	/// with [`LogError::TakenOver`].
+	/// off by the first search for a delivery: what it has in hand comes to the new handle, and what
+	/// it settles from then on is refused with [`LogError::TakenOver`].
 	///
 	/// # Errors
 	/// [`LogError::BadName`] unless the name is 1 to

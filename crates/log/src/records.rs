@@ -109,13 +109,13 @@ pub(crate) struct TombV1 {
 	pub(crate) appended_at: Timestamp,
 }
 
-/// The handle that a consumer was opened as last. Its version is what settles deliveries expects,
+/// The handle that has had deliveries of a consumer last. Its version is what settles deliveries expects,
 /// so that a handle which another one has taken the consumer over from settles nothing.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct OwnerV1 {
-	/// The number of times that the consumer was opened.
+	/// The number of handles that have had deliveries.
 	pub(crate) opened: u64,
-	/// The time when it was opened last.
+	/// The time of the first delivery of the last one.
 	pub(crate) opened_at: Timestamp,
 }
 

@@ -205,6 +205,10 @@ fn housekeeping_that_fails_changes_no_answer_is_told_and_is_made_up_for() {
 	};
 	// This one has acked everything when the disk is full, and acks nothing any more after that.
 	let other = process.consumer("b");
+	assert!(
+		consumer.next_event().unwrap().is_none(),
+		"the consumer is ours before the disk is full"
+	);
 	store.full.store(true, Ordering::SeqCst);
 	acks(1);
 	other.ack_plan_many(&places(1..=1_000)).run(&process.store).unwrap();
@@ -330,8 +334,7 @@ fn a_handle_that_knows_less_takes_back_no_ack() {
 	let other = self::process(Arc::new(Arc::clone(&process.store))).consumer("a");
 	other.ack_plan_many(&places(1..=50)).run(&process.store).unwrap();
 	other.tidy().unwrap();
-	let late = one.ack_plan_many(&places(1..=1)).run(&process.store);
-	assert!(matches!(late, Err(StoreError::Conflict { .. })), "{late:?}");
+	one.ack_plan_many(&places(1..=1)).run(&process.store).unwrap();
 	one.tidy().unwrap();
 	let next = self::process(Arc::new(Arc::new(Arc::clone(&process.store))));
 	assert_eq!(unacked(&next.consumer("a")), (51..=100).collect::<Vec<_>>());

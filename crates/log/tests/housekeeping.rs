@@ -340,7 +340,8 @@ fn a_long_tail_of_acks_is_caught_up_with_in_bounded_steps() {
 	// together the calls of an ordinary life do all.
 	for call in 0..50 {
 		let cost = counting.count(|| assert!(consumer.next_event().unwrap().is_none()));
-		assert!(cost.commits <= 2, "{cost:?} in call {call}");
+		// The first call also makes the consumer this handle's.
+		assert!(cost.commits <= 2 + u64::from(call == 0), "{cost:?} in call {call}");
 		assert!(cost.scanned <= 10_000 || call == 0, "{cost:?} in call {call}");
 	}
 	assert_bounded(&*process.store, 0);

@@ -80,6 +80,8 @@ struct Memory {
 	tellings: Vec<Telling>,
 	attempts: BTreeMap<[u8; 32], u32>,
 	held: Vec<PaymentHash>,
+	/// The user wants the payments that it holds: LDK is told again, in every life.
+	claims: bool,
 	owed: Vec<Owed>,
 	reasons: BTreeMap<[u8; 32], String>,
 }
@@ -102,6 +104,7 @@ impl Actor {
 			tellings: Vec::new(),
 			attempts: BTreeMap::new(),
 			held: Vec::new(),
+			claims: false,
 			owed: Vec::new(),
 			reasons: BTreeMap::new(),
 		});
@@ -198,6 +201,12 @@ impl Actor {
 		let held = self.memory().held.clone();
 		// From now on the user wants what is told again.
 		self.memory().policy.claim = Claim::AtOnce;
+		self.memory().claims = true;
+		self.claim(node, held);
+	}
+
+	/// Claims payments; LDK does nothing for those that it does not hold.
+	fn claim(&self, node: &NodeHandle, held: Vec<PaymentHash>) {
 		for hash in held {
 			let preimage = self.preimages.lock().unwrap().get(&hash.0).copied();
 			if let (Some(manager), Some(preimage)) = (node.manager(), preimage) {
@@ -206,8 +215,13 @@ impl Actor {
 		}
 	}
 
-	/// Gives the answers again that LDK refused because a peer was not there.
+	/// Gives the answers again that LDK refused because a peer was not there, and claims again what
+	/// LDK may have forgotten in a death: that is up to the user of a hold invoice.
 	pub fn tries_again(&self, node: &NodeHandle) {
+		if self.memory().claims {
+			let held = self.memory().held.clone();
+			self.claim(node, held);
+		}
 		let owed = std::mem::take(&mut self.memory().owed);
 		let left: Vec<_> = owed.into_iter().filter(|owed| !answer(node, owed)).collect();
 		self.memory().owed.extend(left);
