@@ -238,3 +238,16 @@ fn an_entry_that_was_acked_meanwhile_is_acked_and_gets_no_effect() {
 	assert_eq!(credits(&process.store), 0);
 	assert!(take_all(&consumer).is_empty());
 }
+
+/// What another handle has acked since this one was opened does not come to this one.
+#[test]
+fn a_handle_that_takes_over_late_sees_what_was_acked_since_it_was_opened() {
+	let process = Process::new();
+	fill(&process, 1..=6);
+	let late = open(&layer(&process.store)).consumer("a", ConsumerOptions::default()).unwrap();
+	for delivery in take_all(&process.consumer("a")).into_iter().take(4) {
+		delivery.ack_with(credit()).unwrap();
+	}
+	let left: Vec<_> = take_all(&late).iter().map(|delivery| delivery.index().get()).collect();
+	assert_eq!(left, [5, 6]);
+}
