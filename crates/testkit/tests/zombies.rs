@@ -37,13 +37,14 @@ fn a_peer_that_comes_back_closes_it_and_one_more_restart_finds_the_payment() {
 	// B knows of no such channel, and A closes it; the payment is not looked for.
 	net.connect(a, b);
 	net.mine(10);
-	assert_eq!(net.told_in(a, 2)[0], "ChannelClosed");
+	// Outputs may have matured before: how many blocks were mined depends on the channel's id.
+	assert!(net.told_in(a, 2).iter().any(|name| name == "ChannelClosed"));
 	assert_eq!((net.channels(a).len(), net.paid(&sent)), (0, Paid::Pending));
 
 	net.persist_manager(a);
 	net.crash(a);
 	net.restart(a);
 	net.settle();
-	assert_eq!(net.told_in(a, 3)[0], "PaymentSent");
+	assert!(net.told_in(a, 3).iter().any(|name| name == "PaymentSent"));
 	assert_eq!(net.paid(&sent), Paid::Fulfilled);
 }
