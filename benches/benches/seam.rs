@@ -35,8 +35,10 @@ type Monitor = ChannelMonitor<InMemorySigner>;
 type Update = (ChannelId, ChannelMonitorUpdate);
 
 fn main() {
-	let (rounds, payments, slow) = if is_test() { (1, 2, 1) } else { (11, 40, 20) };
-	let recording = Recording::of(payments, slow);
+	/// Far more than are played before the other channel is done.
+	const OVER_THE_SLOW_CHANNEL: usize = 20;
+	let (rounds, payments) = if is_test() { (1, 2) } else { (11, 40) };
+	let recording = Recording::of(payments, OVER_THE_SLOW_CHANNEL);
 	for (releases, what) in [(false, "updates"), (true, "updates and releases of events")] {
 		let mut leyden = || recording.play(true, releases);
 		let mut ldk = || recording.play(false, releases);
