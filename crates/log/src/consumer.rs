@@ -11,21 +11,20 @@ use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use leyden_id::Lane;
-use leyden_store::{
-	sharing, Batch, Durability, Expectation, Key, Plan, Store, StoreError, Timestamp, Version,
-};
+use leyden_store::{sharing, Batch, Expectation, Plan, Store, StoreError, Timestamp};
 use parking_lot::Mutex;
 
 use crate::delivery::{Delivery, Lease};
 use crate::lanes::{Head, Lanes, MAX_REMEMBERED_PER_LANE};
 use crate::log::{check_name, EventLog, Shared};
+use crate::owner::Owner;
 use crate::pending::{self, Bounds};
-use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, OwnerV1, RetryV1, StreamV1};
+use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, RetryV1, StreamV1};
 use crate::tidy::Folding;
 use crate::types::{ConsumerOptions, DeadLetter, Entry, LogIndex, Start, MAX_CONSUMER_CHARS};
 use crate::{lookup, LogError};
@@ -48,11 +47,7 @@ pub(crate) struct Inner {
 	pub(crate) log: EventLog,
 	pub(crate) name: String,
 	pub(crate) keys: ConsumerKeys,
-	/// The version of the record that says who owns the consumer, once this handle does: from its
-	/// first delivery on. A consumer without deliveries owns nothing.
-	owned: OnceLock<Version>,
-	/// The number of handles that had had deliveries when this one was opened.
-	owners_before: u64,
+	pub(crate) owner: Owner,
 	pub(crate) options: ConsumerOptions,
 	pub(crate) folding: Arc<Folding>,
 	state: Mutex<State>,
@@ -154,8 +149,7 @@ impl Consumer {
 			Some(record) => records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark,
 			None => create(log, &keys, options.start)?,
 		};
-		// Before anything is read that another handle may still settle.
-		let owners_before = owners(store, &keys.owner)?;
+		let owner = Owner::open(store, &keys.owner)?;
 		let head = log.shared.head.load(Ordering::SeqCst);
 		let (bounds, long_tail) = Bounds::open(store, &keys, watermark, head)?;
 		let folding = Folding::new(keys.clone(), bounds);
@@ -174,8 +168,7 @@ impl Consumer {
 			log: log.clone(),
 			name: name.to_owned(),
 			keys,
-			owned: OnceLock::new(),
-			owners_before,
+			owner,
 			options,
 			folding,
 			state: Mutex::new(state),
@@ -455,47 +448,22 @@ impl Inner {
 		self.log.shared.observers.acked(&self.name, indices);
 	}
 
-	/// Takes the consumer over from whoever has it, before the first delivery.
-	///
-	/// # Failure Behavior and Persistence
-	/// A crash that loses the record ends both handles.
+	/// Makes the consumer this handle's, before the first delivery.
 	fn own(&self, state: &mut State) -> Result<(), LogError> {
-		if self.owned.get().is_some() {
-			return Ok(());
-		}
-		let (store, key) = (self.log.store(), &self.keys.owner);
-		let before = owners(store, key)?;
-		let opened_at = self.log.shared.clock.now();
-		let owner = OwnerV1 { opened: before.saturating_add(1), opened_at };
-		let mut batch = Batch::new();
-		batch.durability(Durability::Lazy).put(key.clone(), records::value(&owner));
-		let version = store.commit(batch).wait()?.version();
-		let _ = self.owned.set(version);
-		if before != self.owners_before {
-			// What another handle has settled since this one was opened.
-			self.folding
-				.bounds
-				.last_acked
-				.fetch_max(self.log.shared.head.load(Ordering::SeqCst), Ordering::SeqCst);
+		let shared = &self.log.shared;
+		if self.owner.take(&shared.store, shared.clock.now())? {
+			let head = shared.head.load(Ordering::SeqCst);
+			self.folding.bounds.last_acked.fetch_max(head, Ordering::SeqCst);
 			state.forget_ahead();
 		}
 		Ok(())
 	}
 
-	/// Has a batch refused if another handle has taken the consumer over.
-	pub(crate) fn guard(&self, batch: &mut Batch) {
-		if let Some(version) = self.owned.get() {
-			batch.expect(self.keys.owner.clone(), Expectation::Version(*version));
-		}
-	}
-
 	/// Commits a plan that this handle's batch is part of, and waits.
 	pub(crate) fn run<T: 'static>(&self, plan: Plan<T>) -> Result<T, LogError> {
-		plan.commit(self.log.store()).wait().map_err(|error| match error {
-			StoreError::Conflict { key, .. } if key == self.keys.owner => {
-				LogError::TakenOver { consumer: self.name.clone() }
-			},
-			error => error.into(),
+		plan.commit(self.log.store()).wait().map_err(|error| match self.owner.has_lost(&error) {
+			true => LogError::TakenOver { consumer: self.name.clone() },
+			false => error.into(),
 		})
 	}
 
@@ -515,7 +483,7 @@ impl Inner {
 	/// Returns the plan of an ack, after whose commit housekeeping moves on without being waited
 	/// for.
 	pub(crate) fn ack_plan(&self, mut batch: Batch) -> Plan<()> {
-		self.guard(&mut batch);
+		self.owner.guard(&mut batch);
 		let shared = Arc::clone(&self.log.shared);
 		Plan::new(batch, move |_| shared.move_on())
 	}
@@ -758,7 +726,7 @@ impl Inner {
 			return Err(none());
 		}
 		let mut batch = Batch::new();
-		self.guard(&mut batch);
+		self.owner.guard(&mut batch);
 		batch.expect(self.keys.dead(index.get()), Expectation::Present);
 		batch.delete(self.keys.dead(index.get()));
 		batch.delete(self.keys.retry(index.get()));
@@ -803,14 +771,6 @@ fn create(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result<u64, LogE
 		if let Some(record) = store.get(&keys.consumer).wait()? {
 			return Ok(records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark);
 		}
-	}
-}
-
-/// The number of handles that have had deliveries of a consumer.
-fn owners(store: &Arc<dyn Store>, key: &Key) -> Result<u64, LogError> {
-	match store.get(key).wait()? {
-		Some(record) => Ok(records::read::<OwnerV1>(key, &record)?.opened),
-		None => Ok(0),
 	}
 }
 

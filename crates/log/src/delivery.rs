@@ -197,7 +197,7 @@ impl Delivery {
 		let not_before = consumer.log.shared.clock.now().after(wait);
 		let record = RetryV1 { attempts: attempt, not_before };
 		let mut batch = Batch::new();
-		consumer.guard(&mut batch);
+		consumer.owner.guard(&mut batch);
 		batch.put(consumer.keys.retry(lease.index.get()), records::value(&record));
 		batch.after_commit(move |_| lease.settle(Outcome::Retry { attempts: attempt, not_before }));
 		consumer.run(Plan::of(batch))
@@ -222,7 +222,7 @@ impl Delivery {
 			reason: reason.chars().take(crate::MAX_REASON_CHARS).collect(),
 		};
 		let mut batch = Batch::new();
-		consumer.guard(&mut batch);
+		consumer.owner.guard(&mut batch);
 		let index = lease.index.get();
 		batch.put(consumer.keys.dead(index), records::value(&record));
 		batch.delete(consumer.keys.retry(index));

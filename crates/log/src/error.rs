@@ -60,7 +60,7 @@ pub enum LogError {
 	/// The stream or the consumer is open with other options. Use those, or drop every handle of it
 	/// first.
 	OtherOptions {
-		/// Its name.
+		/// The name of the stream or the consumer.
 		name: String,
 	},
 	/// There is no dead letter at this index.

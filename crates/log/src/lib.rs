@@ -42,6 +42,7 @@ mod lanes;
 mod log;
 mod lookup;
 mod observer;
+mod owner;
 mod pending;
 mod reader;
 mod records;

@@ -109,8 +109,8 @@ pub(crate) struct TombV1 {
 	pub(crate) appended_at: Timestamp,
 }
 
-/// The handle that has had deliveries of a consumer last. Its version is what settles deliveries expects,
-/// so that a handle which another one has taken the consumer over from settles nothing.
+/// The handle that has had deliveries of a consumer last. Every batch that settles a delivery
+/// expects the record's version, so that a handle which has lost the consumer settles nothing.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct OwnerV1 {
 	/// The number of handles that have had deliveries.

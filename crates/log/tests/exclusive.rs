@@ -13,8 +13,8 @@ use std::thread;
 use common::{event, Process, STREAM};
 use leyden_log::{Consumer, ConsumerOptions, Delivery, EventLog, LogError, LogOptions};
 use leyden_store::{
-	Batch, Committed, Guarantees, Key, KeyRange, ManualClock, Page, Plan, Record, RecordType,
-	Store, StoreError, Table, Ticket, Timestamp, Value,
+	Batch, Committed, KeyRange, ManualClock, Plan, RecordType, Store, StoreError, Table, Ticket,
+	Timestamp, Value,
 };
 
 const CREDITS: Table = Table::new("credits");
@@ -187,17 +187,7 @@ impl Store for Unanswered {
 		Ticket::ready(Err(StoreError::Indeterminate { doing: "committing", source }))
 	}
 
-	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		self.inner.get(key)
-	}
-
-	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.inner.scan(range, limit)
-	}
-
-	fn guarantees(&self) -> Guarantees {
-		self.inner.guarantees()
-	}
+	leyden_testkit::forward_store!(inner);
 }
 
 /// An ack that landed and was said to have failed: the entry does not come again, and a plan of the
@@ -239,7 +229,7 @@ fn an_entry_that_was_acked_meanwhile_is_acked_and_gets_no_effect() {
 	assert!(take_all(&consumer).is_empty());
 }
 
-/// What another handle has acked since this one was opened does not come to this one.
+/// A handle does not get what another one has acked since it was opened.
 #[test]
 fn a_handle_that_takes_over_late_sees_what_was_acked_since_it_was_opened() {
 	let process = Process::new();

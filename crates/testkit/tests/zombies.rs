@@ -38,13 +38,16 @@ fn a_peer_that_comes_back_closes_it_and_one_more_restart_finds_the_payment() {
 	net.connect(a, b);
 	net.mine(10);
 	// Outputs may have matured before: how many blocks were mined depends on the channel's id.
-	assert!(net.told_in(a, 2).iter().any(|name| name == "ChannelClosed"));
+	let told = |net: &LdkNet, life, event: &str| {
+		net.told_in(a, life).iter().filter(|name| *name == event).count()
+	};
+	assert_eq!((told(&net, 2, "ChannelClosed"), told(&net, 2, "PaymentSent")), (1, 0));
 	assert_eq!((net.channels(a).len(), net.paid(&sent)), (0, Paid::Pending));
 
 	net.persist_manager(a);
 	net.crash(a);
 	net.restart(a);
 	net.settle();
-	assert!(net.told_in(a, 3).iter().any(|name| name == "PaymentSent"));
+	assert_eq!((told(&net, 3, "PaymentSent"), told(&net, 3, "PaymentFailed")), (1, 0));
 	assert_eq!(net.paid(&sent), Paid::Fulfilled);
 }
