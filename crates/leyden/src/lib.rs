@@ -102,7 +102,7 @@ impl Leyden {
 	/// `docs/splices.md` for the few lines that a node adds.
 	///
 	/// # Errors
-	/// The store's.
+	/// [`SpliceError::AlreadyOpen`] while another keeper of this store is in use; the store's.
 	pub fn splices(
 		&self, driver: impl SpliceDriver + 'static, options: SpliceOptions,
 	) -> Result<SpliceKeeper, SpliceError> {

@@ -76,6 +76,9 @@ pub enum SpliceError {
 		/// The splice.
 		id: SpliceId,
 	},
+	/// The splices of this store are open already: a second keeper would hand them to LDK twice. Use
+	/// the first, or drop it.
+	AlreadyOpen,
 	/// LDK's manager could not be persisted, which has to come first.
 	ManagerNotPersisted {
 		/// The error.
@@ -138,6 +141,9 @@ impl fmt::Display for SpliceError {
 				write!(f, "splice {id} has nothing negotiated to bump, or is being bumped")
 			},
 			Self::TooLate { id } => write!(f, "splice {id} is signed and cannot be taken back"),
+			Self::AlreadyOpen => f.write_str(
+				"the splices of this store are open already: use that keeper, or drop it first",
+			),
 			Self::ManagerNotPersisted { message } => {
 				write!(f, "the manager could not be persisted: {message}")
 			},

@@ -255,3 +255,18 @@ fn a_failure_is_written_before_the_next_try() {
 		assert!(seen > 0, "bump: {bump}: it has died between two tries");
 	}
 }
+
+/// Two keepers over one store would both hand a splice to LDK.
+#[test]
+fn a_second_keeper_over_one_store_is_refused_while_the_first_is_in_use() {
+	let store: Arc<dyn Store> = Arc::new(MemoryStore::new().unwrap());
+	let open = || {
+		let tell = Box::new(|_: &_| Plan::of(Batch::new()));
+		let (store, clock) = (Arc::clone(&store), Arc::new(ManualClock::default()));
+		Splices::open(store, clock, Box::new(Fake::new()), tell, SpliceOptions::default())
+	};
+	let first = open().unwrap();
+	assert!(matches!(open(), Err(SpliceError::AlreadyOpen)));
+	drop(first);
+	open().unwrap();
+}

@@ -4,10 +4,12 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! What a process has open in a store: see [`shared`].
+//! Handles of a process over one store: [`shared`] by all, or [`claim`]ed by one.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt;
 use std::sync::{Arc, LazyLock, Weak};
 
 use parking_lot::Mutex;
@@ -51,6 +53,29 @@ pub fn shared<T: Any + Send + Sync, E>(
 	Ok(opened)
 }
 
+/// Says that something is open in a store, for as long as it is kept.
+pub struct Claim {
+	_store: Arc<dyn Store>,
+}
+
+/// Claims `key` of this very store for something that cannot be shared, because each handle brings
+/// parts of its own. Returns `None` while another claim of it is kept.
+pub fn claim(store: &Arc<dyn Store>, key: &Key) -> Option<Arc<Claim>> {
+	let mut is_new = false;
+	let open = || -> Result<Claim, Infallible> {
+		is_new = true;
+		Ok(Claim { _store: Arc::clone(store) })
+	};
+	let Ok(claim) = shared(store, key, open);
+	is_new.then_some(claim)
+}
+
+impl fmt::Debug for Claim {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.write_str("Claim")
+	}
+}
+
 type Place = (usize, TypeId, Key);
 type Slot = Arc<Mutex<Option<Weak<dyn Any + Send + Sync>>>>;
 
@@ -58,7 +83,6 @@ static PLACES: LazyLock<Mutex<HashMap<Place, Slot>>> = LazyLock::new(Mutex::defa
 
 #[cfg(test)]
 mod tests {
-	use std::convert::Infallible;
 	use std::sync::atomic::{AtomicUsize, Ordering};
 
 	use super::*;
@@ -86,6 +110,17 @@ mod tests {
 		let number = first.1;
 		drop(first);
 		assert_ne!(open(&store, b"a").1, number, "nobody uses it");
+	}
+
+	#[test]
+	fn a_claim_is_given_once_for_as_long_as_it_is_kept() {
+		let store: Arc<dyn Store> = Arc::new(MemoryStore::new().unwrap());
+		let key = Key::new(Table::new("t"), *b"a");
+		let first = claim(&store, &key).unwrap();
+		assert!(claim(&store, &key).is_none());
+		assert!(claim(&store, &Key::new(Table::new("t"), *b"b")).is_some());
+		drop(first);
+		assert!(claim(&store, &key).is_some());
 	}
 
 	#[test]

@@ -81,7 +81,7 @@ impl SpliceKeeper {
 	/// [`start`](SpliceKeeper::start) it.
 	///
 	/// # Errors
-	/// The store's.
+	/// [`SpliceError::AlreadyOpen`] while another keeper over the same store is in use; the store's.
 	pub fn open(
 		events: &EventLog, clock: Arc<dyn Clock>, driver: impl SpliceDriver + 'static,
 		options: SpliceOptions,

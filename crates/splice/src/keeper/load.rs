@@ -5,7 +5,7 @@
 // http://opensource.org/licenses/MIT>, at your option.
 //! Opening: what is on disk, and the coins that belong to it.
 
-use leyden_store::{Key, KeyRange, StoreError};
+use leyden_store::{sharing, Key, KeyRange, StoreError};
 
 use super::*;
 use crate::law::Trigger;
@@ -30,18 +30,33 @@ impl Splices {
 	/// `tell` makes the entry of the event log with which the user is told that a splice failed.
 	///
 	/// # Errors
-	/// The store's. A damaged record of one splice is none: see [`damaged`](Splices::damaged).
+	/// [`SpliceError::AlreadyOpen`] while another keeper over the same `store` is in use; the store's.
+	/// A damaged record of one splice is none: see [`damaged`](Splices::damaged).
 	pub fn open(
 		store: Arc<dyn Store>, clock: Arc<dyn Clock>, driver: Box<dyn SpliceDriver>, tell: Tell,
 		options: SpliceOptions,
 	) -> Result<Self, SpliceError> {
+		let place = Key::new(LIVE, *b"keeper");
+		let claim = sharing::claim(&store, &place).ok_or(SpliceError::AlreadyOpen)?;
 		let coins = Reservations::load(&*store)?;
 		let (splices, damaged) = live(&*store)?;
 		let mut live = Live::default();
 		splices.into_iter().for_each(|splice| live.insert(splice));
 		let (live, selecting) = (Mutex::new(live), Mutex::new(()));
 		let reserver = None;
-		Ok(Self { store, clock, driver, tell, options, reserver, coins, live, selecting, damaged })
+		Ok(Self {
+			store,
+			clock,
+			driver,
+			tell,
+			options,
+			reserver,
+			coins,
+			live,
+			selecting,
+			damaged,
+			_claim: claim,
+		})
 	}
 
 	/// Tells `reserver` of every coin that is reserved, now and from now on.

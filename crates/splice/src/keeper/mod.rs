@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bitcoin::OutPoint;
 use leyden_id::ChannelId;
+use leyden_store::sharing::Claim;
 use leyden_store::{Batch, Clock, Plan, Store, Timestamp};
 use parking_lot::Mutex;
 
@@ -106,6 +107,8 @@ pub struct Splices {
 	/// `live`.
 	selecting: Mutex<()>,
 	damaged: Vec<Damaged>,
+	/// Keeps a second keeper out.
+	_claim: Arc<Claim>,
 }
 
 /// What is going on, in the order in which it was asked for.
