@@ -94,6 +94,11 @@ pub struct Report {
 	/// The number of runs in which the node stopped by itself, as it does when its log's store has
 	/// failed several times in a row.
 	pub stopped: usize,
+	/// The number of runs with several deaths, where a stop is a death.
+	pub several: usize,
+	/// The number of runs with several deaths that LDK alone ends as badly only if its deaths fall
+	/// elsewhere.
+	pub unlucky: usize,
 	/// The seed of what was drawn.
 	pub seed: u64,
 }
@@ -165,10 +170,13 @@ impl fmt::Display for Report {
 		write!(
 			f,
 			"{}: {runs} runs, {} deaths: better than LDK alone in {better}, equal in {}, worse in \
-			 {worse}; stopped by its store in {}; one event under several ids in {}",
+			 {worse}; as LDK alone with deaths elsewhere in {} of {}; stopped by its store in {}; one event \
+			 under several ids in {}",
 			self.scenario,
 			self.deaths,
 			runs - better - worse,
+			self.unlucky,
+			self.several,
 			self.stopped,
 			self.findings.iter().filter(|f| !f.several_ids.is_empty()).count(),
 		)?;
@@ -181,6 +189,21 @@ impl fmt::Display for Report {
 
 /// Compares `wire` with LDK alone.
 pub fn compare(scenario: &Scenario, wire: &Wire, extent: Extent) -> Report {
+	let calm = run(scenario, wire, &Schedule::default());
+	let mut schedules = schedules(&calm.seen, extent);
+	schedules.insert(0, Schedule::default());
+	compare_with(scenario, wire, &schedules, &calm, extent.seed)
+}
+
+/// Compares `wire` with LDK alone in one schedule, such as one that was found to be worse.
+pub fn compare_one(scenario: &Scenario, wire: &Wire, schedule: &Schedule) -> Report {
+	let calm = run(scenario, wire, &Schedule::default());
+	compare_with(scenario, wire, std::slice::from_ref(schedule), &calm, 0)
+}
+
+fn compare_with(
+	scenario: &Scenario, wire: &Wire, schedules: &[Schedule], calm: &Run, seed: u64,
+) -> Report {
 	let mut alone = Alone { scenario, wire: ldk_alone(), runs: HashMap::new() };
 	let undisturbed = alone.run(&Schedule::default());
 	assert!(
@@ -189,35 +212,30 @@ pub fn compare(scenario: &Scenario, wire: &Wire, extent: Extent) -> Report {
 		scenario.name,
 		undisturbed.outcome.panics,
 	);
-	let calm = run(scenario, wire, &Schedule::default());
 	let mut report = Report {
 		scenario: scenario.name.to_owned(),
 		findings: Vec::new(),
 		deaths: 0,
 		stopped: 0,
-		seed: extent.seed,
+		several: 0,
+		unlucky: 0,
+		seed,
 	};
-	let schedules = schedules(&calm.seen, extent);
-	let steps = scenario.steps.len();
-	report.push(
-		Schedule::default(),
-		calm.clone(),
-		&alone.candidates(&Schedule::default(), &calm.seen),
-	);
 	for schedule in schedules {
-		let ran = run(scenario, wire, &schedule);
-		let mut candidates = alone.candidates(&schedule, &calm.seen);
+		let disturbed = !schedule.deaths.is_empty() || schedule.spell.is_some();
+		let ran = if disturbed { run(scenario, wire, schedule) } else { calm.clone() };
+		let mut candidates = alone.candidates(schedule, &calm.seen);
 		if ran.stops > 0 {
-			candidates.extend(alone.stopped(&schedule, &calm.seen));
+			candidates.extend(alone.stopped(schedule, &calm.seen));
 		}
 		let is_repeatable = scenario.mode.processor.is_repeatable();
 		if !is_repeatable && ran.outcome.is_worse_than_all(&candidates) {
-			candidates.extend(alone.nearby(&schedule, &calm.seen));
+			candidates.extend(alone.nearby(schedule, &calm.seen));
 		}
-		alone.unlucky(&schedule, &ran, &mut candidates);
-		report.push(schedule, ran, &candidates);
+		report.several += usize::from(schedule.deaths.len() + ran.stops > 1);
+		report.unlucky += usize::from(alone.unlucky(schedule, &ran, &mut candidates));
+		report.push(schedule.clone(), ran, &candidates);
 	}
-	debug_assert!(calm.seen.iter().all(|moment| moment.step <= steps));
 	report
 }
 
@@ -329,42 +347,44 @@ impl Alone<'_> {
 		found
 	}
 
-	/// Adds ends to which LDK alone comes with as many deaths, the first of which falls anywhere, for
-	/// as long as `ours` is worse than all. A stop is a death.
+	/// Adds ends to which LDK alone comes with at most as many deaths, wherever they fall, for as long
+	/// as `ours` is worse than all. A stop is a death. Returns `true` if any was needed.
 	///
-	/// With monitors that are not deferred, LDK alone loses a channel if it dies when a monitor is
-	/// ahead of the manager, and keeps it a write later. After a death the number of writes is no
-	/// name for such a place: a delivery that the user has not acked comes at once at the next
-	/// start, and LDK's own event later, so that other writes come first. One death more is no
-	/// reason for anything else: a single one falls on the same write with both.
-	///
-	/// With deferred monitors it is only the number of times that LDK tells of a failure (finding
-	/// 27) which depends on such a place.
-	fn unlucky(&mut self, schedule: &Schedule, ours: &Run, candidates: &mut Vec<Outcome>) {
-		if schedule.deaths.len() + ours.stops < 2 {
-			return;
+	/// A single death falls on the same write of LDK with both, and nothing is added. After it the
+	/// number of writes is no name for a place any more: a delivery that the user has not acked
+	/// comes at once at the next start, and LDK's own event later, so that other writes come first.
+	/// A later death then meets LDK alone in the middle of something that it meets Leyden before or
+	/// after: a channel is being closed, an HTLC is being forwarded, a payment is in memory only.
+	/// What LDK alone does with a death there is no fault of Leyden.
+	fn unlucky(&mut self, schedule: &Schedule, ours: &Run, candidates: &mut Vec<Outcome>) -> bool {
+		/// The number of writes between two deaths that are tried.
+		const WRITES: usize = 8;
+		let deaths = schedule.deaths.len() + ours.stops;
+		if deaths < 2 || !ours.outcome.is_worse_than_all(candidates) {
+			return false;
 		}
-		let all: Vec<&Outcome> = candidates.iter().collect();
-		let tells_more = |worse: &Worse| matches!(worse, Worse::ToldMoreOften(_));
-		if self.scenario.mode.deferred && !ours.outcome.worse_than_all(&all).iter().all(tells_more)
-		{
-			return;
-		}
-		let later = schedule.deaths.get(1..).unwrap_or_default();
 		let calm = self.run(&Schedule::default());
 		let sides = [Side::Before, Side::After];
-		let places = calm.seen.iter().flat_map(|at| sides.map(|side| (*at, side)));
-		for (at, side) in places {
-			if !ours.outcome.is_worse_than_all(candidates) {
-				return;
-			}
-			let mut deaths = Schedule::death(at, side).deaths;
-			candidates.push(self.run(&Schedule { deaths: deaths.clone(), spell: None }).outcome);
-			if !later.is_empty() {
-				deaths.extend_from_slice(later);
-				candidates.push(self.run(&Schedule { deaths, spell: None }).outcome);
+		// The nearest first: those that the schedule names, then one death, then two.
+		let later = schedule.deaths.get(1..).unwrap_or_default().to_vec();
+		let mut tails = vec![later, Vec::new()];
+		for writes in 0..WRITES {
+			for side in sides {
+				tails.push(vec![Death { when: When::Later(writes), side }]);
 			}
 		}
+		for tail in tails {
+			for (at, side) in calm.seen.iter().flat_map(|at| sides.map(|side| (*at, side))) {
+				let mut deaths = Schedule::death(at, side).deaths;
+				deaths.extend_from_slice(&tail);
+				let end = self.run(&Schedule { deaths, spell: None }).outcome;
+				candidates.push(end);
+				if !ours.outcome.is_worse_than_all(candidates) {
+					return true;
+				}
+			}
+		}
+		true
 	}
 
 	/// Returns the ends to which LDK alone comes if it dies somewhere near: with threads beside the

@@ -38,7 +38,7 @@ pub mod wirings;
 pub use crate::background::Processor;
 pub use actor::{Actor, Claim, Intercept, Policy, Telling};
 pub use cases::{run_case, worse_case};
-pub use compare::{compare, Extent, Finding, Report};
+pub use compare::{compare, compare_one, Extent, Finding, Report};
 pub use deaths::{Death, Moment, Schedule, Spell, Trouble, What, When};
 pub use journal_806b3b3::leyden_806b3b3;
 pub use outcome::{ChannelEnd, Outcome, PaymentEnd, Worse};
