@@ -145,13 +145,13 @@ impl Consumer {
 		log: &EventLog, name: &str, keys: ConsumerKeys, options: ConsumerOptions,
 	) -> Result<Inner, LogError> {
 		let store = log.store();
-		let watermark = match store.get(&keys.consumer).wait()? {
-			Some(record) => records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark,
-			None => create(log, &keys, options.start)?,
-		};
+		if store.get(&keys.consumer).wait()?.is_none() {
+			create(log, &keys, options.start)?;
+		}
 		let owner = Owner::open(store, &keys.owner)?;
 		let head = log.shared.head.load(Ordering::SeqCst);
-		let (bounds, long_tail) = Bounds::open(store, &keys, watermark, head)?;
+		let (bounds, long_tail) = Bounds::open(store, &keys, head)?;
+		let watermark = bounds.watermark.load(Ordering::SeqCst);
 		let folding = Folding::new(keys.clone(), bounds);
 		let state = State {
 			passed: watermark,
@@ -739,11 +739,11 @@ impl Inner {
 	}
 }
 
-/// Creates the consumer and returns its watermark; another handle may be faster.
+/// Creates the consumer; another handle may be faster.
 ///
 /// The stream is written as well, as it was: entries that are being trimmed at this moment are
 /// either trimmed before, and the consumer begins behind them, or not at all.
-fn create(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result<u64, LogError> {
+fn create(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result<(), LogError> {
 	let (store, stream_key) = (log.store(), log.shared.keys.stream());
 	loop {
 		let mut batch = Batch::new();
@@ -764,12 +764,12 @@ fn create(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result<u64, LogE
 		batch.expect(keys.consumer.clone(), Expectation::Absent);
 		batch.put(keys.consumer.clone(), records::value(&ConsumerV1 { watermark }));
 		match store.commit(batch).wait() {
-			Ok(_) => return Ok(watermark),
+			Ok(_) => return Ok(()),
 			Err(StoreError::Conflict { .. }) => {},
 			Err(error) => return Err(error.into()),
 		}
-		if let Some(record) = store.get(&keys.consumer).wait()? {
-			return Ok(records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark);
+		if store.get(&keys.consumer).wait()?.is_some() {
+			return Ok(());
 		}
 	}
 }

@@ -226,6 +226,12 @@ impl EventLog {
 					}
 					acks = page.rest;
 				}
+				// They may have been folded into the watermark meanwhile.
+				if let Some(record) = store.get(key).await? {
+					if records::read::<ConsumerV1>(key, &record)?.watermark >= index.get() {
+						return Ok(true);
+					}
+				}
 			}
 			rest = page.rest;
 		}

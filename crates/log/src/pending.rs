@@ -4,14 +4,21 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! What a consumer has not acked: the entries less the acks, read side by side in pages.
+//! The entries that a consumer has not acked: the entries less the acks, read side by side in pages.
+//!
+//! # While acks are folded
+//! Housekeeping folds acks into records that begin earlier, and at last into the watermark, each
+//! time in one batch. That happens between two reads of anybody: another process reads a running
+//! store, and in this one a batch is durable before the handle that wrote it has heard so.
+//! Therefore acks are read from the last to the first, and the watermark after them: what moves
+//! meanwhile moves to where is still to be read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use leyden_store::{Store, StoreError};
 
-use crate::records::{ConsumerKeys, StreamKeys};
+use crate::records::{self, ConsumerKeys, ConsumerV1, StreamKeys};
 use crate::tail::Tail;
 use crate::types::{DeadLetter, Entry, LogIndex};
 use crate::{lookup, LogError};
@@ -46,9 +53,10 @@ impl Bounds {
 	/// Returns the bounds of a consumer of a stream that has entries up to `head`, and whether
 	/// there are many acks above the watermark.
 	pub(crate) fn open(
-		store: &Arc<dyn Store>, keys: &ConsumerKeys, watermark: u64, head: u64,
+		store: &Arc<dyn Store>, keys: &ConsumerKeys, head: u64,
 	) -> Result<(Self, bool), LogError> {
 		let latest = store.scan(keys.acks().reversed(), FEW_ACKS).wait()?;
+		let watermark = watermark(store, keys)?;
 		let mut last_acked = watermark;
 		for (key, _) in &latest.records {
 			last_acked = last_acked.max(interval(keys, key)?.1);
@@ -67,6 +75,33 @@ impl Bounds {
 		};
 		Ok((bounds, long_tail))
 	}
+
+	/// Returns the bounds for a look at a consumer whose acks come from elsewhere.
+	pub(crate) fn unknown(store: &Arc<dyn Store>, keys: &ConsumerKeys) -> Result<Self, LogError> {
+		Ok(Self {
+			watermark: AtomicU64::new(watermark(store, keys)?),
+			last_acked: AtomicU64::new(u64::MAX),
+			last_dead: AtomicU64::new(u64::MAX),
+		})
+	}
+
+	/// Returns `true` if everything up to `index` is acked, by the watermark in the store. To be
+	/// asked after acks that were read: they may have been folded into it meanwhile.
+	fn is_below_watermark(
+		&self, store: &Arc<dyn Store>, keys: &ConsumerKeys, index: u64,
+	) -> Result<bool, LogError> {
+		let watermark = watermark(store, keys)?;
+		self.watermark.fetch_max(watermark, Ordering::SeqCst);
+		Ok(index <= watermark)
+	}
+}
+
+/// Returns the index up to which the consumer has acked everything; 0 if there is no consumer.
+pub(crate) fn watermark(store: &Arc<dyn Store>, keys: &ConsumerKeys) -> Result<u64, LogError> {
+	match store.get(&keys.consumer).wait()? {
+		Some(record) => Ok(records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark),
+		None => Ok(0),
+	}
 }
 
 /// Up to `limit` un-acked entries behind `after`, from `tail` if they are there. May be fewer, and
@@ -77,28 +112,30 @@ pub(crate) fn pending(
 ) -> Result<Pending, LogError> {
 	let mut first = after.max(bounds.watermark.load(Ordering::SeqCst)).saturating_add(1);
 	let last_acked = bounds.last_acked.load(Ordering::SeqCst);
-	if first <= last_acked {
-		first = behind_acked(store, keys, first)?;
-	}
-	let mut entries = tail.map_or_else(Vec::new, |tail| tail.from(first, limit));
-	if entries.is_empty() {
-		entries = lookup::entries(store, stream, first, limit)?;
-	}
-	let Some(last) = entries.last().map(|entry| entry.index.get()) else {
-		return Ok(Pending { entries: Vec::new(), scanned_to: first - 1, at_end: true });
+	let (entries, last, acked) = loop {
+		if first <= last_acked {
+			first = behind_acked(store, keys, first)?;
+		}
+		let mut entries = tail.map_or_else(Vec::new, |tail| tail.from(first, limit));
+		if entries.is_empty() {
+			entries = lookup::entries(store, stream, first, limit)?;
+		}
+		let Some(last) = entries.last().map(|entry| entry.index.get()) else {
+			return Ok(Pending { entries: Vec::new(), scanned_to: first - 1, at_end: true });
+		};
+		if first > last_acked {
+			break (entries, last, Vec::new());
+		}
+		let acked = acks_between(store, keys, first, last)?;
+		// What was folded meanwhile is in a record that begins before `first`, or below the
+		// watermark. Either covers `first`, too, and the next look begins behind it.
+		let covers_first = covering(store, keys, first)?.is_some();
+		if !covers_first && !bounds.is_below_watermark(store, keys, first)? {
+			break (entries, last, acked);
+		}
+		first = first.max(bounds.watermark.load(Ordering::SeqCst).saturating_add(1));
 	};
 	let mut covered_to = 0;
-	let mut acked = Vec::new();
-	if first <= last_acked {
-		let mut rest = Some(keys.acks_from(first).below(keys.ack(last, u64::MAX).bytes()));
-		while let Some(range) = rest.take() {
-			let page = store.scan(range, ACK_PAGE).wait()?;
-			for (key, _) in &page.records {
-				acked.push(interval(keys, key)?);
-			}
-			rest = page.rest;
-		}
-	}
 	let mut acked = acked.into_iter().peekable();
 	let dead = if first <= bounds.last_dead.load(Ordering::SeqCst) {
 		lookup::dead_letters(store, keys, first, entries.len())?
@@ -131,7 +168,7 @@ pub(crate) fn is_acked(
 	if index > bounds.last_acked.load(Ordering::SeqCst) {
 		return Ok(false);
 	}
-	Ok(covering(store, keys, index)?.is_some())
+	Ok(covering(store, keys, index)?.is_some() || bounds.is_below_watermark(store, keys, index)?)
 }
 
 /// Returns up to `limit` dead letters from index `first` on. An entry that was acked in bulk is no
@@ -153,8 +190,26 @@ pub(crate) fn dead_letters(
 	Ok(letters)
 }
 
-/// Returns the first index from `first` on that is not acked, whatever the number of records that
-/// ack those before it.
+/// Returns the acks that begin at `first` to `last`, in order.
+fn acks_between(
+	store: &Arc<dyn Store>, keys: &ConsumerKeys, first: u64, last: u64,
+) -> Result<Vec<(u64, u64)>, LogError> {
+	let mut acked = Vec::new();
+	let range = keys.acks_from(first).below(keys.ack(last, u64::MAX).bytes());
+	let mut rest = Some(range.reversed());
+	while let Some(range) = rest.take() {
+		let page = store.scan(range, ACK_PAGE).wait()?;
+		for (key, _) in &page.records {
+			acked.push(interval(keys, key)?);
+		}
+		rest = page.rest;
+	}
+	acked.reverse();
+	Ok(acked)
+}
+
+/// Returns an index from `first` on up to which everything before is acked, whatever the number of
+/// records that ack it; that index itself may be acked, too, if acks are folded meanwhile.
 fn behind_acked(
 	store: &Arc<dyn Store>, keys: &ConsumerKeys, mut first: u64,
 ) -> Result<u64, LogError> {

@@ -211,12 +211,7 @@ impl LogReader {
 	) -> Result<(StreamKeys, records::ConsumerKeys, Bounds), LogError> {
 		let keys = StreamKeys::new(stream);
 		let consumer = keys.consumer(consumer);
-		let record = self.store.get(&consumer.consumer).wait()?;
-		let watermark = match record {
-			Some(record) => records::read::<ConsumerV1>(&consumer.consumer, &record)?.watermark,
-			None => 0,
-		};
-		let (bounds, _) = Bounds::open(&self.store, &consumer, watermark, u64::MAX)?;
+		let bounds = Bounds::unknown(&self.store, &consumer)?;
 		Ok((keys, consumer, bounds))
 	}
 }
