@@ -6,16 +6,16 @@
 mod common;
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::{deliverable, event, Process, STREAM};
 use leyden_log::{Consumer, LogIndex, LogOptions, LogReader, ACKS_BETWEEN_COMPACTIONS};
 use leyden_store::{
-	Batch, Committed, Durability, Guarantees, Key, KeyRange, ManualClock, MemoryStore, Page,
-	Record, Store, StoreError, Ticket, Timestamp,
+	Batch, Committed, Durability, KeyRange, ManualClock, MemoryStore, Store, StoreError, Ticket,
+	Timestamp,
 };
-use leyden_testkit::count_records;
+use leyden_testkit::{count_records, interrupt_everywhere, InterruptedStore};
 
 /// Enough acks to have them folded.
 const ACKED: u64 = 2 * ACKS_BETWEEN_COMPACTIONS;
@@ -98,45 +98,6 @@ fn nothing_acked_is_delivered_while_a_step_that_folds_it_is_not_answered() {
 	assert_eq!(deliverable(&consumer), [ACKED + 1]);
 }
 
-/// The tail of acks that one reading meets is folded before its `at`-th request.
-struct FoldsBefore {
-	inner: Arc<MemoryStore>,
-	at: u64,
-	requests: AtomicU64,
-	fold: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl FoldsBefore {
-	fn request(&self) {
-		if self.requests.fetch_add(1, Ordering::SeqCst) == self.at {
-			if let Some(fold) = self.fold.lock().unwrap().take() {
-				fold();
-			}
-		}
-	}
-}
-
-impl Store for FoldsBefore {
-	fn commit(&self, batch: Batch) -> Ticket<Committed> {
-		self.request();
-		self.inner.commit(batch)
-	}
-
-	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
-		self.request();
-		self.inner.get(key)
-	}
-
-	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.request();
-		self.inner.scan(range, limit)
-	}
-
-	fn guarantees(&self) -> Guarantees {
-		self.inner.guarantees()
-	}
-}
-
 /// Has `read` read while its acks are folded before each of its requests in turn. `acked` are the
 /// acks, as plans of the writer; each is one record.
 fn while_folding(acked: &[(u64, u64)], entries: u64, read: impl Fn(&Arc<dyn Store>)) {
@@ -144,10 +105,8 @@ fn while_folding(acked: &[(u64, u64)], entries: u64, read: impl Fn(&Arc<dyn Stor
 }
 
 /// As [`while_folding`]; `late` is acked right before that.
-fn while_acking(
-	acked: &[(u64, u64)], entries: u64, late: &[u64], read: impl Fn(&Arc<dyn Store>),
-) {
-	for at in 0.. {
+fn while_acking(acked: &[(u64, u64)], entries: u64, late: &[u64], read: impl Fn(&Arc<dyn Store>)) {
+	interrupt_everywhere(|at| {
 		let inner = Arc::new(MemoryStore::new().unwrap());
 		let writer = process(Arc::<MemoryStore>::clone(&inner));
 		append(&writer, 1..=entries);
@@ -158,20 +117,13 @@ fn while_acking(
 			consumer.ack_plan_many(&acks).commit(&writer.store).wait().unwrap();
 		}
 		let late: Vec<_> = late.iter().copied().map(index).collect();
-		let fold = move || {
+		let store = InterruptedStore::new(inner, at, move || {
 			consumer.ack_plan_many(&late).run(&writer.store).unwrap();
 			consumer.tidy().unwrap();
-			drop(writer);
-		};
-		let fold: Box<dyn FnOnce() + Send> = Box::new(fold);
-		let (requests, fold) = (AtomicU64::new(0), Mutex::new(Some(fold)));
-		let store = Arc::new(FoldsBefore { inner, at, requests, fold });
-		read(&(Arc::<FoldsBefore>::clone(&store) as Arc<dyn Store>));
-		if store.fold.lock().unwrap().is_some() {
-			assert!(at > 1, "{at}");
-			return;
-		}
-	}
+		});
+		read(&(Arc::<InterruptedStore>::clone(&store) as Arc<dyn Store>));
+		store
+	});
 }
 
 /// What is acked: all, or all but the first, or every second (which does not fold), or two runs.

@@ -55,23 +55,24 @@ impl Outbox {
 		if cursor.epoch != epoch && cursor != FeedCursor::default() {
 			return Err(OutboxError::WrongEpoch { ours: cursor.epoch, found: epoch });
 		}
+		let range = KeyRange::numbered_from(records::ITEMS, b"", cursor.after.saturating_add(1));
+		let page = self.0.store.scan(range, limit.clamp(1, MAX_FEED_ITEMS)).wait()?;
+		let newest = self.0.store.scan(KeyRange::all(records::ITEMS).reversed(), 1).wait()?;
+		let newest = newest.records.first().map(|(key, _)| records::number_of(key)).transpose()?;
+		// Read last: what was trimmed while the rest was read must not go unnoticed.
 		let key = records::meta_key();
 		let meta = self.0.store.get(&key).wait()?;
 		let meta = meta.map(|meta| records::read::<MetaV1>(&key, &meta)).transpose()?;
 		let trimmed = meta.map_or(0, |meta| meta.trimmed);
-		// Who begins, begins with what there is; who goes on must be told.
+		// A cursor at the beginning begins with what there is; one that goes on must be told.
 		if cursor.after < trimmed && cursor != FeedCursor::default() {
 			return Err(OutboxError::TooOld { first: trimmed + 1 });
 		}
-		let newest = self.0.store.scan(KeyRange::all(records::ITEMS).reversed(), 1).wait()?;
-		let newest = newest.records.first().map(|(key, _)| records::number_of(key)).transpose()?;
 		let last = newest.unwrap_or(trimmed);
 		if cursor.after > last {
 			return Err(OutboxError::Ahead { last });
 		}
 		let after = cursor.after.max(trimmed);
-		let range = KeyRange::numbered_from(records::ITEMS, b"", after.saturating_add(1));
-		let page = self.0.store.scan(range, limit.clamp(1, MAX_FEED_ITEMS)).wait()?;
 		let mut items = Vec::with_capacity(page.records.len());
 		for (key, record) in &page.records {
 			let item: ItemV1 = records::read(key, record)?;

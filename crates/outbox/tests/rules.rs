@@ -11,7 +11,8 @@ use leyden_outbox::{
 	Applied, CallbackId, Deadline, EndpointOptions, Enqueued, FeedCursor, NewCallback, OutboxError,
 	OutboxOptions, Reconciler, Reply, Settled, Verdict, Why, MAX_PAYLOAD_BYTES,
 };
-use leyden_store::{Batch, Clock, KeyRange, Plan, Table};
+use leyden_store::{Batch, Clock, KeyRange, Plan, Store, Table};
+use leyden_testkit::{interrupt_everywhere, InterruptedStore};
 use rig::*;
 
 /// The ledger's record, the callback and the ack of the event are one commit.
@@ -452,6 +453,40 @@ fn history_is_trimmed_and_says_so() {
 	assert_eq!((node.count("out_ids"), node.count("out_tombs")), (0, 0));
 	// Numbers go on.
 	assert_eq!(node.enqueue("h0"), Enqueued::New(leyden_outbox::Sequence::new(5).unwrap()));
+}
+
+/// Items are trimmed while a page of the feed is read: who goes on from a cursor is told, or has
+/// everything.
+#[test]
+fn a_feed_that_is_trimmed_while_it_is_read_skips_nothing_silently() {
+	for trimmed in [2, 4] {
+		interrupt_everywhere(|at| {
+			let node = Node::new();
+			for n in 0..4 {
+				node.enqueue(&format!("h{n}"));
+			}
+			let cursor = node.outbox.feed(FeedCursor::default(), 1).unwrap().next;
+			for _ in 0..trimmed {
+				node.claim().unwrap().settle(Verdict::Done, "").unwrap();
+			}
+			node.clock.advance(7 * DAY);
+			let Node { store: inner, clock, outbox: other, .. } = node;
+			let store = InterruptedStore::new(inner, at, move || {
+				assert_eq!(other.trim(100).unwrap(), trimmed);
+			});
+			let seen: Arc<dyn Store> = Arc::<InterruptedStore>::clone(&store);
+			let outbox = open_outbox(&seen, &clock, &OutboxOptions::default());
+			match outbox.feed(cursor, 9) {
+				Ok(page) => {
+					let found: Vec<_> = page.items.iter().map(|i| i.sequence().get()).collect();
+					assert_eq!(found, [2, 3, 4], "{trimmed} trimmed before request {at}");
+				},
+				Err(OutboxError::TooOld { first }) => assert_eq!(first, trimmed as u64 + 1),
+				Err(error) => panic!("{trimmed} trimmed before request {at}: {error}"),
+			}
+			store
+		});
+	}
 }
 
 /// H-C10: what a callback said is in no record any more when it was taken, if that is wanted.

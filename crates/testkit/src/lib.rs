@@ -51,6 +51,7 @@ pub mod disk;
 pub mod faulty_store;
 mod forward_store;
 pub mod guard;
+pub mod interrupted_store;
 pub mod leyden_guard;
 pub mod lives;
 pub mod net;
@@ -76,6 +77,7 @@ pub use faulty_store::{
 	count_records, crash_everywhere, live_through, Doom, FaultyStore, LossyMedium, Media, Side,
 };
 pub use guard::{Asked, Bare, Guard, GuardFactory, NodeHandle};
+pub use interrupted_store::{interrupt_everywhere, InterruptedStore};
 pub use leyden_guard::{LeydenGuard, Wiring};
 pub use net::{Feed, Idx, Intent, LdkNet, Sent};
 pub use node::{Node, NodeConfig, Told};
