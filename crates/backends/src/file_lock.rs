@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 use fs4::{FileExt, TryLockError};
 use leyden_store::StoreError;
 
+use crate::files::private;
+
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -82,16 +84,13 @@ impl FileLock {
 	}
 }
 
-/// Opens a file, or creates one that nobody but its owner reads: there are preimages in it.
+/// Opens a file, or creates one that nobody but its owner reads.
 ///
 /// # Errors
 /// The system's.
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
 	let mut options = OpenOptions::new();
-	options.read(true).write(true).create(true).truncate(false);
-	#[cfg(unix)]
-	std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-	options.open(path)
+	private(options.read(true).write(true).create(true).truncate(false)).open(path)
 }
 
 fn beside(database: &Path, name: &str) -> PathBuf {

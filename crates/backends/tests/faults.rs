@@ -237,13 +237,43 @@ fn a_place_that_cannot_be_written_is_named() {
 }
 
 const CHILD: &str = "LEYDEN_TEST_HOLD";
+const CHILD_NAMESPACE: &str = "LEYDEN_TEST_HOLD_NAMESPACE";
+
+/// Another process that has a store open.
+struct Holder(std::process::Child);
+
+impl Holder {
+	fn of(place: &Place, namespace: &str) -> Self {
+		let mut child = Command::new(std::env::current_exe().unwrap())
+			.args(["--exact", "hold_a_store_open", "--nocapture"])
+			.env(CHILD, place.path())
+			.env(CHILD_NAMESPACE, namespace)
+			.stdin(Stdio::piped())
+			.stdout(Stdio::null())
+			.stderr(Stdio::piped())
+			.spawn()
+			.unwrap();
+		let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+		assert!(said.any(|line| line.unwrap() == "held"));
+		Self(child)
+	}
+
+	fn kill(mut self) {
+		self.0.kill().unwrap();
+		self.0.wait().unwrap();
+	}
+}
 
 /// Not a test by itself: the second process of the next one.
 #[test]
 fn hold_a_store_open() {
 	let Ok(path) = std::env::var(CHILD) else { return };
-	let store = SqliteStore::open(path, Namespace::default()).unwrap();
+	let namespace = std::env::var(CHILD_NAMESPACE).unwrap_or("default".to_owned());
+	let store = SqliteStore::open(&path, Namespace::new(&namespace).unwrap()).unwrap();
 	fill(&store, 20);
+	// To open and close a file drops every POSIX lock that the process has on it.
+	let copied = fs::read(&path).unwrap();
+	assert!(!copied.is_empty());
 	eprintln!("held");
 	// Until we are killed.
 	let _ = std::io::stdin().read(&mut [0]);
@@ -252,25 +282,197 @@ fn hold_a_store_open() {
 #[test]
 fn a_second_process_is_kept_out_until_the_first_is_dead() {
 	let place = Place::new();
-	let mut child = Command::new(std::env::current_exe().unwrap())
-		.args(["--exact", "hold_a_store_open", "--nocapture"])
-		.env(CHILD, place.path())
-		.stdin(Stdio::piped())
-		.stdout(Stdio::null())
-		.stderr(Stdio::piped())
-		.spawn()
-		.unwrap();
-	let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-	assert!(said.any(|line| line.unwrap() == "held"));
+	let child = Holder::of(&place, "default");
 	let error = place.open().unwrap_err();
 	assert!(matches!(error, StoreError::Locked { .. }), "{error}");
 	let text = error.to_string();
 	assert!(text.contains("node.leyden") && text.contains("another process"), "{text}");
-	let look = SqliteStore::open_read_only(place.path(), Namespace::default());
-	assert!(matches!(look, Err(StoreError::Locked { .. })));
-	child.kill().unwrap();
-	child.wait().unwrap();
+	child.kill();
 	assert_eq!(count(&place.open().unwrap()), 20, "killed, and nothing acknowledged is lost");
+}
+
+/// Reading needs no lock: a running store is no black box.
+#[test]
+fn a_store_is_read_while_another_process_writes_it() {
+	let place = Place::new();
+	let child = Holder::of(&place, "default");
+	let look = SqliteStore::open_read_only(place.path(), Namespace::default()).unwrap();
+	assert_eq!(count(&look), 20);
+	assert_eq!(SqliteStore::namespaces(place.path()).unwrap(), [Namespace::default()]);
+	child.kill();
+}
+
+#[test]
+fn a_reader_sees_what_is_committed_while_it_looks() {
+	let place = Place::new();
+	let store = place.open().unwrap();
+	let look = SqliteStore::open_read_only(place.path(), Namespace::default());
+	let look = look.unwrap();
+	for n in 0..20 {
+		store.commit(batch(n, 300)).wait().unwrap();
+		assert_eq!(count(&look) as u64, n + 1);
+	}
+	// And it holds nobody up, whatever it looks at.
+	drop(store);
+	assert_eq!(count(&place.open().unwrap()), 20);
+	drop(look);
+}
+
+const PASSER_BY: &str = "LEYDEN_TEST_PASS_BY";
+
+/// Not a test by itself: another program, which opens the database for writing and closes it.
+#[test]
+fn pass_by() {
+	let Ok(path) = std::env::var(PASSER_BY) else { return };
+	let connection = rusqlite::Connection::open(path).unwrap();
+	let read = "SELECT count(*) FROM records";
+	connection.query_row(read, [], |row| row.get::<_, i64>(0)).unwrap();
+}
+
+fn another_program_opens_and_closes(place: &Place) {
+	let mut child = Command::new(std::env::current_exe().unwrap());
+	child.args(["--exact", "pass_by"]).env(PASSER_BY, place.path()).stdout(Stdio::null());
+	assert!(child.status().unwrap().success());
+}
+
+/// A node copies its own database, which drops every POSIX lock of the process on it, and then
+/// another program takes itself for the last user and removes the log.
+#[test]
+fn nothing_is_acknowledged_into_a_log_that_another_program_removed() {
+	for copies in [false, true] {
+		let place = Place::new();
+		let store = place.open().unwrap();
+		store.commit(batch(0, 300)).wait().unwrap();
+		if copies {
+			for file in fs::read_dir(place.dir.path()).unwrap() {
+				fs::read(file.unwrap().path()).unwrap();
+			}
+		}
+		another_program_opens_and_closes(&place);
+		let answer = store.commit(batch(1, 300)).wait();
+		assert_eq!(answer.is_err(), copies, "{answer:?}");
+		if let Err(error) = &answer {
+			assert!(matches!(error, StoreError::Indeterminate { .. }), "{error}");
+			assert!(error.to_string().contains("start the node again"), "{error}");
+			let next = store.commit(batch(2, 300)).wait();
+			assert!(matches!(next, Err(StoreError::Poisoned { .. })), "{next:?}");
+		}
+		drop(store);
+		let expected = if copies { 1 } else { 2 };
+		assert_eq!(count(&place.open().unwrap()), expected);
+	}
+}
+
+/// The database is restored under a node that runs.
+#[test]
+fn nothing_is_acknowledged_into_a_database_that_was_replaced() {
+	let place = Place::new();
+	let store = place.open().unwrap();
+	store.commit(batch(0, 300)).wait().unwrap();
+	let copy = place.dir.path().join("copy");
+	fs::copy(place.path(), &copy).unwrap();
+	fs::rename(&copy, place.path()).unwrap();
+	let answer = store.commit(batch(1, 300)).wait();
+	assert!(matches!(answer, Err(StoreError::Indeterminate { .. })), "{answer:?}");
+}
+
+/// A thread that waits for a read while another one writes and flushes reads beside it.
+#[test]
+fn no_read_waits_for_a_flush() {
+	let place = Place::new();
+	let store = place.open().unwrap();
+	fill(&store, 20);
+	let (read, was_read) = std::sync::mpsc::channel();
+	std::thread::scope(|scope| {
+		// Whatever has the engine here has it for as long as the reads take.
+		store.with_medium(|_| {
+			for _ in 0..8 {
+				let (store, read) = (&store, read.clone());
+				scope.spawn(move || {
+					let one = store.get(&Key::numbered(T, b"", 7)).wait().unwrap();
+					read.send((one.is_some(), count(store))).unwrap();
+				});
+				let found = was_read.recv_timeout(std::time::Duration::from_secs(60));
+				assert_eq!(found.expect("the read waits for the engine"), (true, 20));
+			}
+		});
+	});
+	assert_eq!(store.stats().reads_beside, 16);
+	// What was committed is seen at once, whoever reads.
+	store.commit(batch(20, 300)).wait().unwrap();
+	let seen = std::thread::scope(|scope| {
+		store.with_medium(|_| scope.spawn(|| count(&store)).join().unwrap())
+	});
+	assert_eq!(seen, Some(21));
+	// The media are closed with the store, and its files are tidied up.
+	drop(store);
+	assert!(!place.dir.path().join("node.leyden-wal").exists());
+}
+
+/// The lock's file was removed, or the file system has no locks: the epoch fences all the same.
+#[test]
+fn an_older_handle_is_fenced_in_its_next_transaction() {
+	for count_of_writes in [1u64, 2] {
+		let place = Place::new();
+		let older = place.open().unwrap();
+		older.commit(batch(0, 10)).wait().unwrap();
+		fs::remove_file(place.dir.path().join("node.leyden-lock-default")).unwrap();
+		let newer = place.open().unwrap();
+		let mut writes = Batch::new();
+		for n in 0..count_of_writes {
+			writes.put(Key::numbered(T, b"", n), Value::new(RecordType(0x8000), 1, *b"late"));
+		}
+		let refused = older.commit(writes).wait();
+		assert!(matches!(refused, Err(StoreError::Fenced { .. })), "{refused:?}");
+		let mut deletes = Batch::new();
+		deletes.delete(Key::numbered(T, b"", 0));
+		let refused = older.commit(deletes).wait();
+		assert!(
+			matches!(refused, Err(StoreError::Fenced { .. } | StoreError::Poisoned { .. })),
+			"{refused:?}"
+		);
+		newer.commit(batch(1, 10)).wait().unwrap();
+		assert_eq!(count(&newer), 2);
+	}
+}
+
+#[test]
+fn namespaces_of_one_file_work_side_by_side() {
+	let place = Place::new();
+	let child = Holder::of(&place, "other");
+	let here = place.open().unwrap();
+	let third = SqliteStore::open(place.path(), Namespace::new("third").unwrap()).unwrap();
+	std::thread::scope(|scope| {
+		for store in [&here, &third] {
+			scope.spawn(move || {
+				for n in 0..100 {
+					store.commit(batch(n, 50)).wait().unwrap();
+				}
+			});
+		}
+	});
+	assert_eq!((count(&here), count(&third)), (100, 100));
+	let twice = SqliteStore::open(place.path(), Namespace::new("third").unwrap());
+	assert!(matches!(twice, Err(StoreError::Locked { .. })));
+	child.kill();
+	let other = SqliteStore::open(place.path(), Namespace::new("other").unwrap()).unwrap();
+	assert_eq!(count(&other), 20);
+	let three = SqliteStore::namespaces(place.path()).unwrap();
+	assert_eq!(three.len(), 3);
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_but_the_owner_reads_the_files() {
+	use std::os::unix::fs::PermissionsExt;
+	let place = Place::new();
+	let store = place.open().unwrap();
+	fill(&store, 3);
+	for file in fs::read_dir(place.dir.path()).unwrap() {
+		let file = file.unwrap();
+		let mode = file.metadata().unwrap().permissions().mode();
+		assert_eq!(mode & 0o777, 0o600, "{:?}", file.path());
+	}
 }
 
 /// Copies of the files, made after each acknowledged commit, hold all that was acknowledged.

@@ -65,7 +65,23 @@ fn live(kind: Kind, dir: &Path, shim_variables: &[(&str, u64)], journal: &mut Jo
 	if code != 0 && code != CRASHED {
 		panic!("{kind:?}: {code}: {}", String::from_utf8_lossy(&output.stderr));
 	}
+	if code == CRASHED {
+		scribble(dir);
+	}
 	code
+}
+
+/// Fills what is mapped into memory with noise: no flush covers it, and any of it may be on the disk
+/// after a power loss.
+fn scribble(dir: &Path) {
+	for file in std::fs::read_dir(dir).unwrap() {
+		let path = file.unwrap().path();
+		if path.to_string_lossy().ends_with("-shm") {
+			let length = std::fs::metadata(&path).unwrap().len();
+			let noise: Vec<u8> = (0..length).map(|n| load::scramble(n) as u8).collect();
+			std::fs::write(&path, noise).unwrap();
+		}
+	}
 }
 
 /// In the child: a store under load, which tells what it was told.

@@ -187,3 +187,77 @@ fn flushes_are_counted() {
 		assert_eq!(count(&open()), 20);
 	}
 }
+
+/// As with SQLite: a thread that waits for a read reads beside the one that writes.
+#[test]
+fn no_read_waits_for_a_flush() {
+	let place = Place::new();
+	let store = place.open().unwrap();
+	fill(&store, 20);
+	let (read, was_read) = std::sync::mpsc::channel();
+	std::thread::scope(|scope| {
+		store.with_medium(|_| {
+			for _ in 0..8 {
+				let (store, read) = (&store, read.clone());
+				scope.spawn(move || read.send(count(store)).unwrap());
+				let found = was_read.recv_timeout(std::time::Duration::from_secs(60));
+				assert_eq!(found.expect("the read waits for the engine"), 20);
+			}
+		});
+	});
+	assert_eq!(store.stats().reads_beside, 8);
+	drop(store);
+	assert_eq!(count(&place.open().unwrap()), 20);
+}
+
+/// The file is restored under a node that runs, or removed.
+#[test]
+fn nothing_is_acknowledged_into_a_file_that_was_replaced_or_removed() {
+	for replaced in [true, false] {
+		let place = Place::new();
+		let store = place.open().unwrap();
+		fill(&store, 1);
+		if replaced {
+			let copy = place.0.path().join("copy");
+			fs::copy(place.path(), &copy).unwrap();
+			fs::rename(&copy, place.path()).unwrap();
+		} else {
+			fs::remove_file(place.path()).unwrap();
+		}
+		let answer = store.commit(batch(1)).wait();
+		assert!(matches!(answer, Err(StoreError::Indeterminate { .. })), "{answer:?}");
+		let next = store.commit(batch(2)).wait();
+		assert!(matches!(next, Err(StoreError::Poisoned { .. })), "{next:?}");
+	}
+}
+
+/// A node reads its own file, for a copy: that drops no lock.
+#[test]
+fn a_file_that_its_own_node_has_read_is_still_locked() {
+	let place = Place::new();
+	let store = place.open().unwrap();
+	fill(&store, 3);
+	assert!(!fs::read(place.path()).unwrap().is_empty());
+	let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+	child.args(["--exact", "open_in_another_process"]).env("LEYDEN_TEST_REDB", place.path());
+	assert!(child.stdout(std::process::Stdio::null()).status().unwrap().success());
+	store.commit(batch(3)).wait().unwrap();
+}
+
+/// Not a test by itself: the second process of the one before.
+#[test]
+fn open_in_another_process() {
+	let Ok(path) = std::env::var("LEYDEN_TEST_REDB") else { return };
+	let opened = RedbStore::open(path, Namespace::default(), RedbOptions::default());
+	assert!(matches!(opened, Err(StoreError::Locked { .. })), "{opened:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_but_the_owner_reads_the_file() {
+	use std::os::unix::fs::PermissionsExt;
+	let place = Place::new();
+	fill(&place.open().unwrap(), 3);
+	let mode = fs::metadata(place.path()).unwrap().permissions().mode();
+	assert_eq!(mode & 0o777, 0o600);
+}

@@ -138,11 +138,13 @@ fn what_cannot_be_opened_is_told_with_what_where_and_why() {
 
 	let store = dir.path().join("node.leyden");
 	let running = SqliteStore::open(&store, Namespace::default()).unwrap();
-	let locked = list(path(&store));
-	assert!(locked.contains("node.leyden") && locked.contains("another process"), "{locked}");
-	drop(running);
+	// To look is no harm, and to move it is.
 	let empty = text(&leyden(&["list", "--store", path(&store)]));
 	assert!(empty.contains("no streams"), "{empty}");
+	let to = format!("sqlite:{}", path(&dir.path().join("new.leyden")));
+	let locked = complaint(&["migrate", "--from", path(&store), "--to", &to]);
+	assert!(locked.contains("node.leyden") && locked.contains("another process"), "{locked}");
+	drop(running);
 	let other = complaint(&["list", "--store", path(&store), "--namespace", "other"]);
 	assert!(other.contains("default"), "{other}");
 }

@@ -21,6 +21,7 @@ const LAW: &[(&str, &[&str])] = &[
 		"leyden-backends",
 		&[
 			"bitcoin_hashes",
+			"fs4",
 			"getrandom",
 			"leyden-store",
 			"prost",

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use leyden_store::committer::{Committer, RawRead, RawWrite};
-use leyden_store::group::{GroupStore, Medium, Writer};
+use leyden_store::group::{Beside, GroupStore, Medium, Writer};
 use leyden_store::page::PageBuilder;
 use leyden_store::{
 	Batch, Durability, Guarantees, Key, KeyRange, RecordType, Store, StoreError, Table, Value,
@@ -30,24 +30,26 @@ const ORDERS: usize = 3_000;
 /// Memory that yields in the middle of a write, as a disk does.
 #[derive(Default)]
 struct Memory {
-	records: BTreeMap<Key, Vec<u8>>,
+	records: Arc<Mutex<BTreeMap<Key, Vec<u8>>>>,
 	groups: u64,
 }
 
 impl RawRead for Memory {
 	fn read(&mut self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
-		Ok(self.records.get(key).cloned())
+		thread::yield_now();
+		Ok(self.records.lock().unwrap().get(key).cloned())
 	}
 
 	fn highest(&mut self, table: Table, prefix: &[u8]) -> Result<Option<u64>, StoreError> {
 		let numbers = Key::numbered(table, prefix, 0)..=Key::numbered(table, prefix, u64::MAX);
-		Ok(self.records.range(numbers).rev().find_map(|(key, _)| key.number(prefix)))
+		let records = self.records.lock().unwrap();
+		Ok(records.range(numbers).rev().find_map(|(key, _)| key.number(prefix)))
 	}
 }
 
 impl Medium for Memory {
 	fn scan(&mut self, range: &KeyRange, page: &mut PageBuilder) -> Result<(), StoreError> {
-		for (key, frame) in &self.records {
+		for (key, frame) in &*self.records.lock().unwrap() {
 			if key.table() == range.table() && !page.is_full() {
 				page.push_frame(key.clone(), frame)?;
 			}
@@ -58,13 +60,19 @@ impl Medium for Memory {
 	fn write(&mut self, writes: Vec<RawWrite>, _: Durability) -> Result<(), StoreError> {
 		thread::yield_now();
 		self.groups += 1;
+		let mut records = self.records.lock().unwrap();
 		for (key, frame) in writes {
 			match frame {
-				Some(frame) => self.records.insert(key, frame),
-				None => self.records.remove(&key),
+				Some(frame) => records.insert(key, frame),
+				None => records.remove(&key),
 			};
 		}
 		Ok(())
+	}
+
+	fn beside(&self) -> Option<Beside<Self>> {
+		let records = Arc::clone(&self.records);
+		Some(Box::new(move || Ok(Self { records: Arc::clone(&records), groups: 0 })))
 	}
 }
 
@@ -168,6 +176,68 @@ fn closing() {
 		ticket.wait().unwrap();
 	}
 	closer.join().unwrap();
+}
+
+/// Some wait for reads, some poll them, some drop them, while others commit. Each read is answered,
+/// and shows at least what was durable when it was asked for, and no less than one before.
+fn reading() {
+	let store = open();
+	let threads: Vec<_> = (0..3)
+		.map(|thread| {
+			let store = Arc::clone(&store);
+			thread::spawn(move || {
+				let mut least = 0;
+				for n in 0..2 {
+					if thread == 0 {
+						store.commit(append(&n.to_string())).wait().unwrap();
+						least += 1;
+					}
+					let read = store.scan(KeyRange::all(T), 100);
+					let page = match (thread + n) % 3 {
+						0 => read.wait(),
+						1 => poll(read),
+						_ => {
+							drop(read);
+							store.scan(KeyRange::all(T), 100).wait()
+						},
+					};
+					let found = page.unwrap().records.len();
+					assert!(found >= least, "{found} records, after {least}");
+					least = found;
+				}
+			})
+		})
+		.collect();
+	threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// A read is answered, or told that the store is closed, if that happens at the same time.
+fn reading_while_closing() {
+	let store = open();
+	store.commit(append("one")).wait().unwrap();
+	let reads: Vec<_> = (0..3).map(|_| store.scan(KeyRange::all(T), 100)).collect();
+	let closer = thread::spawn(move || drop(store));
+	let readers: Vec<_> =
+		reads.into_iter().map(|read| thread::spawn(move || read.wait())).collect();
+	for reader in readers {
+		match reader.join().unwrap() {
+			Ok(page) => assert_eq!(page.records.len(), 1),
+			Err(error) => assert!(matches!(error, StoreError::Indeterminate { .. }), "{error}"),
+		}
+	}
+	closer.join().unwrap();
+}
+
+#[test]
+fn reads_beside_commits_are_answered_and_never_go_back() {
+	shuttle::check_random(reading, ORDERS);
+	shuttle::check_pct(reading, ORDERS, 3);
+}
+
+#[test]
+fn reads_of_a_store_that_closes_are_answered() {
+	shuttle::check_random(reading_while_closing, ORDERS);
+	shuttle::check_pct(reading_while_closing, ORDERS, 3);
 }
 
 #[test]

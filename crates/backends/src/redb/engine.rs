@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use leyden_store::committer::{Committer, RawRead, RawWrite};
-use leyden_store::group::{Medium, Writer};
+use leyden_store::group::{Beside, Medium, Writer};
 use leyden_store::page::PageBuilder;
 use leyden_store::{Durability, Key, KeyRange, Namespace, StoreError, Table};
 use redb::backends::FileBackend;
@@ -25,6 +25,8 @@ use redb::{
 	Builder, Database, Error, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase,
 	TableDefinition, TableError,
 };
+
+use crate::files::{private, Files};
 
 use super::errors::{not_written, opening, while_writing};
 use super::file::{Watch, WatchedFile};
@@ -51,10 +53,14 @@ pub struct Engine {
 	watch: Arc<Watch>,
 	/// Whether the newest transaction was lazy.
 	unflushed: bool,
+	/// The file that this handle has opened to write.
+	files: Option<Files>,
 }
 
 enum Opened {
-	ToWrite(Database),
+	ToWrite(Arc<Database>),
+	/// A database that another engine of this process has opened, and writes.
+	Beside(Arc<Database>),
 	ReadOnly(ReadOnlyDatabase),
 }
 
@@ -71,12 +77,13 @@ impl Engine {
 		let database = open(path, &watch).map_err(|error| opening(path, error))?;
 		let place = path.display().to_string();
 		let mut engine = Self {
-			database: Opened::ToWrite(database),
+			database: Opened::ToWrite(Arc::new(database)),
 			place: place.clone(),
 			namespace,
 			options,
 			watch,
 			unflushed: false,
+			files: Some(Files::of(&[path])?),
 		};
 		engine.check_ours()?;
 		let (committer, writes) = Committer::open(&mut engine)?;
@@ -99,6 +106,7 @@ impl Engine {
 			options: RedbOptions::default(),
 			watch: Arc::default(),
 			unflushed: false,
+			files: None,
 		};
 		engine.check_ours()?;
 		Ok(engine)
@@ -169,7 +177,7 @@ impl Engine {
 
 	fn reader(&self) -> Result<ReadTransaction, Error> {
 		match &self.database {
-			Opened::ToWrite(database) => Ok(database.begin_read()?),
+			Opened::ToWrite(database) | Opened::Beside(database) => Ok(database.begin_read()?),
 			Opened::ReadOnly(database) => Ok(database.begin_read()?),
 		}
 	}
@@ -285,10 +293,23 @@ impl Medium for Engine {
 		}
 	}
 
+	/// A read transaction of redb sees the newest commit, and no write waits for it.
+	fn beside(&self) -> Option<Beside<Self>> {
+		let Opened::ToWrite(database) = &self.database else { return None };
+		let (database, place) = (Arc::downgrade(database), self.place.clone());
+		let (namespace, options) = (self.namespace.clone(), self.options);
+		Some(Box::new(move || {
+			let closed = || StoreError::invalid("the store is closed");
+			let database = Opened::Beside(database.upgrade().ok_or_else(closed)?);
+			let (place, namespace, watch) = (place.clone(), namespace.clone(), Arc::default());
+			Ok(Self { database, place, namespace, options, watch, unflushed: false, files: None })
+		}))
+	}
+
 	fn write(&mut self, writes: Vec<RawWrite>, durability: Durability) -> Result<(), StoreError> {
 		self.write_all(&writes, durability).map_err(while_writing)?;
 		self.unflushed = durability == Durability::Lazy;
-		Ok(())
+		self.files.as_ref().map_or(Ok(()), Files::check)
 	}
 }
 
@@ -334,7 +355,8 @@ fn create(path: &Path, watch: &Arc<Watch>) -> Result<(), StoreError> {
 fn make(draft: &Path, watch: &Arc<Watch>) -> Result<(), Error> {
 	// What is left of a process that had this number and died.
 	let _ = std::fs::remove_file(draft);
-	let file = OpenOptions::new().read(true).write(true).create_new(true).open(draft)?;
+	let mut options = OpenOptions::new();
+	let file = private(options.read(true).write(true).create_new(true)).open(draft)?;
 	let database = database(file, watch)?;
 	let transaction = database.begin_write()?;
 	transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;

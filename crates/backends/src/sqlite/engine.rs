@@ -12,14 +12,18 @@
 //! ```
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use leyden_store::committer::{Committer, RawRead, RawWrite};
-use leyden_store::group::{Medium, Writer};
+use leyden_store::committer::{epoch_key, read_epoch, Committer, RawRead, RawWrite};
+use leyden_store::group::{Beside, Medium, Writer};
 use leyden_store::page::PageBuilder;
-use leyden_store::{Durability, Key, KeyRange, Namespace, StoreError, Table};
+use leyden_store::{Batch, Durability, Epoch, Key, KeyRange, Namespace, StoreError, Table};
+use rusqlite::config::DbConfig;
 use rusqlite::{params, Connection, Error, OpenFlags, OptionalExtension};
+
+use crate::file_lock::{create_private, FileLock};
+use crate::files::Files;
 
 use super::errors::{not_written, opening, while_writing};
 
@@ -28,8 +32,11 @@ pub const APPLICATION_ID: i32 = 0x4c79_646e;
 /// SQLite's `user_version` of the layout that this version writes, and the newest that it reads.
 pub const FORMAT: i32 = 1;
 
-/// How long opening waits for a program that looks at the database (`leyden list`) to be done.
+/// How long opening waits for another one of the same file.
 const OPENING_WAITS: Duration = Duration::from_secs(2);
+/// How long a commit waits for one of another namespace of the same file, or for a program that
+/// writes to it.
+const COMMIT_WAITS: Duration = Duration::from_secs(5);
 
 /// Pages of the log (16 MiB of them) after which they go into the database. Ids are scattered, so
 /// the same pages are written again and again; the more of that happens in the log, the less is
@@ -50,29 +57,45 @@ const SCHEMA: &str = "
 /// The medium of a store; nothing of it can be used from outside.
 pub struct Engine {
 	connection: Connection,
+	path: PathBuf,
 	place: String,
 	namespace: Namespace,
 	spaces: HashMap<Table, i64>,
 	/// Whether `synchronous` is `FULL` now.
 	syncing: bool,
-	/// Whether somebody got past the lock.
-	tampered: bool,
+	/// The epoch's record as this handle has written it; `None` for one that only reads.
+	epoch: Option<Vec<u8>>,
+	/// The files that this handle has opened; `None` for one that only reads.
+	files: Option<Files>,
+	/// Held for as long as the handle lives.
+	lock: Option<FileLock>,
 	#[cfg(feature = "fault-injection")]
 	pub(super) fail_next_flush: bool,
 }
 
 impl Engine {
 	pub(super) fn open(path: &Path, namespace: Namespace) -> Result<Writer<Self>, StoreError> {
+		let lock = FileLock::take(path, &format!("lock-{namespace}"), OPENING_WAITS)?;
+		// Two namespaces of a new file are not made at the same time.
+		let _opening = FileLock::take(path, "lock", OPENING_WAITS)?;
+		if !path.exists() {
+			// SQLite would create one that everybody can read.
+			create_private(path).map_err(|_| opening(path, cannot_open()))?;
+		}
 		let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
 			| OpenFlags::SQLITE_OPEN_CREATE
 			| OpenFlags::SQLITE_OPEN_NO_MUTEX;
 		let connection = Connection::open_with_flags(path, flags).map_err(|e| opening(path, e))?;
 		let mut engine = Self::new(connection, path, namespace);
+		engine.lock = Some(lock);
 		let committer = engine.begin().map_err(|error| match error {
 			// Not even its first page could be read.
 			Failed::Sqlite(error) => opening(path, error),
 			Failed::Store(error) => error,
 		})?;
+		let mut log = path.as_os_str().to_owned();
+		log.push("-wal");
+		engine.files = Some(Files::of(&[path, Path::new(&log)])?);
 		let place = engine.place.clone();
 		Ok(Writer::new(engine, committer, place))
 	}
@@ -85,6 +108,7 @@ impl Engine {
 		}
 		let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
 		let connection = Connection::open_with_flags(path, flags).map_err(|e| opening(path, e))?;
+		connection.busy_timeout(OPENING_WAITS).map_err(|e| opening(path, e))?;
 		let engine = Self::new(connection, path, namespace);
 		let ours = engine.is_ours().map_err(|error| match error {
 			Failed::Sqlite(error) => opening(path, error),
@@ -106,20 +130,35 @@ impl Engine {
 		names.map(|name| Namespace::new(&name.map_err(failed)?)).collect()
 	}
 
-	/// Writes all of these in one transaction.
-	fn write_all(&mut self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
-		if let [(key, _)] = writes.as_slice() {
-			// One statement is a transaction by itself; unless the table is new.
-			let known = self.space(key.table());
-			if known.map_err(|error| not_written("reading", &self.place, error))?.is_some() {
-				self.inject_failure().map_err(|error| while_writing(&self.place, error))?;
-				return self.write_each(writes);
-			}
-		}
+	/// Begins a transaction in which nobody else writes.
+	fn begin_transaction(&mut self) -> Result<(), StoreError> {
 		self.execute("BEGIN IMMEDIATE")
 			.map_err(|error| not_written("beginning a transaction", &self.place, error))?;
+		self.check_epoch()
+	}
+
+	/// Writes all of these in the transaction that the group has begun, or in one of their own.
+	fn write_all(&mut self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
+		if self.connection.is_autocommit() {
+			self.begin_transaction()?;
+		}
 		self.write_each(writes)?;
-		self.flush().map_err(|error| while_writing(&self.place, error))
+		self.flush().map_err(|error| while_writing(&self.place, error))?;
+		let Some(Err(moved)) = self.files.as_ref().map(Files::check) else { return Ok(()) };
+		// What is in a file without a name must not get into a database that others use meanwhile.
+		let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+		let _ = self.connection.set_db_config(keep, true);
+		Err(moved)
+	}
+
+	/// Looks whether another writer has opened the namespace since: one that got past the lock.
+	fn check_epoch(&mut self) -> Result<(), StoreError> {
+		let found = self.read(&epoch_key())?;
+		if found == self.epoch {
+			return Ok(());
+		}
+		let (ours, found) = (epoch_in(self.epoch.take()), epoch_in(found));
+		Err(StoreError::Fenced { ours: ours?, found: found? })
 	}
 
 	fn write_each(&mut self, writes: Vec<RawWrite>) -> Result<(), StoreError> {
@@ -223,11 +262,14 @@ impl Engine {
 	fn new(connection: Connection, path: &Path, namespace: Namespace) -> Self {
 		Self {
 			connection,
+			path: path.to_owned(),
 			place: path.display().to_string(),
 			namespace,
 			spaces: HashMap::new(),
 			syncing: false,
-			tampered: false,
+			epoch: None,
+			files: None,
+			lock: None,
 			#[cfg(feature = "fault-injection")]
 			fail_next_flush: false,
 		}
@@ -236,18 +278,16 @@ impl Engine {
 	/// Makes sure that the database is ours, or makes it so, and raises the epoch.
 	fn begin(&mut self) -> Result<Committer, Failed> {
 		self.connection.busy_timeout(OPENING_WAITS)?;
-		// Before the database is looked at: so that no shared-memory file is made, and so that
-		// nobody else gets in between.
-		self.pragma("locking_mode", "exclusive")?;
 		let ours = self.is_ours()?;
 		self.pragma("journal_mode", "wal")?;
 		self.connection.pragma_update(None, "wal_autocheckpoint", PAGES_BETWEEN_CHECKPOINTS)?;
 		self.connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-		self.connection.busy_timeout(Duration::ZERO)?;
+		self.connection.busy_timeout(COMMIT_WAITS)?;
 		self.set_syncing(true)?;
 		self.execute("BEGIN IMMEDIATE")?;
 		match self.create_and_raise(ours) {
 			Ok(committer) => {
+				self.epoch = self.read(&epoch_key())?;
 				self.execute("COMMIT")?;
 				Ok(committer)
 			},
@@ -296,8 +336,11 @@ impl Engine {
 	/// Sets what SQLite may silently refuse, and makes sure that it did not: without either of
 	/// these the promises of this module do not hold.
 	fn pragma(&self, name: &str, value: &str) -> Result<(), Failed> {
-		let set = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
-		let set: String = self.connection.pragma_update_and_check(None, name, value, set)?;
+		let mut pragma = self.connection.prepare(&format!("PRAGMA {name} = {value}"))?;
+		let mut rows = pragma.query([])?;
+		let set: String = rows.next()?.ok_or(Error::QueryReturnedNoRows)?.get(0)?;
+		// SQLite answers with a row and writes after it: what goes wrong then comes with the next step.
+		while rows.next()?.is_some() {}
 		if set.eq_ignore_ascii_case(value) {
 			return Ok(());
 		}
@@ -307,7 +350,6 @@ impl Engine {
 
 	#[cfg(feature = "fault-injection")]
 	pub(super) fn tamper(&mut self, sql: &str) -> Result<(), StoreError> {
-		self.tampered = true;
 		let done = self.connection.execute_batch(sql);
 		done.map_err(|error| not_written("tampering", &self.place, error))
 	}
@@ -351,6 +393,31 @@ impl Medium for Engine {
 		Ok(())
 	}
 
+	/// Begins the transaction in which the group is decided and written: one lock for all of it, and
+	/// no epoch but ours in it.
+	fn foresee(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+		if batches.is_empty() {
+			return Ok(());
+		}
+		// Not to be changed inside of a transaction.
+		let sync = batches.iter().any(|batch| batch.required_durability() == Durability::Sync);
+		self.set_syncing(sync)?;
+		self.begin_transaction()
+	}
+
+	/// A connection of its own: in WAL mode it sees the newest commit that is on the medium.
+	fn beside(&self) -> Option<Beside<Self>> {
+		let (path, namespace) = (self.path.clone(), self.namespace.clone());
+		Some(Box::new(move || Self::open_read_only(&path, namespace.clone())))
+	}
+
+	fn group_over(&mut self) -> Result<(), StoreError> {
+		match self.connection.is_autocommit() {
+			true => Ok(()),
+			false => self.roll_back(self.spaces.len()),
+		}
+	}
+
 	fn tables(&mut self) -> Result<Vec<String>, StoreError> {
 		let failed = |error| not_written("listing tables", &self.place, error);
 		let mut query = self
@@ -362,7 +429,9 @@ impl Medium for Engine {
 	}
 
 	fn write(&mut self, writes: Vec<RawWrite>, durability: Durability) -> Result<(), StoreError> {
-		self.set_syncing(durability == Durability::Sync)?;
+		if self.connection.is_autocommit() {
+			self.set_syncing(durability == Durability::Sync)?;
+		}
 		let spaces = self.spaces.len();
 		self.write_all(writes).or_else(|error| {
 			// Taken back as far as it can be. Whether the medium has it is another question.
@@ -399,10 +468,9 @@ impl RawRead for Engine {
 		read().map_err(|error| not_written("reading", &self.place, error))
 	}
 
-	/// The lock is held from the opening on, and what SQLite read once it does not read again: a
-	/// look at the epoch would find our own.
+	/// Each transaction looks at the epoch itself.
 	fn is_shared(&self) -> bool {
-		self.tampered
+		false
 	}
 }
 
@@ -420,6 +488,25 @@ const SCAN_DOWN: &str =
 	"SELECT key, frame FROM records WHERE space = ?1 AND key >= ?2 ORDER BY key DESC";
 const SCAN_DOWN_FROM: &str =
 	"SELECT key, frame FROM records WHERE space = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC";
+
+/// The epoch that a record of one says; that of a namespace that was never opened without one.
+fn epoch_in(frame: Option<Vec<u8>>) -> Result<Epoch, StoreError> {
+	struct One(Option<Vec<u8>>);
+	impl RawRead for One {
+		fn read(&mut self, _: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+			Ok(self.0.clone())
+		}
+
+		fn highest(&mut self, _: Table, _: &[u8]) -> Result<Option<u64>, StoreError> {
+			Ok(None)
+		}
+	}
+	read_epoch(&mut One(frame))
+}
+
+fn cannot_open() -> Error {
+	Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN), None)
+}
 
 /// Why a database could not be opened.
 enum Failed {

@@ -9,8 +9,11 @@
 //! # What is promised
 //! A batch is on the medium when its ticket resolves: `journal_mode=WAL` and `synchronous=FULL`, so
 //! every group of commits ends with a flush. Everything that waits while one flush is under way
-//! shares the next. One process has the database: `locking_mode=EXCLUSIVE` keeps a second one out,
-//! and the epoch fences what a file lock does not.
+//! shares the next. One handle has a namespace: a lock on a file of its own (`FILE-lock-NAMESPACE`)
+//! keeps others out, and every transaction looks at the epoch, which fences what a file lock does
+//! not. Anybody may read while a handle writes: `leyden list`, `sqlite3 -readonly`, Litestream.
+//! Namespaces of one file have a handle each, in one process or in several, and commit one after the
+//! other.
 //!
 //! # What a crash does
 //! SQLite recovers the database at the next opening: every acknowledged batch is there, and of one

@@ -16,6 +16,7 @@ mod index;
 mod outage;
 mod portable;
 mod queue;
+mod reads;
 mod writer;
 
 use std::fmt;
@@ -41,10 +42,14 @@ pub use outage::{
 pub use portable::{MoveMark, Portable};
 use queue::{Job, Shared};
 pub use queue::{Stats, MAX_WAITING};
+use reads::Read;
 pub use writer::Writer;
 
 /// Runs a wait of a thread that may be a worker of an async runtime; see [`Medium::blocking`].
 pub type Blocking = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
+
+/// Opens another medium for the same records, which is only read; see [`Medium::beside`].
+pub type Beside<M> = Box<dyn Fn() -> Result<M, StoreError> + Send + Sync>;
 
 /// An engine below: reads bytes, and writes many at once. Only one thread uses it at a time.
 pub trait Medium: RawRead + Send + 'static {
@@ -85,6 +90,26 @@ pub trait Medium: RawRead + Send + 'static {
 	fn foresee(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
 		let _ = batches;
 		Ok(())
+	}
+
+	/// Told when a group is over that [`foresee`](Medium::foresee) has begun, whether it was written
+	/// or not: an engine that decides and writes in one transaction ends it here, if
+	/// [`write`](Medium::write) has not.
+	///
+	/// # Errors
+	/// [`StoreError::Indeterminate`] if that fails.
+	fn group_over(&mut self) -> Result<(), StoreError> {
+		Ok(())
+	}
+
+	/// Returns the function that opens further media for reads while this one is written, so that no
+	/// read waits behind a flush; `None` for an engine that cannot read beside a write. Such a
+	/// medium sees all that is durable and nothing else, and fails without doing harm.
+	fn beside(&self) -> Option<Beside<Self>>
+	where
+		Self: Sized,
+	{
+		None
 	}
 
 	/// Returns whether a thread that waits for its ticket may use the medium itself. `false` for a
@@ -176,11 +201,11 @@ impl<M: Medium> Store for GroupStore<M> {
 
 	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
 		let key = key.clone();
-		self.shared.submit(|completer| Job::Get(key, completer))
+		self.shared.read(|completer| Read::Get(key, completer))
 	}
 
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
-		self.shared.submit(|completer| Job::Scan(range, limit, completer))
+		self.shared.read(|completer| Read::Scan(range, limit, completer))
 	}
 
 	fn guarantees(&self) -> Guarantees {

@@ -13,6 +13,9 @@
 //! has the engine: each helper does one group and leaves the rest to the commit thread. A medium
 //! may ask for the commit thread to do everything ([`Medium::takes_help`]).
 //!
+//! A read gets into the queue only if no thread waits for it, or nothing else can read; see
+//! [`reads`](super::reads).
+//!
 //! # Panics of others
 //! A hook that panics is caught, and the observers are told; its ticket is completed all the same.
 //! A medium that panics ends the handle: it is not known what it has done.
@@ -23,13 +26,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use super::outage::{message_of, Outages, StoreEvent, StoreObserver};
+use super::reads::{Read, Readers};
 use super::{Blocking, Medium, Writer};
 use crate::batch::{Batch, Hook};
 use crate::committed::Committed;
 use crate::error::StoreError;
-use crate::key::{Key, KeyRange};
-use crate::page::Page;
-use crate::record::Record;
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::ticket::{Completer, Help, Ticket};
@@ -53,12 +54,13 @@ pub struct Stats {
 	pub groups: u64,
 	/// Transactions that ended with a flush; the others were lazy.
 	pub flushes: u64,
+	/// Reads that were done beside a thread that had the engine.
+	pub reads_beside: u64,
 }
 
 pub(super) enum Job {
 	Commit(Batch, Completer<Committed>),
-	Get(Key, Completer<Option<Record>>),
-	Scan(KeyRange, usize, Completer<Page>),
+	Read(Read),
 }
 
 pub(super) struct Shared<M> {
@@ -68,11 +70,12 @@ pub(super) struct Shared<M> {
 	/// The signal that the queue has room again.
 	room: Condvar,
 	/// `true` if threads that wait for their tickets do the work.
-	takes_help: bool,
+	pub(super) takes_help: bool,
 	blocking: Option<Blocking>,
 	outages: Outages,
 	/// Taken before the queue's lock. `None` once the store is closed.
-	engine: Mutex<Option<Writer<M>>>,
+	pub(super) engine: Mutex<Option<Writer<M>>>,
+	pub(super) readers: Readers<M>,
 	/// The thread that has the engine.
 	user: Mutex<Option<ThreadId>>,
 	batches: AtomicU64,
@@ -92,9 +95,12 @@ struct Queue {
 
 impl<M: Medium> Shared<M> {
 	pub(super) fn new(mut engine: Writer<M>) -> Self {
+		let ended = engine.ended().clone();
 		let medium = engine.medium();
 		let (takes_help, blocking) = (medium.takes_help(), medium.blocking());
+		let readers = Readers::new(medium.beside(), ended);
 		Self {
+			readers,
 			queue: Mutex::default(),
 			work: Condvar::new(),
 			room: Condvar::new(),
@@ -111,8 +117,12 @@ impl<M: Medium> Shared<M> {
 
 	pub(super) fn stats(&self) -> Stats {
 		let read = |n: &AtomicU64| n.load(Ordering::Relaxed);
-		let (batches, groups, flushes) = (&self.batches, &self.groups, &self.flushes);
-		Stats { batches: read(batches), groups: read(groups), flushes: read(flushes) }
+		Stats {
+			batches: read(&self.batches),
+			groups: read(&self.groups),
+			flushes: read(&self.flushes),
+			reads_beside: self.readers.count(),
+		}
 	}
 
 	/// Puts a request into the queue; their order is the order of these calls.
@@ -120,6 +130,13 @@ impl<M: Medium> Shared<M> {
 		self: &Arc<Self>, job: impl FnOnce(Completer<T>) -> Job,
 	) -> Ticket<T> {
 		let (completer, ticket) = Ticket::pair_with_help(Arc::clone(self) as Arc<dyn Help>);
+		self.push(job(completer));
+		ticket
+	}
+
+	/// Puts a request into the queue, once there is room. A store that is closed has no thread that
+	/// would do it, and drops it: the ticket of a read may be waited for that late.
+	pub(super) fn push(&self, job: Job) {
 		let mut queue = self.queue.lock();
 		while queue.jobs.len() >= MAX_WAITING {
 			drop(queue);
@@ -131,8 +148,9 @@ impl<M: Medium> Shared<M> {
 			}
 			queue = self.queue.lock();
 		}
-		queue.jobs.push_back(job(completer));
-		ticket
+		if !queue.closed {
+			queue.jobs.push_back(job);
+		}
 	}
 
 	fn wait_for_room(&self) {
@@ -184,6 +202,8 @@ impl<M: Medium> Shared<M> {
 
 	/// Closes the medium. Tickets may outlive the store.
 	pub(super) fn release(&self) {
+		// First: what is closed last tidies the files up, and that must be the one that writes.
+		self.readers.close();
 		self.engine.lock().take();
 	}
 
@@ -213,7 +233,7 @@ impl<M: Medium> Shared<M> {
 						bytes += batch.bytes();
 						commits.push((batch, completer));
 					},
-					Some(read) => reads.push(read),
+					Some(Job::Read(read)) => reads.push(read),
 					None => break,
 				}
 			}
@@ -226,15 +246,7 @@ impl<M: Medium> Shared<M> {
 		};
 		// Reads first: they see what is durable, and nothing that these commits are about to write.
 		for read in reads {
-			match read {
-				Job::Get(key, completer) => {
-					completer.complete(guarded(engine, |engine| engine.get(&key)));
-				},
-				Job::Scan(range, limit, completer) => {
-					completer.complete(guarded(engine, |engine| engine.scan(range, limit)));
-				},
-				Job::Commit(..) => {},
-			}
+			answer(engine, read);
 		}
 		if commits.is_empty() {
 			return;
@@ -264,6 +276,18 @@ impl<M: Medium> Shared<M> {
 			let (place, message) = (self.outages.place().to_owned(), message_of(&*panic));
 			self.outages.tell(&StoreEvent::HookPanicked { place, message });
 		}
+	}
+}
+
+/// Answers a read by the engine that writes.
+pub(super) fn answer<M: Medium>(engine: &mut Writer<M>, read: Read) {
+	match read {
+		Read::Get(key, completer) => {
+			completer.complete(guarded(engine, |engine| engine.get(&key)));
+		},
+		Read::Scan(range, limit, completer) => {
+			completer.complete(guarded(engine, |engine| engine.scan(range, limit)));
+		},
 	}
 }
 

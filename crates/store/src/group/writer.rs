@@ -6,7 +6,7 @@
 
 //! The one who has the medium: decides what batches mean, and writes it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::batch::{Batch, Durability, Hook};
 use crate::committed::Committed;
@@ -28,8 +28,23 @@ pub struct Writer<M> {
 	committer: Option<Committer>,
 	/// Where it is, for errors.
 	place: String,
-	poisoned: Option<String>,
+	ended: Ended,
 	outages: Outages,
+}
+
+/// The reason for which a handle commits nothing more, once there is one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ended(Arc<OnceLock<String>>);
+
+impl Ended {
+	/// # Errors
+	/// [`StoreError::Poisoned`] if the handle has ended.
+	pub(super) fn check(&self) -> Result<(), StoreError> {
+		match self.0.get() {
+			Some(because) => Err(StoreError::Poisoned { because: because.clone() }),
+			None => Ok(()),
+		}
+	}
 }
 
 /// How a group ended.
@@ -73,7 +88,7 @@ impl<M: Medium> Writer<M> {
 
 	fn over(medium: M, committer: Option<Committer>, place: String) -> Self {
 		let outages = Outages::new(OutagePolicy::none(), place.clone());
-		Self { medium, committer, place, poisoned: None, outages }
+		Self { medium, committer, place, ended: Ended::default(), outages }
 	}
 
 	/// Its epoch; `None` if it only reads.
@@ -93,6 +108,10 @@ impl<M: Medium> Writer<M> {
 		&self.outages
 	}
 
+	pub(super) fn ended(&self) -> &Ended {
+		&self.ended
+	}
+
 	/// Ends the handle: the medium panicked.
 	pub(super) fn panicked(&mut self, message: String) -> StoreError {
 		let source = Arc::new(std::io::Error::other(format!("the engine panicked: {message}")));
@@ -103,8 +122,7 @@ impl<M: Medium> Writer<M> {
 
 	/// Ends the handle because of `error`: nothing more is committed.
 	fn end(&mut self, error: &StoreError) {
-		if self.poisoned.is_none() {
-			self.poisoned = Some(error.to_string());
+		if self.ended.0.set(error.to_string()).is_ok() {
 			let (place, error) = (self.place.clone(), error.clone());
 			self.outages.tell(&StoreEvent::HandleEnded { place, error });
 		}
@@ -112,19 +130,12 @@ impl<M: Medium> Writer<M> {
 
 	pub(super) fn get(&mut self, key: &Key) -> Result<Option<Record>, StoreError> {
 		self.alive()?;
-		let frame = self.outages.heal(Asked::Read, || self.medium.read(key))?;
-		frame.map(|frame| frame::decode(key, &frame)).transpose()
+		self.outages.heal(Asked::Read, || get(&mut self.medium, key))
 	}
 
 	pub(super) fn scan(&mut self, range: KeyRange, limit: usize) -> Result<Page, StoreError> {
 		self.alive()?;
-		self.outages.heal(Asked::Read, || {
-			let mut page = PageBuilder::new(range.clone(), limit);
-			if !range.is_empty() {
-				self.medium.scan(&range, &mut page)?;
-			}
-			Ok(page.build())
-		})
+		self.outages.heal(Asked::Read, || scan(&mut self.medium, &range, limit))
 	}
 
 	/// Commits all of these, each or not by its own expectations: in one transaction, or in more if
@@ -167,10 +178,20 @@ impl<M: Medium> Writer<M> {
 
 	fn try_commit(&mut self, batches: &[Batch]) -> Result<Tried, StoreError> {
 		self.alive()?;
+		if self.committer.is_none() {
+			return Err(StoreError::ReadOnly { place: self.place.clone() });
+		}
+		let began = self.medium.foresee(batches);
+		let tried = began.and_then(|()| self.try_group(batches));
+		// Also after an error: nothing of the group may stay in the engine.
+		self.medium.group_over()?;
+		tried
+	}
+
+	fn try_group(&mut self, batches: &[Batch]) -> Result<Tried, StoreError> {
 		let Some(committer) = &self.committer else {
 			return Err(StoreError::ReadOnly { place: self.place.clone() });
 		};
-		self.medium.foresee(batches)?;
 		let decided = decide(&mut self.medium, committer, batches);
 		// What was fetched for these batches is not for anybody else.
 		self.medium.foresee(&[])?;
@@ -198,11 +219,25 @@ impl<M: Medium> Writer<M> {
 	}
 
 	fn alive(&self) -> Result<(), StoreError> {
-		match &self.poisoned {
-			Some(because) => Err(StoreError::Poisoned { because: because.clone() }),
-			None => Ok(()),
-		}
+		self.ended.check()
 	}
+}
+
+/// Returns the record at `key`.
+pub(super) fn get<M: Medium>(medium: &mut M, key: &Key) -> Result<Option<Record>, StoreError> {
+	let frame = medium.read(key)?;
+	frame.map(|frame| frame::decode(key, &frame)).transpose()
+}
+
+/// Returns up to `limit` records of `range`.
+pub(super) fn scan<M: Medium>(
+	medium: &mut M, range: &KeyRange, limit: usize,
+) -> Result<Page, StoreError> {
+	let mut page = PageBuilder::new(range.clone(), limit);
+	if !range.is_empty() {
+		medium.scan(range, &mut page)?;
+	}
+	Ok(page.build())
 }
 
 /// What the batches mean, together; no writes if all of them were refused.

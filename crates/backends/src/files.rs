@@ -1,0 +1,86 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! The files of a database: readable by their owner only, and the same from the opening on.
+//!
+//! A file that is removed or replaced under its node (restored, moved, synchronised by another
+//! machine) still takes writes, and all of them are gone with the process.
+//!
+//! SQLite removes its log (`-wal`) when the last connection closes. What tells it that another one is
+//! left is a POSIX lock, and a process drops its POSIX locks on a file by opening and closing that
+//! file once more, for a copy, say. A program that then closes the database for writing takes
+//! itself for the last one. Everything that was committed before is in the database by then, but
+//! the handle would go on writing into a log that has no name any more.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use leyden_store::StoreError;
+
+/// The files of a database, as they were when the handle was opened.
+#[derive(Debug)]
+pub(crate) struct Files(Vec<(PathBuf, Identity)>);
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Identity([u64; 2]);
+
+impl Files {
+	/// # Errors
+	/// [`StoreError::Unavailable`] if a file is gone already, or cannot be looked at.
+	pub(crate) fn of(paths: &[&Path]) -> Result<Self, StoreError> {
+		let known = |path: PathBuf| -> Result<_, StoreError> {
+			let found = identity(&path).map_err(|error| StoreError::Unavailable {
+				doing: "looking at the files of the database",
+				source: Arc::new(error),
+			})?;
+			Ok((path, found))
+		};
+		let files: Result<_, _> = paths.iter().map(|path| known(path.to_path_buf())).collect();
+		Ok(Self(files?))
+	}
+
+	/// Makes sure that what was just committed is in files that the next process finds.
+	///
+	/// # Errors
+	/// [`StoreError::Indeterminate`] if a file was removed or replaced.
+	pub(crate) fn check(&self) -> Result<(), StoreError> {
+		for (path, known) in &self.0 {
+			let problem = match identity(path) {
+				Ok(found) if found == *known => continue,
+				Ok(_) => "it was replaced while the node ran".to_owned(),
+				Err(error) => format!("it was removed while the node ran ({error})"),
+			};
+			let text = format!("{}: {problem}; start the node again", path.display());
+			let source = Arc::new(io::Error::other(text));
+			return Err(StoreError::Indeterminate { doing: "looking for the files", source });
+		}
+		Ok(())
+	}
+}
+
+/// Has the file that is created belong to its owner alone: there are preimages in it.
+pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+	#[cfg(unix)]
+	std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+	options
+}
+
+/// Returns what tells a file from another one of the same name.
+#[cfg(unix)]
+fn identity(path: &Path) -> io::Result<Identity> {
+	use std::os::unix::fs::MetadataExt;
+	let found = std::fs::metadata(path)?;
+	Ok(Identity([found.dev(), found.ino()]))
+}
+
+/// Returns what tells a file from another one of the same name. Elsewhere a file that is open can
+/// neither be removed nor replaced.
+#[cfg(not(unix))]
+fn identity(path: &Path) -> io::Result<Identity> {
+	std::fs::metadata(path).map(|_| Identity([0, 0]))
+}

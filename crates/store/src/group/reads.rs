@@ -1,0 +1,195 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Reads, which wait for no flush where the engine can read beside a write.
+//!
+//! A thread that waits for a read does it itself: by the engine if nobody has it, else by a medium
+//! of its own ([`Medium::beside`]). Without one, and for tasks, which must not block, the read gets
+//! into the queue like a commit.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use super::queue::{answer, Job, Shared};
+use super::writer::{self, Ended};
+use super::{Beside, Medium};
+use crate::error::StoreError;
+use crate::key::{Key, KeyRange};
+use crate::page::Page;
+use crate::record::Record;
+use crate::sync::Mutex;
+use crate::ticket::{Completer, Help, Ticket};
+
+/// The most media that are open for reads beside a write. Further readers wait with the commits.
+const MAX_READERS: usize = 4;
+
+/// A read, and where its answer goes.
+pub(super) enum Read {
+	Get(Key, Completer<Option<Record>>),
+	Scan(KeyRange, usize, Completer<Page>),
+}
+
+/// The media for reads beside a write.
+pub(super) struct Readers<M> {
+	beside: Option<Beside<M>>,
+	pool: Mutex<Pool<M>>,
+	ended: Ended,
+	done: AtomicU64,
+}
+
+struct Pool<M> {
+	idle: Vec<M>,
+	open: usize,
+	closed: bool,
+}
+
+impl<M: Medium> Readers<M> {
+	pub(super) fn new(beside: Option<Beside<M>>, ended: Ended) -> Self {
+		let pool = Mutex::new(Pool { idle: Vec::new(), open: 0, closed: false });
+		Self { beside, pool, ended, done: AtomicU64::new(0) }
+	}
+
+	/// Returns the number of reads that were done here.
+	pub(super) fn count(&self) -> u64 {
+		self.done.load(Ordering::Relaxed)
+	}
+
+	/// Closes what is not in use. What is in use is closed by its user.
+	pub(super) fn close(&self) {
+		let idle = {
+			let mut pool = self.pool.lock();
+			pool.closed = true;
+			std::mem::take(&mut pool.idle)
+		};
+		drop(idle);
+	}
+
+	/// Answers `read`, or gives it back: all media are in use, or none can be opened, or the one that
+	/// was used failed. The engine that writes answers then, and its answer counts.
+	fn answer(&self, read: Read) -> Result<(), Read> {
+		let Some(mut medium) = self.take() else { return Err(read) };
+		let given = match read {
+			Read::Get(key, completer) => match self.guarded(|| writer::get(&mut medium, &key)) {
+				Ok(found) => {
+					completer.complete(Ok(found));
+					Ok(())
+				},
+				Err(_) => Err(Read::Get(key, completer)),
+			},
+			Read::Scan(range, limit, completer) => {
+				match self.guarded(|| writer::scan(&mut medium, &range, limit)) {
+					Ok(page) => {
+						completer.complete(Ok(page));
+						Ok(())
+					},
+					Err(_) => Err(Read::Scan(range, limit, completer)),
+				}
+			},
+		};
+		match given {
+			Ok(()) => {
+				self.done.fetch_add(1, Ordering::Relaxed);
+				self.put_back(medium);
+			},
+			Err(_) => {
+				self.pool.lock().open -= 1;
+				drop(medium);
+			},
+		}
+		given
+	}
+
+	/// Runs a read. The handle must not have ended, and a panic is an error like any other here.
+	fn guarded<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+		self.ended.check()?;
+		catch_unwind(AssertUnwindSafe(read))
+			.unwrap_or_else(|_| Err(StoreError::invalid("the medium panicked in a read")))
+	}
+
+	fn take(&self) -> Option<M> {
+		let beside = self.beside.as_ref()?;
+		{
+			let mut pool = self.pool.lock();
+			if pool.closed {
+				return None;
+			}
+			if let Some(medium) = pool.idle.pop() {
+				return Some(medium);
+			}
+			if pool.open >= MAX_READERS {
+				return None;
+			}
+			pool.open += 1;
+		}
+		let opened = catch_unwind(AssertUnwindSafe(beside));
+		if let Ok(Ok(medium)) = opened {
+			return Some(medium);
+		}
+		self.pool.lock().open -= 1;
+		None
+	}
+
+	fn put_back(&self, medium: M) {
+		let mut pool = self.pool.lock();
+		if pool.closed {
+			drop(pool);
+			drop(medium);
+		} else {
+			pool.idle.push(medium);
+		}
+	}
+}
+
+impl<M: Medium> Shared<M> {
+	/// Makes the ticket of a read. Nothing is done before a thread waits for it or a task polls it.
+	pub(super) fn read<T: 'static>(
+		self: &Arc<Self>, read: impl FnOnce(Completer<T>) -> Read,
+	) -> Ticket<T> {
+		let help = Arc::new(ReadHelp { shared: Arc::clone(self), read: Mutex::new(None) });
+		let (completer, ticket) = Ticket::pair_with_help(Arc::clone(&help) as Arc<dyn Help>);
+		*help.read.lock() = Some(read(completer));
+		ticket
+	}
+}
+
+/// The help for the ticket of a read. The read is in here until somebody does it.
+struct ReadHelp<M: Medium> {
+	shared: Arc<Shared<M>>,
+	read: Mutex<Option<Read>>,
+}
+
+impl<M: Medium> Help for ReadHelp<M> {
+	fn help(&self) {
+		let Some(read) = self.read.lock().take() else { return };
+		let left = if self.shared.takes_help {
+			match self.shared.engine.try_lock() {
+				Some(mut engine) => match engine.as_mut() {
+					Some(engine) => return answer(engine, read),
+					// Dropped: a store that is closed has no callers left.
+					None => return,
+				},
+				None => self.shared.readers.answer(read),
+			}
+		} else {
+			Err(read)
+		};
+		if let Err(read) = left {
+			self.shared.push(Job::Read(read));
+			self.shared.help();
+		}
+	}
+
+	fn nudge(&self) {
+		let Some(read) = self.read.lock().take() else { return };
+		self.shared.push(Job::Read(read));
+		self.shared.nudge();
+	}
+
+	fn block(&self, wait: &mut dyn FnMut()) {
+		self.shared.block(wait);
+	}
+}
