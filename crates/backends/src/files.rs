@@ -70,8 +70,19 @@ pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 	options
 }
 
+/// Returns what tells a file from another one of the same name. Nothing else is asked for: a file
+/// whose times were looked at takes new times with the next write, and each flush is slower for it
+/// (a third for one thread, on Linux 6.18 with ext4).
+#[cfg(target_os = "linux")]
+fn identity(path: &Path) -> io::Result<Identity> {
+	use rustix::fs::{statx, AtFlags, StatxFlags, CWD};
+	let found = statx(CWD, path, AtFlags::empty(), StatxFlags::INO)?;
+	let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
+	Ok(Identity([device, found.stx_ino]))
+}
+
 /// Returns what tells a file from another one of the same name.
-#[cfg(unix)]
+#[cfg(all(unix, not(target_os = "linux")))]
 fn identity(path: &Path) -> io::Result<Identity> {
 	use std::os::unix::fs::MetadataExt;
 	let found = std::fs::metadata(path)?;

@@ -6,6 +6,7 @@
 
 //! The program `leyden`: shows what a store holds, and what Leyden is for.
 
+mod check;
 mod demo;
 mod migrate;
 mod node;
@@ -38,6 +39,8 @@ const EXAMPLES: &str = "Examples:
   leyden list --store demo/G3.leyden            ... and look at them
   leyden inspect 1 --stream monitor --store demo/G3.leyden
   leyden payouts --store node.leyden            what is owed
+  leyden backup --store node.leyden --to monday.leyden    while the node runs
+  leyden verify --store monday.leyden
   leyden migrate --from node.leyden --to postgres://node@db/node";
 
 #[derive(Subcommand)]
@@ -51,6 +54,10 @@ enum Command {
 	Inspect(InspectArguments),
 	/// Show what is owed, and what became of it.
 	Payouts(PayoutsArguments),
+	/// Copy a store into a new file while its node runs, and check the copy.
+	Backup(BackupArguments),
+	/// Check a whole store: nothing is damaged, and nothing is missing. Exit code 1 if anything is.
+	Verify(VerifyArguments),
 	/// Move everything in a store to another one: indexes, ids, versions and epochs stay as they are.
 	Migrate(MigrateArguments),
 	/// Print a completion script for a shell.
@@ -146,6 +153,29 @@ struct PayoutsArguments {
 }
 
 #[derive(clap::Args)]
+struct BackupArguments {
+	/// The store to copy: a path, or a URL (sqlite:PATH, redb:PATH).
+	#[arg(long, value_name = "STORE")]
+	store: String,
+	/// The file to create. It must not be there yet.
+	#[arg(long, value_name = "FILE")]
+	to: PathBuf,
+	/// Print one JSON document.
+	#[arg(long)]
+	json: bool,
+}
+
+#[derive(clap::Args)]
+struct VerifyArguments {
+	/// The store: a path, or a URL (sqlite:PATH, redb:PATH, postgres://USER@HOST/DATABASE).
+	#[arg(long, value_name = "STORE")]
+	store: String,
+	/// Print one JSON document.
+	#[arg(long)]
+	json: bool,
+}
+
+#[derive(clap::Args)]
 struct MigrateArguments {
 	/// The store to move: a path, or a URL.
 	#[arg(long, value_name = "STORE")]
@@ -168,6 +198,8 @@ fn main() -> ExitCode {
 		Command::List(arguments) => view::list(&arguments, &mut output),
 		Command::Inspect(arguments) => view::inspect(&arguments, &mut output),
 		Command::Payouts(arguments) => payouts::list(&arguments, &mut output),
+		Command::Backup(arguments) => check::backup(&arguments, &mut output),
+		Command::Verify(arguments) => check::verify(&arguments, &mut output),
 		Command::Migrate(arguments) => migrate::run(&arguments, &mut output),
 		Command::Completions { shell } => {
 			let mut script = Vec::new();

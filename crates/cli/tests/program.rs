@@ -227,3 +227,48 @@ fn usage() {
 	assert!(text(&leyden(&["completions", "bash"])).contains("leyden"));
 	assert!(text(&leyden(&["--help"])).contains("Examples:"));
 }
+
+/// A running store is copied and checked, and damage is named.
+#[test]
+fn a_running_store_is_copied_and_checked() {
+	let dir = tempfile::tempdir().unwrap();
+	let store = dir.path().join("node.leyden");
+	let node = leyden::Leyden::builder().sqlite(&store).open().unwrap();
+	let consumer = node.consumer("app", leyden::log::Start::Beginning).unwrap();
+	for n in 0..3 {
+		let kind = leyden::id::EventKind::new("Test").unwrap();
+		let id = leyden::id::IdBuilder::new(leyden::id::Domain::new("test/cli", 1), "n");
+		let (id, lane) = (id.number(n).finish(), leyden::id::Lane::named("lane"));
+		let event = leyden::log::NewEvent { id, kind, lane, payload: vec![1] };
+		node.events().append(event).unwrap();
+	}
+	consumer.next_event().unwrap().unwrap().ack().unwrap();
+	let copy = dir.path().join("monday.leyden");
+	let said = text(&leyden(&["backup", "--store", path(&store), "--to", path(&copy)]));
+	assert!(said.contains("records") && said.contains("checked"), "{said}");
+	assert!(said.contains("is told again what was not acked"), "{said}");
+	let app = said.lines().find(|line| line.contains("app")).unwrap();
+	let cells: Vec<_> = app.split_whitespace().collect();
+	assert_eq!(cells, ["default", "events", "app", "2", "3"]);
+	for place in [&store, &copy] {
+		let clean = text(&leyden(&["verify", "--store", path(place)]));
+		assert!(clean.contains("nothing is wrong"), "{clean}");
+	}
+	let again = complaint(&["backup", "--store", path(&store), "--to", path(&copy)]);
+	assert!(again.contains("is there already"), "{again}");
+
+	let ids = leyden::store::KeyRange::all(leyden::store::Table::new("log_ids"));
+	let page = node.store().scan(ids, 1).wait().unwrap();
+	let mut batch = leyden::store::Batch::new();
+	batch.delete(page.records[0].0.clone());
+	node.store().commit(batch).wait().unwrap();
+	let found = complaint(&["verify", "--store", path(&store)]);
+	assert!(found.contains("has 1 problem") && found.contains("the id of entry"), "{found}");
+	let document = leyden(&["verify", "--store", path(&store), "--json"]);
+	assert_eq!(document.status.code(), Some(1));
+	let document: serde_json::Value = serde_json::from_slice(&document.stdout).unwrap();
+	assert_eq!(document["problems"][0]["namespace"], "default");
+	let refused =
+		complaint(&["backup", "--store", path(&store), "--to", path(&dir.path().join("b"))]);
+	assert!(refused.contains("the id of entry"), "{refused}");
+}

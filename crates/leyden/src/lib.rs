@@ -6,10 +6,12 @@
 
 #![doc = include_str!("../README.md")]
 
+pub mod backup;
 mod builder;
 pub mod migrate;
 mod opening;
 mod url;
+pub mod verify;
 
 use std::fmt;
 use std::sync::Arc;

@@ -78,6 +78,29 @@ impl StoreUrl {
 		}
 	}
 
+	/// Opens `namespace` to be read only, with what only some engines have.
+	pub(crate) fn open_to_look(
+		&self, namespace: Namespace,
+	) -> Result<Arc<dyn Portable>, StoreError> {
+		match self {
+			Self::Memory => {
+				drop(namespace);
+				Err(StoreError::invalid("there is nothing to look at in memory"))
+			},
+			#[cfg(feature = "storage-sqlite")]
+			Self::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open_read_only(path, namespace)?)),
+			#[cfg(feature = "storage-redb")]
+			Self::Redb(path) => Ok(Arc::new(redb::RedbStore::open_read_only(path, namespace)?)),
+			#[cfg(feature = "storage-postgres")]
+			Self::Postgres(url) => {
+				let options = Default::default();
+				Ok(Arc::new(postgres::PostgresStore::open_read_only(url, namespace, options)?))
+			},
+			#[allow(unreachable_patterns)]
+			_ => Err(self.is_missing()),
+		}
+	}
+
 	/// Opens `namespace` to move its records, also if they are moving already.
 	pub(crate) fn open_to_move(
 		&self, namespace: Namespace,

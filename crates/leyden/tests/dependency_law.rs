@@ -27,6 +27,7 @@ const LAW: &[(&str, &[&str])] = &[
 			"prost",
 			"redb",
 			"rusqlite",
+			"rustix",
 			"rustls",
 			"rustls-native-certs",
 			"serde",

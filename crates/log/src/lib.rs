@@ -50,6 +50,7 @@ mod signal;
 mod tail;
 mod tidy;
 mod types;
+mod verify;
 
 pub use consumer::{Consumer, ConsumerStats};
 pub use delivery::Delivery;

@@ -157,6 +157,51 @@ pub(crate) fn pending(
 	Ok(Pending { entries: left, scanned_to: last.max(covered_to), at_end: false })
 }
 
+/// Returns the number of entries that the consumer has not acked, from acks and watermark alone.
+pub(crate) fn unacked_count(
+	store: &Arc<dyn Store>, stream: &StreamKeys, keys: &ConsumerKeys,
+) -> Result<u64, LogError> {
+	// From the last to the first, and the watermark after them. The head before: what is appended and
+	// acked meanwhile must not count.
+	let trimmed = lookup::stream(store, stream)?.map_or(0, |stream| stream.trimmed);
+	let head = lookup::head(store, stream)?.max(trimmed);
+	let mut acked = Vec::new();
+	let mut rest = Some(keys.acks().reversed());
+	while let Some(range) = rest.take() {
+		let page = store.scan(range, ACK_PAGE).wait()?;
+		for (key, _) in &page.records {
+			acked.push(interval(keys, key)?);
+		}
+		rest = page.rest;
+	}
+	let mut covered = watermark(store, keys)?.min(head);
+	let mut count = 0;
+	// In order of their first index again; they may overlap.
+	for (first, last) in acked.into_iter().rev() {
+		let (first, last) = (first.min(head.saturating_add(1)), last.min(head));
+		if first > covered {
+			count += first - covered - 1;
+		}
+		covered = covered.max(last);
+	}
+	Ok(count + (head - covered))
+}
+
+/// Returns the index up to which everything is acked, with acks that are not folded yet.
+pub(crate) fn acked_to(
+	store: &Arc<dyn Store>, keys: &ConsumerKeys, mut known: u64,
+) -> Result<u64, LogError> {
+	loop {
+		let acked = behind_acked(store, keys, known.saturating_add(1))?.saturating_sub(1);
+		// What was folded meanwhile is below the watermark.
+		let watermark = watermark(store, keys)?;
+		if watermark <= acked {
+			return Ok(acked);
+		}
+		known = watermark;
+	}
+}
+
 /// Whether the consumer has acked `index`.
 pub(crate) fn is_acked(
 	store: &Arc<dyn Store>, keys: &ConsumerKeys, bounds: &Bounds, index: LogIndex,

@@ -11,11 +11,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use leyden_id::EventId;
+use leyden_store::verify::Findings;
 use leyden_store::{KeyRange, Store};
 
 use crate::pending::{self, Bounds};
 use crate::records::{self, ConsumerV1, StreamKeys, IDS, STREAMS};
 use crate::types::{DeadLetter, Entry, LogEpoch, LogIndex};
+use crate::verify::verify;
 use crate::{lookup, LogError};
 
 const PAGE: usize = 256;
@@ -115,6 +117,18 @@ impl LogReader {
 		Ok(entries)
 	}
 
+	/// Returns the number of entries of `stream` that `consumer` has not acked. It is counted from
+	/// the acks, and exact if indexes have no gap ([`verify`](LogReader::verify)); the entries are not
+	/// read.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn unacked_count(&self, stream: &str, consumer: &str) -> Result<u64, LogError> {
+		let keys = StreamKeys::new(stream);
+		let consumer = keys.consumer(consumer);
+		pending::unacked_count(&self.store, &keys, &consumer)
+	}
+
 	/// Whether `consumer` has acked `index`.
 	///
 	/// # Errors
@@ -147,6 +161,19 @@ impl LogReader {
 		let (_, keys, bounds) = self.consumer(stream, consumer)?;
 		let first = after.map_or(0, LogIndex::get).saturating_add(1);
 		pending::dead_letters(&self.store, &keys, &bounds, first, limit)
+	}
+
+	/// Checks every log in the store, which may be written meanwhile, and adds what is wrong to
+	/// `findings`: damaged records, gaps in indexes, entries without their id and ids without their
+	/// entry, streams and consumers without their record, acks of what was never appended.
+	///
+	/// An ack that is missing cannot be told from one that was never made: its entry is delivered
+	/// again.
+	///
+	/// # Errors
+	/// The store's, but for [`Corrupt`](leyden_store::StoreError::Corrupt), which is a finding.
+	pub fn verify(&self, findings: &mut Findings) -> Result<(), LogError> {
+		verify(&self.store, findings)
 	}
 
 	/// The entry at `index`.
@@ -199,6 +226,8 @@ impl LogReader {
 			for (key, record) in &page.records {
 				let ConsumerV1 { watermark } = records::read(key, record)?;
 				let Some(name) = keys.consumer_name(key) else { continue };
+				let keys = keys.consumer(&name);
+				let watermark = pending::acked_to(&self.store, &keys, watermark)?;
 				consumers.push(ConsumerInfo { name, watermark });
 			}
 			rest = page.rest;

@@ -55,6 +55,7 @@ pub mod sharing;
 pub mod store;
 mod sync;
 pub mod ticket;
+pub mod verify;
 
 pub use batch::{Batch, Durability, Expectation, Slot};
 pub use blocking::block_on;

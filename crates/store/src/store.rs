@@ -7,6 +7,7 @@
 //! The persistence trait.
 
 use std::ops::Deref;
+use std::path::Path;
 
 use crate::batch::Batch;
 use crate::committed::Committed;
@@ -52,6 +53,19 @@ pub trait Store: Send + Sync {
 
 	/// What this backend promises.
 	fn guarantees(&self) -> Guarantees;
+
+	/// Makes a copy of everything in the database, all namespaces of it, as of one moment, in the
+	/// file at `to`, which is there and empty. Commits go on meanwhile. The copy is not flushed:
+	/// `leyden::backup` is what users call.
+	///
+	/// # Errors
+	/// The backend's; [`StoreError::Invalid`](crate::StoreError::Invalid) for one that cannot.
+	fn copy_to(&self, to: &Path) -> Result<(), crate::StoreError> {
+		let _ = to;
+		Err(crate::StoreError::invalid(
+			"this store makes no copies; use its own tools for a backup",
+		))
+	}
 
 	/// Has `observer` called for every [`StoreEvent`](crate::group::StoreEvent) from now on:
 	/// outages, panics of hooks, and the end of the handle. Returns `false` for a store that tells
@@ -99,5 +113,9 @@ where
 
 	fn block(&self, wait: &mut dyn FnMut()) {
 		(**self).block(wait);
+	}
+
+	fn copy_to(&self, to: &Path) -> Result<(), crate::StoreError> {
+		(**self).copy_to(to)
 	}
 }

@@ -293,6 +293,27 @@ impl Medium for Engine {
 		}
 	}
 
+	fn copy_to(&mut self, to: &Path) -> Result<(), StoreError> {
+		let copied = || -> Result<(), Error> {
+			let file = OpenOptions::new().read(true).write(true).open(to)?;
+			let target = database(file, &Arc::default())?;
+			let read = self.reader()?;
+			let transaction = target.begin_write()?;
+			transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;
+			{
+				let mut records = transaction.open_table(RECORDS)?;
+				if let Some(source) = table(&read)? {
+					for entry in source.range::<&[u8]>(..)? {
+						let (key, frame) = entry?;
+						records.insert(key.value(), frame.value())?;
+					}
+				}
+			}
+			Ok(transaction.commit()?)
+		};
+		copied().map_err(|error| not_written("copying the database", &self.place, error))
+	}
+
 	/// A read transaction of redb sees the newest commit, and no write waits for it.
 	fn beside(&self) -> Option<Beside<Self>> {
 		let Opened::ToWrite(database) = &self.database else { return None };

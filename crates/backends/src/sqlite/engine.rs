@@ -405,6 +405,21 @@ impl Medium for Engine {
 		self.begin_transaction()
 	}
 
+	fn check(&mut self) -> Result<Vec<String>, StoreError> {
+		let failed = |error| not_written("checking the database", &self.place, error);
+		let mut query = self.connection.prepare("PRAGMA integrity_check(100)").map_err(failed)?;
+		let lines = query.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
+		let lines: Result<Vec<_>, _> = lines.collect();
+		Ok(lines.map_err(failed)?.into_iter().filter(|line| line != "ok").collect())
+	}
+
+	fn copy_to(&mut self, to: &Path) -> Result<(), StoreError> {
+		let failed = |error| not_written("copying the database", &self.place, error);
+		let to = to.to_str().ok_or_else(|| StoreError::invalid("the path is not UTF-8"))?;
+		self.connection.execute("VACUUM INTO ?1", [to]).map_err(failed)?;
+		Ok(())
+	}
+
 	/// A connection of its own: in WAL mode it sees the newest commit that is on the medium.
 	fn beside(&self) -> Option<Beside<Self>> {
 		let (path, namespace) = (self.path.clone(), self.namespace.clone());

@@ -20,6 +20,7 @@ mod reads;
 mod writer;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::batch::{Batch, Durability, Op};
@@ -100,6 +101,25 @@ pub trait Medium: RawRead + Send + 'static {
 	/// [`StoreError::Indeterminate`] if that fails.
 	fn group_over(&mut self) -> Result<(), StoreError> {
 		Ok(())
+	}
+
+	/// Checks what is below the records: pages, their order, their links. Returns what is wrong, in
+	/// the engine's words; nothing for an engine that cannot tell.
+	///
+	/// # Errors
+	/// The engine's.
+	fn check(&mut self) -> Result<Vec<String>, StoreError> {
+		Ok(Vec::new())
+	}
+
+	/// Makes a copy of everything in the database, all namespaces of it, as of one moment, in the
+	/// file at `to`, which is there and empty. The copy is not flushed.
+	///
+	/// # Errors
+	/// The engine's; [`StoreError::Invalid`] for one that cannot.
+	fn copy_to(&mut self, to: &Path) -> Result<(), StoreError> {
+		let _ = to;
+		Err(StoreError::invalid("this engine makes no copies; use its own tools for a backup"))
 	}
 
 	/// Returns the function that opens further media for reads while this one is written, so that no
@@ -189,6 +209,16 @@ impl<M: Medium> GroupStore<M> {
 	pub fn with_medium<T>(&self, f: impl FnOnce(&mut M) -> T) -> Option<T> {
 		self.shared.with_writer(|writer| f(writer.medium()))
 	}
+
+	/// Uses a medium that is open beside this one, so that commits go on meanwhile, or this one.
+	fn with_reader<T>(
+		&self, f: impl FnOnce(&mut M) -> Result<T, StoreError>,
+	) -> Result<T, StoreError> {
+		match self.with_medium(|medium| medium.beside()).flatten() {
+			Some(beside) => f(&mut beside()?),
+			None => self.with_medium(f).unwrap_or_else(|| Err(StoreError::invalid("it is closed"))),
+		}
+	}
 }
 
 impl<M: Medium> Store for GroupStore<M> {
@@ -220,12 +250,20 @@ impl<M: Medium> Store for GroupStore<M> {
 	fn block(&self, wait: &mut dyn FnMut()) {
 		Help::block(&*self.shared, wait);
 	}
+
+	fn copy_to(&self, to: &Path) -> Result<(), StoreError> {
+		self.with_reader(|medium| medium.copy_to(to))
+	}
 }
 
 impl<M: Medium> Portable for GroupStore<M> {
 	fn tables(&self) -> Result<Vec<Table>, StoreError> {
 		let names = self.with_medium(M::tables).unwrap_or_else(|| Ok(Vec::new()))?;
 		names.iter().map(|name| Table::interned(name)).collect()
+	}
+
+	fn check(&self) -> Result<Vec<String>, StoreError> {
+		self.with_reader(M::check)
 	}
 
 	fn import(&self, writes: Vec<RawWrite>) -> Result<(), StoreError> {

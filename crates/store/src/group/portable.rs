@@ -26,6 +26,13 @@ pub trait Portable: Store {
 	/// The engine's.
 	fn tables(&self) -> Result<Vec<Table>, StoreError>;
 
+	/// Checks what is below the records. Returns what is wrong, in the engine's words; nothing for
+	/// an engine that cannot tell.
+	///
+	/// # Errors
+	/// The engine's.
+	fn check(&self) -> Result<Vec<String>, StoreError>;
+
 	/// Writes these as they are: in one transaction, past versions, numbers and expectations. What
 	/// the handle has in memory is not what is there any more: open the store again to use it.
 	///
@@ -44,6 +51,10 @@ where
 {
 	fn tables(&self) -> Result<Vec<Table>, StoreError> {
 		(**self).tables()
+	}
+
+	fn check(&self) -> Result<Vec<String>, StoreError> {
+		(**self).check()
 	}
 
 	fn import(&self, writes: Vec<RawWrite>) -> Result<(), StoreError> {

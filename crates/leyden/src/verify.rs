@@ -1,0 +1,108 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! The check of a whole store: nothing is damaged, and nothing is missing.
+//!
+//! # What is checked
+//! The engine's own structure (SQLite's `integrity_check`), the checksum of every record in every
+//! namespace, and what belongs together in the logs:
+//! [`LogReader::verify`](leyden_log::LogReader::verify).
+//!
+//! # What no check can find
+//! A record that is missing altogether and that nothing else speaks of: an ack (its entry is
+//! delivered again), or everything from some time on, as in a database that was restored from an
+//! older copy.
+
+use std::sync::Arc;
+
+use leyden_log::{LogError, LogReader};
+use leyden_store::committer::INTERNAL_TABLE;
+use leyden_store::group::Portable;
+use leyden_store::verify::Findings;
+use leyden_store::{KeyRange, Namespace, Store, StoreError};
+
+use crate::StoreUrl;
+
+/// The most findings that are told; more are counted.
+pub const MAX_FINDINGS: usize = 100;
+
+/// What a check has found.
+#[derive(Clone, Debug)]
+pub struct Verified {
+	/// The namespaces that were checked.
+	pub namespaces: Vec<Namespace>,
+	/// The number of records that were read and are in order.
+	pub records: u64,
+	/// What is wrong, each with the namespace it is in.
+	pub problems: Vec<Problem>,
+	/// The number of problems beyond [`MAX_FINDINGS`] in a namespace, which are not told.
+	pub left_out: u64,
+}
+
+/// Something that is damaged or missing.
+#[derive(Clone, Debug)]
+pub struct Problem {
+	/// The namespace, or `None` for the engine's structure.
+	pub namespace: Option<Namespace>,
+	/// What is wrong, with table and key if it is a record.
+	pub error: StoreError,
+}
+
+impl Verified {
+	/// Returns `true` if nothing was found.
+	pub fn is_clean(&self) -> bool {
+		self.problems.is_empty() && self.left_out == 0
+	}
+}
+
+impl StoreUrl {
+	/// Checks everything in the store at this place, in all namespaces. Nothing is written. A SQLite
+	/// or PostgreSQL store may be in use meanwhile; a redb file may not.
+	///
+	/// # Errors
+	/// As [`open_read_only`](StoreUrl::open_read_only). What is damaged is no error but a
+	/// [`Problem`].
+	pub fn verify(&self) -> Result<Verified, LogError> {
+		let namespaces = self.namespaces()?;
+		let mut verified = Verified {
+			namespaces: namespaces.clone(),
+			records: 0,
+			problems: Vec::new(),
+			left_out: 0,
+		};
+		for (number, namespace) in namespaces.iter().enumerate() {
+			let store: Arc<dyn Portable> = self.open_to_look(namespace.clone())?;
+			if number == 0 {
+				let place = self.to_string();
+				let damaged = |reason| StoreError::NotAStore { place: place.clone(), reason };
+				let problem = |line| Problem { namespace: None, error: damaged(line) };
+				verified.problems.extend(store.check()?.into_iter().map(problem));
+			}
+			let findings = verify_namespace(&store)?;
+			verified.records += findings.records();
+			verified.left_out += findings.left_out();
+			let problem = |error: &StoreError| Problem {
+				namespace: Some(namespace.clone()),
+				error: error.clone(),
+			};
+			verified.problems.extend(findings.errors().iter().map(problem));
+		}
+		Ok(verified)
+	}
+}
+
+fn verify_namespace(store: &Arc<dyn Portable>) -> Result<Findings, LogError> {
+	let mut findings = Findings::new(MAX_FINDINGS);
+	for table in store.tables()? {
+		// Those of the logs are read with what belongs to them.
+		if table == INTERNAL_TABLE || !table.name().starts_with("log_") {
+			findings.each::<LogError>(&**store, KeyRange::all(table), |_, _, _| Ok(()))?;
+		}
+	}
+	let store: Arc<dyn Store> = Arc::new(Arc::clone(store));
+	LogReader::new(store).verify(&mut findings)?;
+	Ok(findings)
+}

@@ -1,0 +1,172 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! What a check of a store finds.
+
+use std::collections::BTreeSet;
+
+use crate::error::StoreError;
+use crate::key::{Key, KeyRange, Table};
+use crate::record::Record;
+use crate::store::Store;
+
+/// The number of records that are read in one go.
+const PAGE: usize = 1_000;
+
+/// What a check has found: damaged and missing records, each once.
+#[derive(Clone, Debug)]
+pub struct Findings {
+	told: Vec<StoreError>,
+	known: BTreeSet<(Table, String)>,
+	most: usize,
+	left_out: u64,
+	records: u64,
+}
+
+impl Findings {
+	/// Makes room for `most` findings. Those that come later are counted.
+	pub fn new(most: usize) -> Self {
+		Self { told: Vec::new(), known: BTreeSet::new(), most, left_out: 0, records: 0 }
+	}
+
+	/// Returns what is wrong, as [`StoreError::Corrupt`] and [`StoreError::Newer`].
+	pub fn errors(&self) -> &[StoreError] {
+		&self.told
+	}
+
+	/// Returns the number of findings for which there was no room.
+	pub fn left_out(&self) -> u64 {
+		self.left_out
+	}
+
+	/// Returns the number of records that were read and are in order.
+	pub fn records(&self) -> u64 {
+		self.records
+	}
+
+	/// Returns `true` if nothing was found.
+	pub fn is_clean(&self) -> bool {
+		self.told.is_empty() && self.left_out == 0
+	}
+
+	/// Adds a finding, unless it was found before.
+	pub fn add(&mut self, error: StoreError) {
+		if let StoreError::Corrupt { table, key, .. } = &error {
+			if self.known.contains(&(*table, key.clone())) {
+				return;
+			}
+			if self.told.len() < self.most {
+				self.known.insert((*table, key.clone()));
+			}
+		}
+		if self.told.len() < self.most {
+			self.told.push(error);
+		} else {
+			self.left_out += 1;
+		}
+	}
+
+	/// Takes what was read, or makes a finding of the error if it is one.
+	///
+	/// # Errors
+	/// The error, if it says nothing about the record.
+	pub fn take<T>(&mut self, read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+		match read {
+			Ok(read) => Ok(Some(read)),
+			Err(error @ (StoreError::Corrupt { .. } | StoreError::Newer { .. })) => {
+				self.add(error);
+				Ok(None)
+			},
+			Err(error) => Err(error),
+		}
+	}
+
+	/// Reads every record of `range` and counts it. A damaged one is a finding and is passed over.
+	///
+	/// # Errors
+	/// The store's, and those of `f`.
+	pub fn each<E: From<StoreError>>(
+		&mut self, store: &dyn Store, range: KeyRange,
+		mut f: impl FnMut(&Key, &Record, &mut Self) -> Result<(), E>,
+	) -> Result<(), E> {
+		let table = range.table();
+		let mut next = Some(range);
+		while let Some(range) = next.take() {
+			let (page, rest) = match store.scan(range.clone(), PAGE).wait() {
+				Ok(page) => (page.records, page.rest),
+				Err(error) => {
+					let Some(key) = damaged_key(&error) else { return Err(error.into()) };
+					self.add(error);
+					// Those before it were not handed out.
+					let before = store.scan(range.clone().below(&key), PAGE).wait()?;
+					let rest = before.rest.unwrap_or_else(|| range.after(&key));
+					(before.records, Some(rest).filter(|rest| rest.table() == table))
+				},
+			};
+			for (key, record) in &page {
+				self.records += 1;
+				f(key, record, self)?;
+			}
+			next = rest;
+		}
+		Ok(())
+	}
+}
+
+/// Returns the key that the error calls damaged.
+pub fn damaged_key(error: &StoreError) -> Option<Vec<u8>> {
+	let StoreError::Corrupt { key, .. } = error else { return None };
+	let digits: Option<Vec<u8>> =
+		key.chars().map(|digit| digit.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+	let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
+	Some(digits.chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use crate::{Batch, MemoryStore, RecordType, Value};
+
+	const T: Table = Table::new("t");
+
+	#[test]
+	fn the_key_of_a_damaged_record_reads_back() {
+		let key = Key::new(T, vec![0, 1, 0xab, 0xff]);
+		let error = StoreError::corrupt(&key, "no");
+		assert_eq!(damaged_key(&error).as_deref(), Some(key.bytes()));
+		assert_eq!(damaged_key(&StoreError::invalid("no")), None);
+	}
+
+	#[test]
+	fn a_finding_is_told_once_and_too_many_are_counted() {
+		let mut findings = Findings::new(2);
+		for n in [1_u8, 1, 2, 2, 3, 4] {
+			findings.add(StoreError::corrupt(&Key::new(T, vec![n]), "no"));
+		}
+		assert_eq!((findings.errors().len(), findings.left_out()), (2, 2));
+		assert!(!findings.is_clean() && Findings::new(1).is_clean());
+	}
+
+	#[test]
+	fn every_record_is_read_once_over_many_pages() {
+		let store = MemoryStore::new().unwrap();
+		let mut batch = Batch::new();
+		for n in 0..2_500 {
+			batch.put(Key::numbered(T, b"", n), Value::new(RecordType(0x8000), 1, vec![1]));
+		}
+		store.commit(batch).wait().unwrap();
+		let mut findings = Findings::new(9);
+		let mut seen = Vec::new();
+		findings
+			.each::<StoreError>(&store, KeyRange::all(T), |key, _, _| {
+				seen.push(key.number(b"").unwrap());
+				Ok(())
+			})
+			.unwrap();
+		assert_eq!(seen, (0..2_500).collect::<Vec<_>>());
+		assert_eq!(findings.records(), 2_500);
+	}
+}
