@@ -244,6 +244,11 @@ impl KeyRange {
 		self.table
 	}
 
+	/// Returns `true` if a key of these bytes is in the range.
+	pub fn contains(&self, bytes: &[u8]) -> bool {
+		self.start.as_slice() <= bytes && self.end.as_deref().is_none_or(|end| bytes < end)
+	}
+
 	/// The lowest key that may be in it.
 	pub fn start(&self) -> &[u8] {
 		&self.start

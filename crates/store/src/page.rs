@@ -55,8 +55,20 @@ impl PageBuilder {
 	/// Adds the next record, from its frame.
 	///
 	/// # Errors
-	/// [`StoreError::Corrupt`] or [`StoreError::Newer`]; the record is not skipped.
+	/// [`StoreError::Corrupt`] or [`StoreError::Newer`]; the record is not skipped. `Corrupt` also for
+	/// a key that is not in the range, or not behind the last one: an engine whose index is damaged
+	/// may hand out the same records for ever.
 	pub fn push_frame(&mut self, key: Key, frame: &[u8]) -> Result<(), StoreError> {
+		let last = self.records.last().map(|(last, _)| last.bytes());
+		let in_order = match (last, self.range.is_reversed()) {
+			(None, _) => true,
+			(Some(last), false) => last < key.bytes(),
+			(Some(last), true) => last > key.bytes(),
+		};
+		if !in_order || !self.range.contains(key.bytes()) {
+			let reason = "it is not where it belongs: the engine's index is damaged";
+			return Err(StoreError::corrupt(&key, reason));
+		}
 		let record = frame::decode(&key, frame)?;
 		self.push(key, record);
 		Ok(())

@@ -100,6 +100,10 @@ impl Findings {
 				Err(error) => {
 					let Some(key) = damaged_key(&error) else { return Err(error.into()) };
 					self.add(error);
+					if !range.contains(&key) {
+						// The engine's index is damaged, and there is no way on.
+						return Ok(());
+					}
 					// Those before it were not handed out.
 					let before = store.scan(range.clone().below(&key), PAGE).wait()?;
 					let rest = before.rest.unwrap_or_else(|| range.after(&key));
@@ -119,10 +123,8 @@ impl Findings {
 /// Returns the key that the error calls damaged.
 pub fn damaged_key(error: &StoreError) -> Option<Vec<u8>> {
 	let StoreError::Corrupt { key, .. } = error else { return None };
-	let digits: Option<Vec<u8>> =
-		key.chars().map(|digit| digit.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
-	let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-	Some(digits.chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect())
+	let two = |at: usize| key.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
+	(0..key.len()).step_by(2).map(two).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use leyden_store::committer::{Committer, RawRead, RawWrite};
@@ -28,7 +28,8 @@ use redb::{
 
 use crate::files::{private, Files};
 
-use super::errors::{not_written, opening, while_writing};
+use super::check::check;
+use super::errors::{caught, not_written, opening, while_writing};
 use super::file::{Watch, WatchedFile};
 use super::RedbOptions;
 
@@ -47,6 +48,7 @@ const CACHE_BYTES: usize = 16 << 20;
 /// The medium of a store; nothing of it can be used from outside.
 pub struct Engine {
 	database: Opened,
+	path: PathBuf,
 	place: String,
 	namespace: Namespace,
 	options: RedbOptions,
@@ -68,6 +70,12 @@ impl Engine {
 	pub(super) fn open(
 		path: &Path, namespace: Namespace, options: RedbOptions,
 	) -> Result<Writer<Self>, StoreError> {
+		caught(&path.display().to_string(), || Self::open_to_write(path, namespace, options))
+	}
+
+	fn open_to_write(
+		path: &Path, namespace: Namespace, options: RedbOptions,
+	) -> Result<Writer<Self>, StoreError> {
 		let watch = Arc::<Watch>::default();
 		// Nobody but us puts an empty file there: it was to become a store, or is one nobody made.
 		let is_new = std::fs::metadata(path).map_or(true, |file| file.is_file() && file.len() == 0);
@@ -78,6 +86,7 @@ impl Engine {
 		let place = path.display().to_string();
 		let mut engine = Self {
 			database: Opened::ToWrite(Arc::new(database)),
+			path: path.to_owned(),
 			place: place.clone(),
 			namespace,
 			options,
@@ -92,6 +101,10 @@ impl Engine {
 	}
 
 	pub(super) fn open_read_only(path: &Path, namespace: Namespace) -> Result<Self, StoreError> {
+		caught(&path.display().to_string(), || Self::open_to_read(path, namespace))
+	}
+
+	fn open_to_read(path: &Path, namespace: Namespace) -> Result<Self, StoreError> {
 		let place = path.display().to_string();
 		if !path.is_file() {
 			let reason = if path.is_dir() { "it is a directory" } else { "there is no such file" };
@@ -101,6 +114,7 @@ impl Engine {
 		let database = database.map_err(|error| opening(path, error.into()))?;
 		let engine = Self {
 			database: Opened::ReadOnly(database),
+			path: path.to_owned(),
 			place,
 			namespace,
 			options: RedbOptions::default(),
@@ -113,6 +127,10 @@ impl Engine {
 	}
 
 	pub(super) fn namespaces(&self) -> Result<Vec<Namespace>, StoreError> {
+		caught(&self.place, || self.list_namespaces())
+	}
+
+	fn list_namespaces(&self) -> Result<Vec<Namespace>, StoreError> {
 		let failed = |error| not_written("listing namespaces", &self.place, error);
 		let mut names = Vec::new();
 		let read = self.reader().map_err(failed)?;
@@ -205,53 +223,7 @@ impl Engine {
 		Ok(transaction.commit()?)
 	}
 
-	fn raw(&self, key: &Key) -> Vec<u8> {
-		[&self.start_of(key.table()), key.bytes()].concat()
-	}
-
-	fn start_of(&self, table: Table) -> Vec<u8> {
-		[self.namespace.name().as_bytes(), &[0], table.name().as_bytes(), &[0]].concat()
-	}
-}
-
-impl RawRead for Engine {
-	fn read(&mut self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
-		let read = || -> Result<Option<Vec<u8>>, Error> {
-			let read = self.reader()?;
-			let Some(records) = table(&read)? else { return Ok(None) };
-			let frame = records.get(self.raw(key).as_slice())?;
-			Ok(frame.map(|frame| frame.value().to_vec()))
-		};
-		read().map_err(|error| not_written("reading", &self.place, error))
-	}
-
-	fn highest(&mut self, of: Table, prefix: &[u8]) -> Result<Option<u64>, StoreError> {
-		let read = || -> Result<Option<u64>, Error> {
-			let read = self.reader()?;
-			let Some(records) = table(&read)? else { return Ok(None) };
-			let start = self.start_of(of);
-			let number = |n| self.raw(&Key::numbered(of, prefix, n));
-			let range = records.range(number(0).as_slice()..=number(u64::MAX).as_slice())?;
-			for entry in range.rev() {
-				let (key, _) = entry?;
-				let key = key.value().get(start.len()..).unwrap_or_default();
-				if let Some(number) = Key::new(of, key).number(prefix) {
-					return Ok(Some(number));
-				}
-			}
-			Ok(None)
-		};
-		read().map_err(|error| not_written("reading", &self.place, error))
-	}
-
-	/// The file is locked while it is open.
-	fn is_shared(&self) -> bool {
-		false
-	}
-}
-
-impl Medium for Engine {
-	fn scan(&mut self, range: &KeyRange, page: &mut PageBuilder) -> Result<(), StoreError> {
+	fn scan_into(&self, range: &KeyRange, page: &mut PageBuilder) -> Result<(), StoreError> {
 		let failed = |error| not_written("scanning", &self.place, error);
 		let read = self.reader().map_err(failed)?;
 		let Some(records) = table(&read).map_err(failed)? else { return Ok(()) };
@@ -275,7 +247,7 @@ impl Medium for Engine {
 		Ok(())
 	}
 
-	fn tables(&mut self) -> Result<Vec<String>, StoreError> {
+	fn list_tables(&self) -> Result<Vec<String>, StoreError> {
 		let prefix = [self.namespace.name().as_bytes(), &[0]].concat();
 		let failed = |error| not_written("listing tables", &self.place, error);
 		let read = self.reader().map_err(failed)?;
@@ -293,7 +265,7 @@ impl Medium for Engine {
 		}
 	}
 
-	fn copy_to(&mut self, to: &Path) -> Result<(), StoreError> {
+	fn copy_into(&self, to: &Path) -> Result<(), StoreError> {
 		let copied = || -> Result<(), Error> {
 			let file = OpenOptions::new().read(true).write(true).open(to)?;
 			let target = database(file, &Arc::default())?;
@@ -314,16 +286,89 @@ impl Medium for Engine {
 		copied().map_err(|error| not_written("copying the database", &self.place, error))
 	}
 
+	fn raw(&self, key: &Key) -> Vec<u8> {
+		[&self.start_of(key.table()), key.bytes()].concat()
+	}
+
+	fn start_of(&self, table: Table) -> Vec<u8> {
+		[self.namespace.name().as_bytes(), &[0], table.name().as_bytes(), &[0]].concat()
+	}
+}
+
+impl RawRead for Engine {
+	fn read(&mut self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+		let read = || -> Result<Option<Vec<u8>>, Error> {
+			let read = self.reader()?;
+			let Some(records) = table(&read)? else { return Ok(None) };
+			let frame = records.get(self.raw(key).as_slice())?;
+			Ok(frame.map(|frame| frame.value().to_vec()))
+		};
+		caught(&self.place, || read().map_err(|error| not_written("reading", &self.place, error)))
+	}
+
+	fn highest(&mut self, of: Table, prefix: &[u8]) -> Result<Option<u64>, StoreError> {
+		let read = || -> Result<Option<u64>, Error> {
+			let read = self.reader()?;
+			let Some(records) = table(&read)? else { return Ok(None) };
+			let start = self.start_of(of);
+			let number = |n| self.raw(&Key::numbered(of, prefix, n));
+			let range = records.range(number(0).as_slice()..=number(u64::MAX).as_slice())?;
+			for entry in range.rev() {
+				let (key, _) = entry?;
+				let key = key.value().get(start.len()..).unwrap_or_default();
+				if let Some(number) = Key::new(of, key).number(prefix) {
+					return Ok(Some(number));
+				}
+			}
+			Ok(None)
+		};
+		caught(&self.place, || read().map_err(|error| not_written("reading", &self.place, error)))
+	}
+
+	/// The file is locked while it is open.
+	fn is_shared(&self) -> bool {
+		false
+	}
+}
+
+impl Medium for Engine {
+	fn scan(&mut self, range: &KeyRange, page: &mut PageBuilder) -> Result<(), StoreError> {
+		caught(&self.place, || self.scan_into(range, page))
+	}
+
+	fn check(&mut self) -> Result<Vec<String>, StoreError> {
+		check(&self.path)
+	}
+
+	fn tables(&mut self) -> Result<Vec<String>, StoreError> {
+		caught(&self.place, || self.list_tables())
+	}
+
+	fn copy_to(&mut self, to: &Path) -> Result<(), StoreError> {
+		caught(&self.place, || self.copy_into(to))
+	}
+
 	/// A read transaction of redb sees the newest commit, and no write waits for it.
 	fn beside(&self) -> Option<Beside<Self>> {
 		let Opened::ToWrite(database) = &self.database else { return None };
 		let (database, place) = (Arc::downgrade(database), self.place.clone());
+		let path = self.path.clone();
 		let (namespace, options) = (self.namespace.clone(), self.options);
 		Some(Box::new(move || {
 			let closed = || StoreError::invalid("the store is closed");
 			let database = Opened::Beside(database.upgrade().ok_or_else(closed)?);
 			let (place, namespace, watch) = (place.clone(), namespace.clone(), Arc::default());
-			Ok(Self { database, place, namespace, options, watch, unflushed: false, files: None })
+			let path = path.clone();
+			Ok(Self {
+				database,
+				path,
+				place,
+				namespace,
+				options,
+				watch,
+				unflushed: false,
+				files: None,
+			})
 		}))
 	}
 

@@ -7,6 +7,7 @@
 //! What redb's errors mean for a store.
 
 use std::io::ErrorKind;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,6 +48,21 @@ pub(super) fn not_written(doing: &'static str, place: &str, error: Error) -> Sto
 /// writes on that handle, and repairs the database when it is opened again.
 pub(super) fn while_writing(error: Error) -> StoreError {
 	StoreError::Indeterminate { doing: "committing", source: Arc::new(error) }
+}
+
+/// Runs `f`, which uses redb. redb panics on some damaged pages, and that is an error like any other.
+///
+/// # Errors
+/// Those of `f`; [`StoreError::NotAStore`] for a panic.
+pub(super) fn caught<T>(
+	place: &str, f: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+	catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
+		let text = panic.downcast_ref::<String>().map(String::as_str);
+		let what = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+		let reason = format!("redb finds it damaged ({what}); restore it from a backup");
+		Err(StoreError::NotAStore { place: place.to_owned(), reason })
+	})
 }
 
 pub(super) fn opening(path: &Path, error: Error) -> StoreError {

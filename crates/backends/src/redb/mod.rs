@@ -28,6 +28,7 @@
 //! redb 4.4 is the first with the repairs to recovery that we rely on, and wants a newer compiler
 //! than the rest of Leyden (1.90).
 
+mod check;
 mod engine;
 mod errors;
 mod file;
