@@ -193,7 +193,11 @@ struct MigrateArguments {
 
 fn main() -> ExitCode {
 	let mut output = Output::new();
-	let done = match Arguments::parse().command {
+	let arguments = match Arguments::try_parse() {
+		Ok(arguments) => arguments,
+		Err(error) => return refused(&error),
+	};
+	let done = match arguments.command {
 		Command::Demo(arguments) => demo::run(&arguments, &mut output),
 		Command::List(arguments) => view::list(&arguments, &mut output),
 		Command::Inspect(arguments) => view::inspect(&arguments, &mut output),
@@ -218,6 +222,23 @@ fn main() -> ExitCode {
 			ExitCode::FAILURE
 		},
 	}
+}
+
+/// Says what is wrong with the arguments, or what was asked for with `--help`. An argument in the wrong
+/// place is repeated by the parser, and may be a URL with a password.
+fn refused(error: &clap::Error) -> ExitCode {
+	let mut text = error.render().to_string();
+	for argument in std::env::args().skip(1).filter(|argument| argument.contains("://")) {
+		let url = argument.split_once('=').map_or(argument.as_str(), |(_, value)| value);
+		let shown = url.parse::<leyden::StoreUrl>().map_or("…".to_owned(), |url| url.to_string());
+		text = text.replace(&argument, &shown).replace(url, &shown);
+	}
+	if error.use_stderr() {
+		eprint!("{text}");
+	} else {
+		print!("{text}");
+	}
+	ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 fn case(name: &str) -> Result<Case, String> {

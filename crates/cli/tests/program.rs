@@ -149,6 +149,30 @@ fn what_cannot_be_opened_is_told_with_what_where_and_why() {
 	assert!(other.contains("default"), "{other}");
 }
 
+/// The parser of arguments repeats what it does not understand.
+#[test]
+fn no_password_is_repeated_whatever_is_wrong_with_the_arguments() {
+	let url = "postgres://user:secret@127.0.0.1:1/db";
+	for arguments in [
+		&["list", url][..],
+		&["list", "--stor", url],
+		&["list", "--stor=postgres://user:secret@127.0.0.1:1/db"],
+		&[url],
+		&["list", "--store", url, "--limit", url],
+		&["inspect", "1", "2", url],
+		&["backup", "--store", url, url],
+		&["list", "mysql://user:secret@h/d"],
+		&["list", "postgres://user:secret?pw@h/d"],
+	] {
+		let output = leyden(arguments);
+		assert_eq!(output.status.code(), Some(2), "{output:?}");
+		let said = String::from_utf8_lossy(&output.stderr).into_owned();
+		assert!(!said.contains("secret") && said.contains("error"), "{said}");
+		assert!(output.stdout.is_empty());
+	}
+	assert!(text(&leyden(&["--help"])).contains("leyden backup"));
+}
+
 #[test]
 fn a_store_moves_and_is_looked_at_where_it_is() {
 	let dir = tempfile::tempdir().unwrap();

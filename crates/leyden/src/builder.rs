@@ -11,14 +11,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use leyden_log::LogError;
-use leyden_store::{Clock, Namespace, SystemClock};
+use leyden_store::{Clock, Namespace, StoreError, SystemClock};
 
 use crate::{Leyden, StoreUrl};
 
 /// Made by [`Leyden::builder`].
 #[must_use = "nothing is opened until `open` is called"]
 pub struct LeydenBuilder {
-	url: StoreUrl,
+	url: Option<StoreUrl>,
 	namespace: Namespace,
 	clock: Arc<dyn Clock>,
 }
@@ -26,7 +26,7 @@ pub struct LeydenBuilder {
 impl LeydenBuilder {
 	pub(crate) fn new() -> Self {
 		let clock = Arc::new(SystemClock);
-		Self { url: StoreUrl::Memory, namespace: Namespace::default(), clock }
+		Self { url: None, namespace: Namespace::default(), clock }
 	}
 
 	/// In a SQLite database at this path, created if there is none.
@@ -34,9 +34,9 @@ impl LeydenBuilder {
 		self.url(StoreUrl::Sqlite(path.into()))
 	}
 
-	/// At this URL. Without one, in memory.
+	/// At this URL. [`StoreUrl::Memory`] is a place like any other, and has to be named.
 	pub fn url(mut self, url: StoreUrl) -> Self {
-		self.url = url;
+		self.url = Some(url);
 		self
 	}
 
@@ -55,18 +55,40 @@ impl LeydenBuilder {
 	/// Opens it.
 	///
 	/// # Errors
-	/// The store's, if it cannot be opened or is no store of ours; the log's.
+	/// [`StoreError::Invalid`] if no place was named; the store's, if it cannot be opened or is no
+	/// store of ours; the log's.
 	///
 	/// # Failure Behavior and Persistence
 	/// Opening raises the epoch of the namespace: from then on, an older writer is fenced off. A
 	/// crash in the middle leaves a store that opens.
 	pub fn open(self) -> Result<Leyden, LogError> {
-		Leyden::on(self.url.open(self.namespace)?, self.clock)
+		let Some(url) = self.url else {
+			let text = "no place for the store: name one with `sqlite(path)` or `url(…)`, \
+			            `StoreUrl::Memory` for one that is forgotten";
+			return Err(StoreError::invalid(text).into());
+		};
+		Leyden::on(url.open(self.namespace)?, self.clock)
 	}
 }
 
 impl fmt::Debug for LeydenBuilder {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		write!(f, "LeydenBuilder for {} ({})", self.url, self.namespace)
+		match &self.url {
+			Some(url) => write!(f, "LeydenBuilder for {url} ({})", self.namespace),
+			None => write!(f, "LeydenBuilder for no place ({})", self.namespace),
+		}
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn a_store_without_a_place_is_not_opened() {
+		let error = Leyden::builder().open().map(|_| ()).unwrap_err();
+		assert!(matches!(&error, LogError::Store(StoreError::Invalid { .. })), "{error}");
+		assert!(error.to_string().contains("sqlite(path)"), "{error}");
+		assert!(Leyden::builder().url(StoreUrl::Memory).open().is_ok());
 	}
 }

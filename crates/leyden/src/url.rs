@@ -76,17 +76,36 @@ impl fmt::Display for UrlError {
 
 impl std::error::Error for UrlError {}
 
-/// The user's name stays; parameters do not, since one of them may be a password.
+/// Shows user, host and database. Parameters are left out, since one of them may be a password, and
+/// so is everything of a URL in which a password may hold `/`, `?`, `#` or `@`: no one can tell where
+/// it ends.
 fn without_password(url: &str) -> String {
-	let url = url.split(['?', '#']).next().unwrap_or_default();
-	let Some((scheme, rest)) = url.split_once("://") else { return "postgres://".to_owned() };
-	match rest.rsplit_once('@') {
-		Some((user, place)) => {
-			let user = user.split(':').next().unwrap_or_default();
-			format!("{scheme}://{user}@{place}")
-		},
-		None => format!("{scheme}://{rest}"),
+	let Some((scheme, rest)) = url.split_once("://") else { return "postgres://…".to_owned() };
+	let (authority, behind) = match rest.find(['/', '?', '#']) {
+		Some(end) => rest.split_at(end),
+		None => (rest, ""),
+	};
+	let database = behind.split(['?', '#']).next().unwrap_or_default();
+	let (user, host) = match authority.split_once('@') {
+		Some((user, host)) => (user, host),
+		// What looks like a port may be the beginning of a password, or all of it.
+		None if behind.contains('@') || !has_ports(authority) => return format!("{scheme}://…"),
+		None => return format!("{scheme}://{authority}{database}"),
+	};
+	if host.contains('@') || behind.contains('@') {
+		return format!("{scheme}://…");
 	}
+	let user = user.split(':').next().unwrap_or_default();
+	format!("{scheme}://{user}@{host}{database}")
+}
+
+/// Returns `true` if nothing but numbers stands behind the hosts.
+fn has_ports(hosts: &str) -> bool {
+	hosts.split(',').all(|host| {
+		let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
+		let port = behind.split_once(':').map_or("", |(_, port)| port);
+		port.bytes().all(|digit| digit.is_ascii_digit())
+	})
 }
 
 #[cfg(test)]
@@ -101,6 +120,9 @@ mod tests {
 			"redb:node.redb",
 			"postgres://ann@db.example:5433/node",
 			"postgresql://%2Frun%2Fpg/node",
+			"postgres://[::1]:5432/node",
+			"postgres://one:5432,two:5433/node",
+			"postgres://ann@one:5432,two/node",
 			"memory:",
 		] {
 			assert_eq!(url.parse::<StoreUrl>().unwrap().to_string(), url);
@@ -124,6 +146,15 @@ mod tests {
 			"postgres://ann:secret@h/n",
 			"postgres://ann:se:secret@h/n?sslmode=require",
 			"postgres://h/n?user=ann&password=secret",
+			"postgres://ann:secret?pw@h/n",
+			"postgres://ann:secret/pw@h/n",
+			"postgres://ann:secret#pw@h/n",
+			"postgres://ann:pw@secret@h/n",
+			"postgres://ann:secret@h/n?password=secret@x",
+			"postgres://h/n?user=ann&password=pw@secret",
+			"postgres://ann:secret",
+			"postgres://:secret@h",
+			"postgresql://ann:secret@h#secret",
 		] {
 			let parsed = url.parse::<StoreUrl>().unwrap();
 			assert_eq!(parsed, StoreUrl::Postgres(url.to_owned()));

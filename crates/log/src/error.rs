@@ -45,6 +45,27 @@ pub enum LogError {
 		/// The oldest entry that may still be there.
 		oldest: LogIndex,
 	},
+	/// The log ends before the cursor: its database is older than what was read from it, most likely
+	/// restored from a copy. Entries that the reader has read are not there, and others will take
+	/// their indexes; begin at the [start](crate::EventLog::start) of the log.
+	Ahead {
+		/// The cursor.
+		cursor: Cursor,
+		/// The newest entry; `None` if there is none.
+		head: Option<LogIndex>,
+	},
+	/// Another entry is where the cursor has read last: the database was restored from an older copy
+	/// and has grown since. Begin at the [start](crate::EventLog::start) of the log.
+	AnotherHistory {
+		/// The cursor.
+		cursor: Cursor,
+	},
+	/// The event of this id is in the log with another kind, lane or payload. Nothing was appended:
+	/// one of the two has the wrong id.
+	OtherEvent {
+		/// The place of the entry that has the id.
+		index: LogIndex,
+	},
 	/// Another handle has opened the consumer since, in this process or elsewhere: this one settles
 	/// nothing any more, and nothing was written. Its deliveries come to the other handle.
 	TakenOver {
@@ -105,6 +126,24 @@ impl fmt::Display for LogError {
 			Self::WrongEpoch { cursor, log } => {
 				write!(f, "the cursor is from log {cursor}, this is log {log}: begin at its start")
 			},
+			Self::Ahead { cursor, head } => {
+				let head =
+					head.map_or("it is empty".to_owned(), |head| format!("it ends with {head}"));
+				write!(
+					f,
+					"the log ends before {cursor} ({head}): its database was restored from an older \
+					 copy, begin at its start"
+				)
+			},
+			Self::AnotherHistory { cursor } => write!(
+				f,
+				"another entry is where {cursor} has read last: the database was restored from an \
+				 older copy and has grown since, begin at its start"
+			),
+			Self::OtherEvent { index } => write!(
+				f,
+				"entry {index} has this id and another kind, lane or payload: nothing was appended"
+			),
 			Self::TooOld { cursor, oldest } => write!(
 				f,
 				"entries behind {cursor} were trimmed, the oldest left is {oldest}: what was missed is gone"

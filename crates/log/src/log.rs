@@ -6,13 +6,13 @@
 
 //! The log: appending, reading, opening consumers.
 
-use std::collections::hash_map::RandomState;
+use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use leyden_id::EventId;
+use leyden_id::{EventId, EventKind, Lane};
 use leyden_store::sequence::NumberRecord;
 use leyden_store::{
 	sharing, Appended as StoreAppended, Batch, Clock, Committed, Expectation, Plan, Slot, Store,
@@ -25,7 +25,7 @@ use crate::signal::Signal;
 use crate::tail::Tail;
 use crate::tidy::Housekeeping;
 use crate::types::{
-	Appended, ConsumerOptions, Cursor, Entry, LogEpoch, LogIndex, LogOptions, NewEvent,
+	mark_of, Appended, ConsumerOptions, Cursor, Entry, LogEpoch, LogIndex, LogOptions, NewEvent,
 	MAX_PAYLOAD_BYTES, MAX_STREAM_CHARS,
 };
 use crate::{lookup, pending, LogError};
@@ -241,7 +241,8 @@ impl EventLog {
 	/// Appends `event`, unless it is known.
 	///
 	/// # Errors
-	/// [`LogError::PayloadTooLarge`]; the store's.
+	/// [`LogError::PayloadTooLarge`]; [`LogError::OtherEvent`] if the id is known with another kind,
+	/// lane or payload; the store's.
 	///
 	/// # Failure Behavior and Persistence
 	/// When it returns the entry is durable, and is delivered to every consumer until it acks. A
@@ -249,18 +250,25 @@ impl EventLog {
 	/// one.
 	pub fn append(&self, event: NewEvent) -> Result<Appended, LogError> {
 		check_payload(&event)?;
-		Ok(self.append_plan(event).commit(self.store()).wait()?)
+		let print = Print::of(&event.id, &event.kind, &event.lane, &event.payload);
+		let appended = self.append_plan(event).commit(self.store()).wait()?;
+		self.check_known(print, appended)?;
+		Ok(appended)
 	}
 
 	/// Appends all of these in one commit, in this order, each unless it is known.
 	///
 	/// # Errors
-	/// As [`append`](EventLog::append).
+	/// As [`append`](EventLog::append). After [`LogError::OtherEvent`] the others of the batch were
+	/// appended.
 	///
 	/// # Failure Behavior and Persistence
 	/// As [`append`](EventLog::append), for all of them or none.
 	pub fn append_batch(&self, events: Vec<NewEvent>) -> Result<Vec<Appended>, LogError> {
 		events.iter().try_for_each(check_payload)?;
+		let print =
+			|event: &NewEvent| Print::of(&event.id, &event.kind, &event.lane, &event.payload);
+		let prints: Vec<Print> = events.iter().map(print).collect();
 		let mut batch = Batch::new();
 		let (slots, entries): (Vec<Slot>, _) =
 			events.into_iter().map(|event| self.push(&mut batch, event, 0)).unzip();
@@ -270,7 +278,22 @@ impl EventLog {
 			shared.move_on();
 			slots.into_iter().map(|slot| appended(committed, slot)).collect()
 		});
-		Ok(plan.commit(self.store()).wait()?)
+		let appended: Vec<Appended> = plan.commit(self.store()).wait()?;
+		for (print, appended) in prints.into_iter().zip(&appended) {
+			self.check_known(print, *appended)?;
+		}
+		Ok(appended)
+	}
+
+	/// Makes sure that a known event is the one that is there, for as long as it is.
+	fn check_known(&self, print: Print, appended: Appended) -> Result<(), LogError> {
+		let Appended::AlreadyKnown(index) = appended else { return Ok(()) };
+		let Some(entry) = self.entry(index)? else { return Ok(()) };
+		let EntryV1 { id, kind, lane, payload, .. } = &entry.record;
+		match Print::of(id, kind, lane, payload) == print {
+			true => Ok(()),
+			false => Err(LogError::OtherEvent { index }),
+		}
 	}
 
 	/// Opens the consumer of this name, and creates it if there is none. If a handle of it is in
@@ -324,13 +347,16 @@ impl EventLog {
 	/// The store's.
 	pub fn start(&self) -> Result<Cursor, LogError> {
 		let stream = lookup::stream(&self.shared.store, &self.shared.keys)?;
-		Ok(Cursor { epoch: self.epoch(), after: stream.map_or(0, |stream| stream.trimmed) })
+		let after = stream.map_or(0, |stream| stream.trimmed);
+		Ok(Cursor { epoch: self.epoch(), after, last: 0 })
 	}
 
 	/// Up to `limit` entries behind `cursor`, acked or not, and the cursor behind them.
 	///
 	/// # Errors
-	/// [`LogError::WrongEpoch`], [`LogError::TooOld`]; the store's.
+	/// [`LogError::WrongEpoch`] for a cursor of another log; [`LogError::TooOld`] if what comes next was
+	/// trimmed; [`LogError::Ahead`] and [`LogError::AnotherHistory`] if the log is not the one that
+	/// the cursor has read, as after its database was restored from an older copy; the store's.
 	pub fn read(&self, cursor: Cursor, limit: usize) -> Result<(Vec<Entry>, Cursor), LogError> {
 		if cursor.epoch != self.epoch() {
 			return Err(LogError::WrongEpoch { cursor: cursor.epoch, log: self.epoch() });
@@ -343,8 +369,36 @@ impl EventLog {
 		if let (true, Some(oldest)) = (cursor.after < trimmed, LogIndex::new(trimmed + 1)) {
 			return Err(LogError::TooOld { cursor, oldest });
 		}
-		let after = entries.last().map_or(cursor.after, |entry| entry.index.get());
-		Ok((entries, Cursor { after, ..cursor }))
+		self.check_history(cursor, trimmed)?;
+		let next = match entries.last() {
+			Some(entry) => {
+				let last = mark_of(&entry.record.occurrence());
+				Cursor { after: entry.index.get(), last, ..cursor }
+			},
+			None => cursor,
+		};
+		Ok((entries, next))
+	}
+
+	/// Makes sure that the log has the entry that the cursor has read last.
+	fn check_history(&self, cursor: Cursor, trimmed: u64) -> Result<(), LogError> {
+		let Shared { store, keys, .. } = &*self.shared;
+		let Some(index) = LogIndex::new(cursor.after) else { return Ok(()) };
+		let mark = match lookup::entry(store, keys, index)? {
+			Some(entry) => mark_of(&entry.record.occurrence()),
+			None => match lookup::tomb(store, keys, index)? {
+				Some(id) => mark_of(&id),
+				None if cursor.after <= trimmed => return Ok(()),
+				None => {
+					let head = LogIndex::new(lookup::head(store, keys)?.max(trimmed));
+					return Err(LogError::Ahead { cursor, head });
+				},
+			},
+		};
+		if cursor.last != 0 && cursor.last != mark {
+			return Err(LogError::AnotherHistory { cursor });
+		}
+		Ok(())
 	}
 
 	fn push(&self, batch: &mut Batch, event: NewEvent, repeat: u32) -> (Slot, EntryV1) {
@@ -372,6 +426,18 @@ impl EventLog {
 				shared.signal.raise();
 			}
 		});
+	}
+}
+
+/// What tells an event from another one with its id, without a copy of its payload.
+#[derive(Eq, PartialEq)]
+struct Print(u64);
+
+impl Print {
+	fn of(id: &EventId, kind: &EventKind, lane: &Lane, payload: &[u8]) -> Self {
+		let mut hasher = DefaultHasher::new();
+		(id.as_bytes(), kind, lane, payload).hash(&mut hasher);
+		Self(hasher.finish())
 	}
 }
 

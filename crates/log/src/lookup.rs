@@ -12,7 +12,7 @@ use leyden_id::EventId;
 use leyden_store::sequence::NumberRecord;
 use leyden_store::{KeyRange, Store};
 
-use crate::records::{self, ConsumerKeys, DeadV1, EntryV1, RetryV1, StreamKeys, StreamV1};
+use crate::records::{self, ConsumerKeys, DeadV1, EntryV1, RetryV1, StreamKeys, StreamV1, TombV1};
 use crate::types::{DeadLetter, Entry, LogIndex};
 use crate::LogError;
 
@@ -29,6 +29,16 @@ pub(crate) fn head(store: &Arc<dyn Store>, keys: &StreamKeys) -> Result<u64> {
 	let last = KeyRange::prefix(records::ENTRIES, keys.prefix()).reversed();
 	let page = store.scan(last, 1).wait()?;
 	Ok(page.records.first().and_then(|(key, _)| key.number(keys.prefix())).unwrap_or(0))
+}
+
+/// Returns the id of the entry that was at `index` and is trimmed, for as long as that is kept.
+pub(crate) fn tomb(
+	store: &Arc<dyn Store>, keys: &StreamKeys, index: LogIndex,
+) -> Result<Option<EventId>> {
+	let key = keys.tomb(index.get());
+	let Some(record) = store.get(&key).wait()? else { return Ok(None) };
+	let tomb: TombV1 = records::read(&key, &record)?;
+	Ok(Some(tomb.id))
 }
 
 pub(crate) fn entry(

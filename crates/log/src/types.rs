@@ -70,6 +70,14 @@ pub struct Cursor {
 	pub(crate) epoch: LogEpoch,
 	/// The last index read; zero at the start.
 	pub(crate) after: u64,
+	/// What tells the last entry read from another one of its index; zero if that is not known.
+	pub(crate) last: u64,
+}
+
+/// Returns what a cursor keeps of the entry that was read last.
+pub(crate) fn mark_of(occurrence: &EventId) -> u64 {
+	let (first, _) = occurrence.as_bytes().split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+	u64::from_be_bytes(*first)
 }
 
 impl Cursor {
@@ -81,7 +89,7 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		write!(f, "{}.{}", self.epoch, self.after)
+		write!(f, "{}.{}.{:016x}", self.epoch, self.after, self.last)
 	}
 }
 
@@ -89,10 +97,16 @@ impl FromStr for Cursor {
 	type Err = ParseError;
 
 	fn from_str(text: &str) -> Result<Self, ParseError> {
-		let form = || ParseError::Form("16 hex digits, a dot and a number");
-		let (epoch, after) = text.split_once('.').ok_or_else(form)?;
-		let epoch = u64::from_str_radix(epoch, 16).map_err(|_| form())?;
-		Ok(Self { epoch: LogEpoch(epoch), after: after.parse().map_err(|_| form())? })
+		let form = || ParseError::Form("16 hex digits, a dot, a number, a dot, 16 hex digits");
+		let hex = |digits: &str| u64::from_str_radix(digits, 16).map_err(|_| form());
+		let mut parts = text.split('.');
+		let (Some(epoch), Some(after), Some(last), None) =
+			(parts.next(), parts.next(), parts.next(), parts.next())
+		else {
+			return Err(form());
+		};
+		let after = after.parse().map_err(|_| form())?;
+		Ok(Self { epoch: LogEpoch(hex(epoch)?), after, last: hex(last)? })
 	}
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{deliverable, drain, event, id, Process};
+use leyden_id::EventKind;
 use leyden_log::{
 	Appended, ConsumerOptions, EventLog, LogError, LogIndex, LogOptions, LogReader, OnExhausted,
 	Retention, RetryPolicy, Start, MAX_PAYLOAD_BYTES, MAX_REMEMBERED_PER_LANE,
@@ -29,7 +30,7 @@ fn the_same_event_is_one_entry() {
 	let process = Process::on(&medium);
 	assert_eq!(process.log.append(event(7, 1)).unwrap(), Appended::New(index(1)));
 	assert_eq!(process.log.append(event(7, 1)).unwrap(), Appended::AlreadyKnown(index(1)));
-	let batch = vec![event(8, 1), event(7, 1), event(8, 2), event(9, 1)];
+	let batch = vec![event(8, 1), event(7, 1), event(8, 1), event(9, 1)];
 	let answers = process.log.append_batch(batch).unwrap();
 	let expected = [
 		Appended::New(index(2)),
@@ -412,6 +413,79 @@ fn a_cursor_of_another_log_is_refused() {
 	let (entries, cursor) = one.log.read(cursor, 10).unwrap();
 	assert_eq!(entries.len(), 1);
 	assert!(one.log.read(cursor, 10).unwrap().0.is_empty());
+}
+
+/// The database of a log is restored from yesterday's copy, and grows again. A reader that was further
+/// is told, whether the log has grown past it or not.
+#[test]
+fn a_reader_of_a_log_that_went_back_is_told() {
+	let history = |numbers: Vec<u64>| {
+		let process = Process::new();
+		for n in numbers {
+			process.append(n, 1);
+		}
+		process
+	};
+	// The log's epoch is in its stream record, and a copy has the same.
+	let epoch = |process: &Process| {
+		let key = Key::new(Table::new("log_streams"), *b"events");
+		process.store.get(&key).wait().unwrap().unwrap().value
+	};
+	let before = history((1..=10).collect());
+	let mut cursors = vec![before.log.start().unwrap()];
+	for _ in 0..10 {
+		let (_, cursor) = before.log.read(cursors[cursors.len() - 1], 1).unwrap();
+		assert_eq!(cursor.to_string().parse(), Ok(cursor));
+		cursors.push(cursor);
+	}
+	// Entries 1 to 5 are the same, and then comes something else.
+	for grown in [0, 3, 20] {
+		let after = history((1..=5).chain((100..).take(grown)).collect());
+		let mut batch = Batch::new();
+		batch.put(Key::new(Table::new("log_streams"), *b"events"), epoch(&before));
+		after.store.commit(batch).wait().unwrap();
+		let after =
+			Process::over(Arc::new(Arc::clone(&after.store)), after.clock, LogOptions::default());
+		let head = 5 + grown as u64;
+		for (read, cursor) in cursors.iter().enumerate() {
+			match after.log.read(*cursor, 100) {
+				Ok((entries, _)) => {
+					assert!(read <= 5, "{read} of {head}");
+					assert_eq!(entries.len() as u64, head - read as u64);
+				},
+				Err(LogError::Ahead { head: found, .. }) => {
+					assert!(read as u64 > head, "{read} of {head}");
+					assert_eq!(found.map(|found| found.get()), Some(head));
+				},
+				Err(LogError::AnotherHistory { .. }) => {
+					assert!(read > 5 && read as u64 <= head, "{read} of {head}");
+				},
+				Err(error) => panic!("{error}"),
+			}
+		}
+	}
+}
+
+#[test]
+fn an_id_that_is_known_with_something_else_is_refused() {
+	let process = Process::new();
+	let first = process.append(1, 1);
+	assert!(matches!(process.log.append(event(1, 1)), Ok(Appended::AlreadyKnown(_))));
+	let mut others = vec![event(1, 2), event(1, 1), event(1, 1)];
+	others[1].kind = EventKind::from_static("Other");
+	others[2].payload.push(0);
+	for other in others {
+		let refused = process.log.append(other.clone()).unwrap_err();
+		assert!(
+			matches!(&refused, LogError::OtherEvent { index } if index.get() == first),
+			"{refused}"
+		);
+		let refused = process.log.append_batch(vec![event(2, 1), other]).unwrap_err();
+		assert!(matches!(refused, LogError::OtherEvent { .. }), "{refused}");
+	}
+	// The other one of each batch is there, once.
+	assert_eq!(process.log.head().map(|head| head.get()), Some(2));
+	assert!(matches!(process.log.append(event(2, 1)), Ok(Appended::AlreadyKnown(_))));
 }
 
 #[test]

@@ -91,6 +91,12 @@ pub trait Help: Send + Sync {
 	/// Sees to it that what is waiting is done, by somebody else.
 	fn nudge(&self);
 
+	/// Returns `true` on a thread whose own work has to end before anything that is waiting can be
+	/// done: that of a hook. To wait there would be to wait for ever.
+	fn waits_for_this_thread(&self) -> bool {
+		false
+	}
+
 	/// Runs `wait`, which blocks this thread until the answer is there. A store whose own work
 	/// needs the thread (as a worker of an async runtime) tells the runtime around it.
 	fn block(&self, wait: &mut dyn FnMut()) {
@@ -122,7 +128,8 @@ impl<T> Ticket<T> {
 	/// Blocks this thread until the answer is there.
 	///
 	/// # Errors
-	/// The store's error.
+	/// The store's error; [`StoreError::Indeterminate`] in a hook of a commit of the same store, which
+	/// would wait for itself: what was asked for is done after the hook.
 	pub fn wait(self) -> Result<T, StoreError> {
 		match self.0 {
 			Inner::Ready(answer) => answer.unwrap_or_else(|| Err(taken())),
@@ -133,6 +140,12 @@ impl<T> Ticket<T> {
 				}
 				if let Some(answer) = waiting.shared.state.lock().answer.take() {
 					return answer;
+				}
+				if waiting.help.as_ref().is_some_and(|help| help.waits_for_this_thread()) {
+					return Err(StoreError::Indeterminate {
+						doing: "waiting for the store in a hook",
+						source: Arc::new(InHook),
+					});
 				}
 				let mut answer = None;
 				let mut wait = || answer = Some(waiting.shared.wait());
@@ -246,6 +259,18 @@ impl<T> Shared<T> {
 		}
 	}
 }
+
+/// A thread that would wait for itself.
+#[derive(Debug)]
+struct InHook;
+
+impl fmt::Display for InHook {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.write_str("a hook must not wait for its own store; it is done after the hook")
+	}
+}
+
+impl Error for InHook {}
 
 struct Then<T, F> {
 	ticket: Ticket<T>,

@@ -221,6 +221,34 @@ fn a_hook_that_panics_is_told_and_keeps_no_ticket_waiting() {
 	assert!(told.len() == 1 && told[0].contains("the hook's own fault"), "{told:?}");
 }
 
+/// A hook runs on the thread that commits: what it waits for would never be done.
+#[test]
+fn a_hook_that_waits_for_its_store_is_told_and_keeps_no_ticket_waiting() {
+	for is_asynchronous in [false, true] {
+		let Rig { store, .. } = Rig::new(is_asynchronous);
+		let kept = Arc::new(store);
+		let store = Arc::clone(&kept);
+		let (told, hears) = channel();
+		let mut batch = append("1");
+		batch.after_commit(move |_| {
+			let read = store.scan(KeyRange::all(T), 10).wait().map(|_| ());
+			let commit = store.commit(append("2")).wait().map(|_| ());
+			told.send((read, commit)).unwrap();
+		});
+		let ticket = kept.commit(batch);
+		std::thread::spawn(move || ticket.wait());
+		let (read, commit) = hears.recv_timeout(HANGS).expect("the hook waits for itself");
+		for answer in [read, commit] {
+			let error = answer.unwrap_err();
+			assert!(matches!(&error, StoreError::Indeterminate { .. }), "{error}");
+			assert!(error.to_string().contains("hook"), "{error}");
+		}
+		// What the hook asked for is done all the same, and the handle goes on.
+		kept.commit(append("3")).wait().unwrap();
+		assert_eq!(count(&kept), 3);
+	}
+}
+
 /// A panic leaves unknown what the engine did, and requests that come later are answered, too.
 #[test]
 fn an_engine_that_panics_ends_the_handle_and_answers_every_ticket() {

@@ -333,6 +333,10 @@ impl<M: Medium> Help for Shared<M> {
 		self.work.notify_one();
 	}
 
+	fn waits_for_this_thread(&self) -> bool {
+		*self.user.lock() == Some(thread::current().id())
+	}
+
 	fn block(&self, wait: &mut dyn FnMut()) {
 		match &self.blocking {
 			Some(blocking) => blocking(wait),

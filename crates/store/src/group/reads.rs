@@ -189,6 +189,10 @@ impl<M: Medium> Help for ReadHelp<M> {
 		self.shared.nudge();
 	}
 
+	fn waits_for_this_thread(&self) -> bool {
+		self.shared.waits_for_this_thread()
+	}
+
 	fn block(&self, wait: &mut dyn FnMut()) {
 		self.shared.block(wait);
 	}
