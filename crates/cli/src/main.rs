@@ -7,6 +7,7 @@
 //! The program `leyden`: shows what a store holds, and what Leyden is for.
 
 mod check;
+mod consumers;
 mod demo;
 mod migrate;
 mod node;
@@ -58,6 +59,9 @@ enum Command {
 	Backup(BackupArguments),
 	/// Check a whole store: nothing is damaged, and nothing is missing. Exit code 1 if anything is.
 	Verify(VerifyArguments),
+	/// Remove a consumer that nobody reads any more, and for which entries are kept for ever. The
+	/// node must be stopped.
+	RemoveConsumer(RemoveConsumerArguments),
 	/// Move everything in a store to another one: indexes, ids, versions and epochs stay as they are.
 	Migrate(MigrateArguments),
 	/// Print a completion script for a shell.
@@ -176,6 +180,24 @@ struct VerifyArguments {
 }
 
 #[derive(clap::Args)]
+struct RemoveConsumerArguments {
+	/// The consumer.
+	name: String,
+	/// The stream that it reads.
+	#[arg(long, value_name = "NAME", default_value = "events")]
+	stream: String,
+	/// The store: a path, or a URL (sqlite:PATH, redb:PATH, postgres://USER@HOST/DATABASE).
+	#[arg(long, value_name = "STORE")]
+	store: String,
+	/// The namespace in it.
+	#[arg(long, value_name = "NAME", default_value = "default")]
+	namespace: String,
+	/// Do it; without, only what would happen is said.
+	#[arg(long)]
+	yes: bool,
+}
+
+#[derive(clap::Args)]
 struct MigrateArguments {
 	/// The store to move: a path, or a URL.
 	#[arg(long, value_name = "STORE")]
@@ -204,6 +226,7 @@ fn main() -> ExitCode {
 		Command::Payouts(arguments) => payouts::list(&arguments, &mut output),
 		Command::Backup(arguments) => check::backup(&arguments, &mut output),
 		Command::Verify(arguments) => check::verify(&arguments, &mut output),
+		Command::RemoveConsumer(arguments) => consumers::remove(&arguments, &mut output),
 		Command::Migrate(arguments) => migrate::run(&arguments, &mut output),
 		Command::Completions { shell } => {
 			let mut script = Vec::new();

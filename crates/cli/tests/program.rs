@@ -296,3 +296,33 @@ fn a_running_store_is_copied_and_checked() {
 		complaint(&["backup", "--store", path(&store), "--to", path(&dir.path().join("b"))]);
 	assert!(refused.contains("the id of entry"), "{refused}");
 }
+
+/// A mistyped consumer keeps every entry; an operator sees it and removes it.
+#[test]
+fn a_consumer_that_nobody_reads_is_removed() {
+	let dir = tempfile::tempdir().unwrap();
+	let store = dir.path().join("node.leyden");
+	let node = leyden::Leyden::builder().sqlite(&store).open().unwrap();
+	for n in 0..3 {
+		let kind = leyden::id::EventKind::new("Test").unwrap();
+		let id = leyden::id::IdBuilder::new(leyden::id::Domain::new("test/cli", 1), "n");
+		let (id, lane) = (id.number(n).finish(), leyden::id::Lane::named("lane"));
+		let event = leyden::log::NewEvent { id, kind, lane, payload: vec![1] };
+		node.events().append(event).unwrap();
+	}
+	drop(node.consumer("apq", leyden::log::Start::Beginning).unwrap());
+	let remove = |name: &'static str| ["remove-consumer", name, "--store", path(&store), "--yes"];
+	let running = complaint(&remove("apq"));
+	assert!(running.contains("another process"), "{running}");
+	drop(node);
+	let asked = complaint(&remove("apq")[..4]);
+	assert!(asked.contains("has not acked 3 entries") && asked.contains("--yes"), "{asked}");
+	for (name, said) in [("nobody", "has no consumer nobody"), ("ldk", "belongs to the node")] {
+		let refused = complaint(&remove(name));
+		assert!(refused.contains(said), "{refused}");
+	}
+	let done = text(&leyden(&remove("apq")));
+	assert!(done.contains("apq of stream events is removed"), "{done}");
+	let list = text(&leyden(&["list", "--store", path(&store), "--json"]));
+	assert!(!list.contains("apq"), "{list}");
+}

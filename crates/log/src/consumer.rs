@@ -25,6 +25,7 @@ use crate::log::{check_name, EventLog, Shared};
 use crate::owner::Owner;
 use crate::pending::{self, Bounds};
 use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, RetryV1, StreamV1};
+use crate::removal::{self, REMOVED};
 use crate::tidy::Folding;
 use crate::types::{ConsumerOptions, DeadLetter, Entry, LogIndex, Start, MAX_CONSUMER_CHARS};
 use crate::{lookup, LogError};
@@ -145,6 +146,10 @@ impl Consumer {
 		log: &EventLog, name: &str, keys: ConsumerKeys, options: ConsumerOptions,
 	) -> Result<Inner, LogError> {
 		let store = log.store();
+		if pending::watermark(store, &keys)? == REMOVED {
+			// A crash came in the middle of a removal.
+			removal::finish(store, &keys)?;
+		}
 		if store.get(&keys.consumer).wait()?.is_none() {
 			create(log, &keys, options.start)?;
 		}

@@ -60,6 +60,11 @@ pub enum LogError {
 		/// The cursor.
 		cursor: Cursor,
 	},
+	/// The consumer is in use: a handle of it, or a delivery, is kept somewhere in this process.
+	InUse {
+		/// The consumer.
+		consumer: String,
+	},
 	/// The event of this id is in the log with another kind, lane or payload. Nothing was appended:
 	/// one of the two has the wrong id.
 	OtherEvent {
@@ -140,6 +145,9 @@ impl fmt::Display for LogError {
 				"another entry is where {cursor} has read last: the database was restored from an \
 				 older copy and has grown since, begin at its start"
 			),
+			Self::InUse { consumer } => {
+				write!(f, "consumer {consumer} is in use: drop its handles and deliveries first")
+			},
 			Self::OtherEvent { index } => write!(
 				f,
 				"entry {index} has this id and another kind, lane or payload: nothing was appended"

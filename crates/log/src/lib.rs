@@ -46,6 +46,7 @@ mod owner;
 mod pending;
 mod reader;
 mod records;
+mod removal;
 mod signal;
 mod tail;
 mod tidy;

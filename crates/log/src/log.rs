@@ -18,9 +18,10 @@ use leyden_store::{
 	sharing, Appended as StoreAppended, Batch, Clock, Committed, Expectation, Plan, Slot, Store,
 };
 
-use crate::consumer::Consumer;
+use crate::consumer::{self, Consumer};
 use crate::observer::{LogObserver, Observers};
 use crate::records::{self, ConsumerV1, EntryV1, StreamKeys, StreamV1, ENTRIES};
+use crate::removal::{self, REMOVED};
 use crate::signal::Signal;
 use crate::tail::Tail;
 use crate::tidy::Housekeeping;
@@ -28,7 +29,7 @@ use crate::types::{
 	mark_of, Appended, ConsumerOptions, Cursor, Entry, LogEpoch, LogIndex, LogOptions, NewEvent,
 	MAX_PAYLOAD_BYTES, MAX_STREAM_CHARS,
 };
-use crate::{lookup, pending, LogError};
+use crate::{lookup, pending, LogError, MAX_CONSUMER_CHARS};
 
 /// The number of consumer records that are read in one go.
 const CONSUMERS_AT_A_TIME: usize = 64;
@@ -189,8 +190,11 @@ impl EventLog {
 		while let Some(range) = rest.take() {
 			let page = store.scan(range, CONSUMERS_AT_A_TIME).wait()?;
 			for (key, record) in &page.records {
+				let consumer: ConsumerV1 = records::read(key, record)?;
+				if consumer.watermark == REMOVED {
+					continue;
+				}
 				if let Some(name) = keys.consumer_name(key) {
-					let consumer: ConsumerV1 = records::read(key, record)?;
 					observer.opened(&name, consumer.watermark);
 				}
 			}
@@ -214,6 +218,9 @@ impl EventLog {
 					continue;
 				};
 				let consumer: ConsumerV1 = records::read(key, record)?;
+				if consumer.watermark == REMOVED {
+					continue;
+				}
 				if consumer.watermark >= index.get() {
 					return Ok(true);
 				}
@@ -315,6 +322,37 @@ impl EventLog {
 	/// not acked.
 	pub fn consumer(&self, name: &str, options: ConsumerOptions) -> Result<Consumer, LogError> {
 		Consumer::open(self, name, options)
+	}
+
+	/// Removes a consumer for good, with its acks, retries and dead letters. Returns `true` if there
+	/// was one. Entries that were kept for it alone are trimmed. A consumer that is opened under its
+	/// name later is a new one.
+	///
+	/// A consumer keeps every entry that it has not acked, so one that nobody reads any more, or that
+	/// was created by a mistyped name, has the store grow for ever.
+	///
+	/// # Errors
+	/// [`LogError::InUse`] while a handle of it or a delivery is kept in this process;
+	/// [`LogError::BadName`]; the store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// Once the first of several commits is durable the consumer is gone, whatever happens. A crash
+	/// before that leaves it as it was; one after that is made up for when the name is used again, or
+	/// by the same call.
+	pub fn remove_consumer(&self, name: &str) -> Result<bool, LogError> {
+		check_name(name, MAX_CONSUMER_CHARS)?;
+		let keys = self.shared.keys.consumer(name);
+		let remove = || -> Result<bool, LogError> {
+			if !removal::begin(self.store(), &keys)? {
+				return Ok(false);
+			}
+			self.shared.observers.removed(name);
+			removal::finish(self.store(), &keys)?;
+			self.shared.trim()?;
+			Ok(true)
+		};
+		sharing::while_closed::<consumer::Inner, _>(self.store(), &keys.consumer, remove)
+			.unwrap_or_else(|| Err(LogError::InUse { consumer: name.to_owned() }))
 	}
 
 	/// Returns why acks are not folded and history is not trimmed, if the latest try failed.

@@ -25,6 +25,11 @@ pub trait LogObserver: Send + Sync {
 	/// Hears that a consumer exists, which has acked everything up to `watermark` (0 if nothing).
 	fn opened(&self, consumer: &str, watermark: u64);
 
+	/// Hears that a consumer was removed for good.
+	fn removed(&self, consumer: &str) {
+		let _ = consumer;
+	}
+
 	/// Hears that a consumer has acked these entries, durably.
 	fn acked(&self, consumer: &str, indices: &[LogIndex]);
 }
@@ -47,6 +52,10 @@ impl Observers {
 
 	pub(crate) fn opened(&self, consumer: &str, watermark: u64) {
 		self.each(|observer| observer.opened(consumer, watermark));
+	}
+
+	pub(crate) fn removed(&self, consumer: &str) {
+		self.each(|observer| observer.removed(consumer));
 	}
 
 	pub(crate) fn acked(&self, consumer: &str, indices: &[u64]) {

@@ -193,6 +193,8 @@ pub(crate) fn acked_to(
 ) -> Result<u64, LogError> {
 	loop {
 		let acked = behind_acked(store, keys, known.saturating_add(1))?.saturating_sub(1);
+		// Of a consumer that is being removed there is nothing behind the watermark.
+		let acked = acked.max(known);
 		// What was folded meanwhile is below the watermark.
 		let watermark = watermark(store, keys)?;
 		if watermark <= acked {

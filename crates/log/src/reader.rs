@@ -16,6 +16,7 @@ use leyden_store::{KeyRange, Store};
 
 use crate::pending::{self, Bounds};
 use crate::records::{self, ConsumerV1, StreamKeys, IDS, STREAMS};
+use crate::removal::REMOVED;
 use crate::types::{DeadLetter, Entry, LogEpoch, LogIndex};
 use crate::verify::verify;
 use crate::{lookup, LogError};
@@ -225,7 +226,9 @@ impl LogReader {
 			let page = self.store.scan(range, PAGE).wait()?;
 			for (key, record) in &page.records {
 				let ConsumerV1 { watermark } = records::read(key, record)?;
-				let Some(name) = keys.consumer_name(key) else { continue };
+				let Some(name) = keys.consumer_name(key).filter(|_| watermark != REMOVED) else {
+					continue;
+				};
 				let keys = keys.consumer(&name);
 				let watermark = pending::acked_to(&self.store, &keys, watermark)?;
 				consumers.push(ConsumerInfo { name, watermark });

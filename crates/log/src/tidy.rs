@@ -273,6 +273,19 @@ impl Shared {
 		}
 	}
 
+	/// Trims what all consumers have acked, and waits for it: one of them may be gone.
+	pub(crate) fn trim(&self) -> Result<(), LogError> {
+		let mut work = self.housekeeping.work.lock();
+		if !matches!(work.stage, Stage::Idle) {
+			self.wait_for_step(&mut work)?;
+		}
+		work.acks_from = None;
+		work.guessed_wrong = false;
+		work.trims = true;
+		while self.wait_for_step(&mut work)? {}
+		Ok(())
+	}
+
 	/// Polls as [`poll_step`](Shared::poll_step) does, and blocks this thread until the store has
 	/// answered.
 	fn wait_for_step(&self, work: &mut Work) -> Result<bool, LogError> {

@@ -34,6 +34,7 @@ use crate::records::{
 	self, AckV1, ConsumerV1, DeadV1, EntryV1, OwnerV1, RetryV1, StreamKeys, StreamV1, TombV1, ACKS,
 	CONSUMERS, DEAD, ENTRIES, IDS, OWNERS, RETRIES, STREAMS, TOMBS,
 };
+use crate::removal::REMOVED;
 use crate::types::LogIndex;
 use crate::{lookup, LogError};
 
@@ -335,6 +336,9 @@ fn verify_consumer(
 	match store.get(&keys.consumer).wait() {
 		Ok(Some(record)) => {
 			if let Some(consumer) = read::<ConsumerV1>(&keys.consumer, &record, findings) {
+				if consumer.watermark == REMOVED {
+					return Ok(());
+				}
 				furthest = furthest.max(consumer.watermark);
 			}
 		},

@@ -53,6 +53,18 @@ pub fn shared<T: Any + Send + Sync, E>(
 	Ok(opened)
 }
 
+/// Runs `f` while no value of this type is in use at `key` of this very store; whoever opens one
+/// meanwhile waits. Returns `None`, and runs nothing, if one is in use.
+pub fn while_closed<T: Any + Send + Sync, R>(
+	store: &Arc<dyn Store>, key: &Key, f: impl FnOnce() -> R,
+) -> Option<R> {
+	let place = (Arc::as_ptr(store).cast::<()>() as usize, TypeId::of::<T>(), key.clone());
+	let slot = Arc::clone(PLACES.lock().entry(place).or_default());
+	let slot = slot.lock();
+	let is_open = slot.as_ref().is_some_and(|value| value.strong_count() > 0);
+	(!is_open).then(f)
+}
+
 /// Says that something is open in a store, for as long as it is kept.
 pub struct Claim {
 	_store: Arc<dyn Store>,
@@ -121,6 +133,32 @@ mod tests {
 		assert!(claim(&store, &Key::new(Table::new("t"), *b"b")).is_some());
 		drop(first);
 		assert!(claim(&store, &key).is_some());
+	}
+
+	#[test]
+	fn what_needs_it_closed_runs_while_nobody_has_it_open() {
+		let store: Arc<dyn Store> = Arc::new(MemoryStore::new().unwrap());
+		let key = Key::new(Table::new("t"), *b"a");
+		let open = || shared(&store, &key, || Ok::<_, ()>(Opened(Arc::clone(&store), 1))).unwrap();
+		assert_eq!(while_closed::<Opened, _>(&store, &key, || 7), Some(7));
+		let opened = open();
+		assert_eq!(while_closed::<Opened, _>(&store, &key, || 7), None);
+		drop(opened);
+		// Whoever opens it meanwhile waits.
+		let order = AtomicUsize::new(0);
+		std::thread::scope(|scope| {
+			let (begun, begins) = std::sync::mpsc::channel();
+			while_closed::<Opened, _>(&store, &key, || {
+				scope.spawn(|| {
+					begun.send(()).unwrap();
+					drop(open());
+					order.fetch_max(2, Ordering::SeqCst)
+				});
+				begins.recv().unwrap();
+				assert_eq!(order.swap(1, Ordering::SeqCst), 0);
+			});
+		});
+		assert_eq!(order.load(Ordering::SeqCst), 2);
 	}
 
 	#[test]

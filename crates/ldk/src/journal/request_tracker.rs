@@ -130,6 +130,10 @@ impl LogObserver for RequestTracker {
 		}
 	}
 
+	fn removed(&self, consumer: &str) {
+		self.state.lock().consumers.remove(consumer);
+	}
+
 	fn acked(&self, consumer: &str, indices: &[LogIndex]) {
 		if consumer == REPLAY_CONSUMER {
 			return;

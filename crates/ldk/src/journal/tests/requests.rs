@@ -124,6 +124,26 @@ fn a_request_is_not_done_before_every_consumer_has_acked_it() {
 	assert_eq!(run.ack_all().len(), 1, "the claim was in LDK's memory only");
 }
 
+/// A consumer of a mistyped name acks nothing; a request is not open for ever because of it.
+#[test]
+fn a_consumer_that_was_removed_is_not_waited_for() {
+	let disk = Disk::new();
+	let run = disk.start(Ldk { queue: vec![claimable(5, HEIGHT + 1)], ..knowing(5) });
+	drop(run.log.consumer("mistyped", ConsumerOptions::default()).unwrap());
+	run.process();
+	run.write_manager();
+	assert_eq!(run.ack_all().len(), 1);
+	// Durable, with the answer in it; and yet the request is open.
+	run.write_manager();
+	drop(run);
+	let run = disk.start(knowing(5));
+	assert_eq!(run.ack_all().len(), 1, "the other one has not acked");
+	assert!(run.log.remove_consumer("mistyped").unwrap());
+	run.write_manager();
+	drop(run);
+	assert!(disk.start(knowing(5)).ack_all().is_empty());
+}
+
 #[test]
 fn a_request_with_a_kept_answer_is_answered_and_not_delivered() {
 	let disk = Disk::new();
