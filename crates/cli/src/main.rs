@@ -217,7 +217,7 @@ fn main() -> ExitCode {
 	let mut output = Output::new();
 	let arguments = match Arguments::try_parse() {
 		Ok(arguments) => arguments,
-		Err(error) => return refused(&error),
+		Err(error) => return refused(&error, &mut output),
 	};
 	let done = match arguments.command {
 		Command::Demo(arguments) => demo::run(&arguments, &mut output),
@@ -249,7 +249,7 @@ fn main() -> ExitCode {
 
 /// Says what is wrong with the arguments, or what was asked for with `--help`. An argument in the wrong
 /// place is repeated by the parser, and may be a URL with a password.
-fn refused(error: &clap::Error) -> ExitCode {
+fn refused(error: &clap::Error, output: &mut Output) -> ExitCode {
 	let mut text = error.render().to_string();
 	for argument in std::env::args().skip(1).filter(|argument| argument.contains("://")) {
 		let url = argument.split_once('=').map_or(argument.as_str(), |(_, value)| value);
@@ -257,9 +257,9 @@ fn refused(error: &clap::Error) -> ExitCode {
 		text = text.replace(&argument, &shown).replace(url, &shown);
 	}
 	if error.use_stderr() {
-		eprint!("{text}");
+		output.complaint(&text);
 	} else {
-		print!("{text}");
+		let _ = output.bytes(text.as_bytes());
 	}
 	ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

@@ -73,6 +73,11 @@ impl Output {
 		let _ = writeln!(io::stderr(), "leyden: {}", clean(error));
 	}
 
+	/// Prints what the parser of arguments says, as it is.
+	pub fn complaint(&mut self, text: &str) {
+		let _ = write!(io::stderr(), "{text}");
+	}
+
 	fn clear(&mut self) {
 		if self.shown > 0 {
 			let _ = write!(io::stderr(), "\r{}\r", " ".repeat(self.shown));
