@@ -146,10 +146,11 @@ mod tests {
 		drop(opened);
 		// Whoever opens it meanwhile waits.
 		let order = AtomicUsize::new(0);
+		let (begun, begins) = std::sync::mpsc::channel();
 		std::thread::scope(|scope| {
-			let (begun, begins) = std::sync::mpsc::channel();
 			while_closed::<Opened, _>(&store, &key, || {
-				scope.spawn(|| {
+				let (open, order) = (&open, &order);
+				scope.spawn(move || {
 					begun.send(()).unwrap();
 					drop(open());
 					order.fetch_max(2, Ordering::SeqCst)
