@@ -318,6 +318,31 @@ fn a_reader_sees_what_is_committed_while_it_looks() {
 	drop(look);
 }
 
+/// A link leads to the same database, and to the same lock.
+#[cfg(unix)]
+#[test]
+fn a_store_behind_a_link_is_the_same_store() {
+	let place = Place::new();
+	let store = place.open().unwrap();
+	fill(&store, 3);
+	let link = place.dir.path().join("link");
+	std::os::unix::fs::symlink(place.path(), &link).unwrap();
+	let open = || SqliteStore::open(&link, Namespace::default());
+	assert!(matches!(open(), Err(StoreError::Locked { .. })));
+	drop(store);
+	let linked = open().unwrap();
+	linked.commit(batch(3, 300)).wait().unwrap();
+	assert!(matches!(place.open(), Err(StoreError::Locked { .. })));
+	drop(linked);
+	assert_eq!(count(&place.open().unwrap()), 4);
+	let beside: Vec<_> = fs::read_dir(place.dir.path())
+		.unwrap()
+		.map(|file| file.unwrap().file_name().into_string().unwrap())
+		.filter(|name| name.starts_with("link"))
+		.collect();
+	assert_eq!(beside, ["link"], "nothing is beside the link");
+}
+
 const PASSER_BY: &str = "LEYDEN_TEST_PASS_BY";
 
 /// Not a test by itself: another program, which opens the database for writing and closes it.

@@ -46,17 +46,7 @@ impl StoreUrl {
 	pub fn open_read_only(&self, namespace: Namespace) -> Result<Arc<dyn Store>, StoreError> {
 		match self {
 			Self::Memory => self.open(namespace),
-			#[cfg(feature = "storage-sqlite")]
-			Self::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open_read_only(path, namespace)?)),
-			#[cfg(feature = "storage-redb")]
-			Self::Redb(path) => Ok(Arc::new(redb::RedbStore::open_read_only(path, namespace)?)),
-			#[cfg(feature = "storage-postgres")]
-			Self::Postgres(url) => {
-				let options = Default::default();
-				Ok(Arc::new(postgres::PostgresStore::open_read_only(url, namespace, options)?))
-			},
-			#[allow(unreachable_patterns)]
-			_ => Err(self.is_missing()),
+			_ => Ok(Arc::new(self.open_to_look(namespace)?)),
 		}
 	}
 

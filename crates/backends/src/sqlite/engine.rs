@@ -75,6 +75,10 @@ pub struct Engine {
 
 impl Engine {
 	pub(super) fn open(path: &Path, namespace: Namespace) -> Result<Writer<Self>, StoreError> {
+		// What is beside the database is beside the file itself, as SQLite's own log is, and not
+		// beside a link to it.
+		let real = std::fs::canonicalize(path);
+		let path = real.as_deref().unwrap_or(path);
 		let lock = FileLock::take(path, &format!("lock-{namespace}"), OPENING_WAITS)?;
 		// Two namespaces of a new file are not made at the same time.
 		let _opening = FileLock::take(path, "lock", OPENING_WAITS)?;
