@@ -53,7 +53,12 @@ impl Files {
 			let problem = match identity(path) {
 				Ok(found) if found == *known => continue,
 				Ok(_) => "it was replaced while the node ran".to_owned(),
-				Err(error) => format!("it was removed while the node ran ({error})"),
+				Err(error) if error.kind() == io::ErrorKind::NotFound => {
+					format!("it was removed while the node ran ({error})")
+				},
+				// A process that may not look any more (it gave up privileges, it is in a sandbox)
+				// is no reason to stop a node.
+				Err(_) => continue,
 			};
 			let text = format!("{}: {problem}; start the node again", path.display());
 			let source = Arc::new(io::Error::other(text));
@@ -61,6 +66,31 @@ impl Files {
 		}
 		Ok(())
 	}
+}
+
+/// Returns where the file at `path` is or will be: absolute, since a process may change its directory,
+/// and behind every link, since SQLite puts its log beside the file itself.
+pub(crate) fn resolve(path: &Path) -> PathBuf {
+	/// The most links that are followed.
+	const MOST: usize = 32;
+	let mut path = path.to_owned();
+	for _ in 0..MOST {
+		if let Ok(real) = std::fs::canonicalize(&path) {
+			return real;
+		}
+		let directory = match path.parent() {
+			Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+			_ => PathBuf::from("."),
+		};
+		// A link whose end is not there yet.
+		if let Ok(target) = std::fs::read_link(&path) {
+			path = directory.join(target);
+			continue;
+		}
+		let directory = std::fs::canonicalize(&directory).unwrap_or(directory);
+		return path.file_name().map_or(path.clone(), |name| directory.join(name));
+	}
+	path
 }
 
 /// Has the file that is created belong to its owner alone: there are preimages in it.
@@ -76,7 +106,15 @@ pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 #[cfg(target_os = "linux")]
 fn identity(path: &Path) -> io::Result<Identity> {
 	use rustix::fs::{statx, AtFlags, StatxFlags, CWD};
-	let found = statx(CWD, path, AtFlags::empty(), StatxFlags::INO)?;
+	let found = match statx(CWD, path, AtFlags::empty(), StatxFlags::INO) {
+		Ok(found) => found,
+		// Old kernels, and sandboxes that do not know the call.
+		Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
+			use std::os::unix::fs::MetadataExt;
+			return std::fs::metadata(path).map(|found| Identity([found.dev(), found.ino()]));
+		},
+		Err(error) => return Err(error.into()),
+	};
 	let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
 	Ok(Identity([device, found.stx_ino]))
 }
@@ -94,4 +132,43 @@ fn identity(path: &Path) -> io::Result<Identity> {
 #[cfg(not(unix))]
 fn identity(path: &Path) -> io::Result<Identity> {
 	std::fs::metadata(path).map(|_| Identity([0, 0]))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn a_path_is_absolute_and_behind_every_link_before_there_is_a_file() {
+		let dir = tempfile::tempdir().unwrap();
+		let real = std::fs::canonicalize(dir.path()).unwrap();
+		let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+		std::os::unix::fs::symlink("two", &one).unwrap();
+		std::os::unix::fs::symlink("file", &two).unwrap();
+		for path in [&one, &two, &dir.path().join("file")] {
+			assert_eq!(resolve(path), real.join("file"));
+		}
+		std::fs::write(dir.path().join("file"), "").unwrap();
+		assert_eq!(resolve(&one), real.join("file"));
+		assert!(resolve(Path::new("not-there-yet")).is_absolute());
+		// Links that lead to each other lead nowhere.
+		std::os::unix::fs::symlink("ring", dir.path().join("ring")).unwrap();
+		let _ = resolve(&dir.path().join("ring"));
+	}
+
+	#[test]
+	fn a_file_that_may_not_be_looked_at_is_no_reason_to_stop() {
+		let dir = tempfile::tempdir().unwrap();
+		let path = dir.path().join("file");
+		std::fs::write(&path, "").unwrap();
+		let files = Files::of(&[&path]).unwrap();
+		files.check().unwrap();
+		// A file where the directory was: not `NotFound`.
+		std::fs::remove_file(&path).unwrap();
+		assert!(files.check().is_err());
+		std::fs::remove_dir(dir.path()).unwrap();
+		std::fs::write(dir.path(), "").unwrap();
+		files.check().unwrap();
+		std::fs::remove_file(dir.path()).unwrap();
+	}
 }

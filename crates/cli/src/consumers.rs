@@ -7,9 +7,10 @@
 //! `leyden remove-consumer`: a consumer that nobody reads any more. The node must be stopped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use leyden::ldk::{MANAGER_CONSUMER, MONITOR_STREAM, REPLAY_CONSUMER};
-use leyden::log::{EventLog, LogOptions, LogReader};
+use leyden::log::{EventLog, LogOptions, LogReader, Retention};
 use leyden::store::{Namespace, SystemClock};
 
 use crate::output::{tell, Failure, Output};
@@ -46,7 +47,10 @@ pub fn remove(arguments: &RemoveConsumerArguments, output: &mut Output) -> Resul
 	}
 	drop(reader);
 	let store = url.open(namespace).map_err(tell)?;
-	let log = EventLog::open(store, stream, Arc::new(SystemClock), LogOptions::default());
+	// How long entries and ids are kept is the node's business: it trims when it runs.
+	let forever = Retention { min_count: u64::MAX, min_age: Duration::MAX };
+	let options = LogOptions { history: forever, tombstones: forever };
+	let log = EventLog::open(store, stream, Arc::new(SystemClock), options);
 	log.and_then(|log| log.remove_consumer(name)).map_err(tell)?;
 	output
 		.line(&format!("consumer {name} of stream {stream} is removed; it had not acked {unacked}"))

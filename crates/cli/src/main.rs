@@ -251,10 +251,19 @@ fn main() -> ExitCode {
 /// place is repeated by the parser, and may be a URL with a password.
 fn refused(error: &clap::Error, output: &mut Output) -> ExitCode {
 	let mut text = error.render().to_string();
-	for argument in std::env::args().skip(1).filter(|argument| argument.contains("://")) {
-		let url = argument.split_once('=').map_or(argument.as_str(), |(_, value)| value);
-		let shown = url.parse::<leyden::StoreUrl>().map_or("…".to_owned(), |url| url.to_string());
-		text = text.replace(&argument, &shown).replace(url, &shown);
+	let secret = |text: &&str| ["@", "://", "password"].iter().any(|sign| text.contains(sign));
+	for argument in std::env::args_os().skip(1) {
+		let argument = argument.to_string_lossy();
+		// An option keeps its name.
+		let value = match argument.split_once('=') {
+			Some((name, value)) if name.starts_with('-') => value,
+			_ => &*argument,
+		};
+		if let Some(value) = Some(value).filter(secret) {
+			let url = value.parse::<leyden::StoreUrl>();
+			let shown = url.map_or("…".to_owned(), |url| url.to_string());
+			text = text.replace(value, &shown);
+		}
 	}
 	if error.use_stderr() {
 		output.complaint(&text);

@@ -163,6 +163,9 @@ fn no_password_is_repeated_whatever_is_wrong_with_the_arguments() {
 		&["backup", "--store", url, url],
 		&["list", "mysql://user:secret@h/d"],
 		&["list", "postgres://user:secret?pw@h/d"],
+		&["list", "postgres:/user:secret@h/d"],
+		&["list", "host=h password=secret"],
+		&["list", "postgres://h/d?password=secret"],
 	] {
 		let output = leyden(arguments);
 		assert_eq!(output.status.code(), Some(2), "{output:?}");

@@ -20,6 +20,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use leyden_log::{LogError, LogReader};
@@ -67,8 +68,8 @@ impl Leyden {
 	/// [`StoreError::NotAStore`] if the copy is damaged, as the store must be then; the store's.
 	///
 	/// # Failure Behavior and Persistence
-	/// When it returns the copy is durable under its name. A crash before that leaves none, or a file
-	/// with `.part` behind its name, which the next call replaces.
+	/// When it returns the copy is durable under its name. A crash before that leaves none, and
+	/// perhaps a file with a number and `.part` behind its name, to be removed by hand.
 	pub fn backup(&self, to: impl AsRef<Path>) -> Result<Backup, LogError> {
 		let store = self.store();
 		let place: fn(PathBuf) -> StoreUrl = match store.guarantees().name {
@@ -101,13 +102,17 @@ impl StoreUrl {
 }
 
 fn copy(store: &dyn Store, to: &Path, place: fn(PathBuf) -> StoreUrl) -> Result<Backup, LogError> {
-	if to.symlink_metadata().is_ok() {
-		let text = format!("{} is there already; a copy replaces nothing", to.display());
-		return Err(StoreError::invalid(text).into());
+	// SQLite would apply a log that an older file of this name has left.
+	for ending in ["", "-wal", "-journal", "-shm"] {
+		let there = with_ending(to, ending);
+		if there.symlink_metadata().is_ok() {
+			let text = format!("{} is there already; a copy replaces nothing", there.display());
+			return Err(StoreError::invalid(text).into());
+		}
 	}
-	let mut part = to.as_os_str().to_owned();
-	part.push(".part");
-	let part = PathBuf::from(part);
+	// Of this call alone: another one may make a copy of the same name.
+	let number = COPIES.fetch_add(1, Ordering::Relaxed);
+	let part = with_ending(to, &format!(".{}-{number}.part", std::process::id()));
 	let made = make(store, &part, &place).and_then(|(verified, told_again)| {
 		give_name(&part, to).map_err(|error| failed("naming the copy", error))?;
 		let bytes = fs::metadata(to).map_err(|error| failed("looking at the copy", error))?.len();
@@ -118,10 +123,19 @@ fn copy(store: &dyn Store, to: &Path, place: fn(PathBuf) -> StoreUrl) -> Result<
 	made
 }
 
+/// The copies that this process has begun.
+static COPIES: AtomicU64 = AtomicU64::new(0);
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+	let mut path = path.as_os_str().to_owned();
+	path.push(ending);
+	path.into()
+}
+
 fn make(
 	store: &dyn Store, part: &Path, place: &fn(PathBuf) -> StoreUrl,
 ) -> Result<(Verified, Vec<ToldAgain>), LogError> {
-	// What an earlier call has left.
+	// What a process of this number has left.
 	let _ = fs::remove_file(part);
 	let mut options = OpenOptions::new();
 	options.write(true).create_new(true);
@@ -160,8 +174,11 @@ fn give_name(part: &Path, to: &Path) -> io::Result<()> {
 	match fs::hard_link(part, to) {
 		Ok(()) => {},
 		Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
-		// Some file systems have no links.
-		Err(_) => fs::rename(part, to)?,
+		// Some file systems have no links. The name is taken first, so that nothing is replaced.
+		Err(_) => {
+			OpenOptions::new().write(true).create_new(true).open(to)?;
+			fs::rename(part, to)?;
+		},
 	}
 	let directory = match to.parent() {
 		Some(parent) if !parent.as_os_str().is_empty() => parent,

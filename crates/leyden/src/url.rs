@@ -41,7 +41,10 @@ impl FromStr for StoreUrl {
 			},
 			Some(("memory", "")) => Ok(Self::Memory),
 			// The rest of an unknown URL may hold a password.
-			Some((scheme, _)) => Err(UrlError(format!("no store at {scheme}:…"))),
+			Some((scheme, _)) if scheme.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+				Err(UrlError(format!("no store at {scheme}:…")))
+			},
+			Some(_) => Err(UrlError("no store URL".to_owned())),
 			None => Err(UrlError("no store URL".to_owned())),
 		}
 	}
@@ -131,9 +134,16 @@ mod tests {
 
 	#[test]
 	fn what_is_no_url_is_an_error_that_shows_no_password() {
-		for url in
-			["", "node.leyden", "sqlite:", "redb:", "mysql://user:secret@host/db", "memory:x"]
-		{
+		for url in [
+			"",
+			"node.leyden",
+			"sqlite:",
+			"redb:",
+			"mysql://user:secret@host/db",
+			"memory:x",
+			"postgres:/ann:secret@h/n",
+			"host=h password=secret:x",
+		] {
 			let error = url.parse::<StoreUrl>().unwrap_err().to_string();
 			assert!(error.contains("sqlite:PATH"), "{error}");
 			assert!(!error.contains("secret"), "{error}");

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use leyden_log::{LogError, LogReader};
 use leyden_store::committer::INTERNAL_TABLE;
 use leyden_store::group::Portable;
-use leyden_store::verify::Findings;
+use leyden_store::verify::{is_finding, Findings};
 use leyden_store::{KeyRange, Namespace, Store, StoreError};
 
 use crate::StoreUrl;
@@ -78,10 +78,22 @@ impl StoreUrl {
 			if number == 0 {
 				let place = self.to_string();
 				let damaged = |reason| StoreError::NotAStore { place: place.clone(), reason };
-				let problem = |line| Problem { namespace: None, error: damaged(line) };
-				verified.problems.extend(store.check()?.into_iter().map(problem));
+				let problem = |error| Problem { namespace: None, error };
+				match store.check() {
+					Ok(lines) => {
+						let errors = lines.into_iter().map(damaged);
+						verified.problems.extend(errors.map(problem));
+					},
+					Err(error) if is_finding(&error) => verified.problems.push(problem(error)),
+					Err(error) => return Err(error.into()),
+				}
 			}
-			let findings = verify_namespace(&store)?;
+			let mut findings = Findings::new(MAX_FINDINGS);
+			match verify_namespace(&store, &mut findings) {
+				// There is no way on in this namespace; what was found before is told.
+				Err(LogError::Store(error)) if is_finding(&error) => findings.add(error),
+				done => done?,
+			}
 			verified.records += findings.records();
 			verified.left_out += findings.left_out();
 			let problem = |error: &StoreError| Problem {
@@ -94,8 +106,7 @@ impl StoreUrl {
 	}
 }
 
-fn verify_namespace(store: &Arc<dyn Portable>) -> Result<Findings, LogError> {
-	let mut findings = Findings::new(MAX_FINDINGS);
+fn verify_namespace(store: &Arc<dyn Portable>, findings: &mut Findings) -> Result<(), LogError> {
 	for table in store.tables()? {
 		// Those of the logs are read with what belongs to them.
 		if table == INTERNAL_TABLE || !table.name().starts_with("log_") {
@@ -103,6 +114,5 @@ fn verify_namespace(store: &Arc<dyn Portable>) -> Result<Findings, LogError> {
 		}
 	}
 	let store: Arc<dyn Store> = Arc::new(Arc::clone(store));
-	LogReader::new(store).verify(&mut findings)?;
-	Ok(findings)
+	LogReader::new(store).verify(findings)
 }

@@ -104,8 +104,12 @@ fn a_copy_replaces_nothing_and_belongs_to_its_owner() {
 		let leyden = Leyden::builder().url(url.clone()).open().unwrap();
 		append_and_ack(&leyden, 1..=20);
 		let to = dir.path().join(format!("copy-{number}"));
-		// What an interrupted copy left is no hindrance.
-		fs::write(dir.path().join(format!("copy-{number}.part")), "half").unwrap();
+		// A log that an older file of this name has left would be applied to the copy.
+		let log = dir.path().join(format!("copy-{number}-wal"));
+		fs::write(&log, "old").unwrap();
+		let refused = leyden.backup(&to).unwrap_err();
+		assert!(refused.to_string().contains("-wal is there already"), "{refused}");
+		fs::remove_file(log).unwrap();
 		leyden.backup(&to).unwrap();
 		#[cfg(unix)]
 		{
@@ -117,7 +121,9 @@ fn a_copy_replaces_nothing_and_belongs_to_its_owner() {
 		assert!(matches!(&refused, LogError::Store(StoreError::Invalid { .. })), "{refused}");
 		assert!(refused.to_string().contains("is there already"), "{refused}");
 		assert_eq!(fs::read(&to).unwrap(), before);
-		assert!(!dir.path().join(format!("copy-{number}.part")).exists());
+		let parts = fs::read_dir(dir.path()).unwrap();
+		let parts = parts.map(|file| file.unwrap().file_name().into_string().unwrap());
+		assert!(parts.filter(|name| name.ends_with(".part")).count() == 0);
 		let nowhere = leyden.backup(dir.path().join("no/such/directory")).unwrap_err();
 		assert!(nowhere.to_string().contains("copy"), "{nowhere}");
 	}

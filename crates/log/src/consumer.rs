@@ -148,9 +148,17 @@ impl Consumer {
 		let store = log.store();
 		if pending::watermark(store, &keys)? == REMOVED {
 			// A crash came in the middle of a removal.
-			removal::finish(store, &keys)?;
+			if let Some(mark) = removal::begin(store, &keys)? {
+				removal::finish(store, &keys, mark)?;
+			}
 		}
 		if store.get(&keys.consumer).wait()?.is_none() {
+			let absent = (&keys.consumer, Expectation::Absent);
+			match removal::empty(store, &keys, &absent) {
+				// Another handle has created it.
+				Err(LogError::Store(StoreError::Conflict { .. })) => {},
+				emptied => emptied?,
+			}
 			create(log, &keys, options.start)?;
 		}
 		let owner = Owner::open(store, &keys.owner)?;
@@ -764,7 +772,10 @@ fn create(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result<(), LogEr
 		let watermark = match start {
 			Start::Beginning => trimmed,
 			Start::End => lookup::head(store, &log.shared.keys)?.max(trimmed),
-			Start::After(index) => index.get().max(trimmed),
+			// Behind the newest entry there is nothing to begin after.
+			Start::After(index) => {
+				index.get().min(lookup::head(store, &log.shared.keys)?).max(trimmed)
+			},
 		};
 		batch.expect(keys.consumer.clone(), Expectation::Absent);
 		batch.put(keys.consumer.clone(), records::value(&ConsumerV1 { watermark }));

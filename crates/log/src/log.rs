@@ -235,7 +235,8 @@ impl EventLog {
 				}
 				// They may have been folded into the watermark meanwhile.
 				if let Some(record) = store.get(key).await? {
-					if records::read::<ConsumerV1>(key, &record)?.watermark >= index.get() {
+					let watermark = records::read::<ConsumerV1>(key, &record)?.watermark;
+					if watermark != REMOVED && watermark >= index.get() {
 						return Ok(true);
 					}
 				}
@@ -276,20 +277,28 @@ impl EventLog {
 		let print =
 			|event: &NewEvent| Print::of(&event.id, &event.kind, &event.lane, &event.payload);
 		let prints: Vec<Print> = events.iter().map(print).collect();
+		let appended = self.append_batch_plan(events).commit(self.store()).wait()?;
+		for (print, appended) in prints.into_iter().zip(&appended) {
+			self.check_known(print, *appended)?;
+		}
+		Ok(appended)
+	}
+
+	/// What appends all of these, in this order, each unless it is known: by its id alone, whatever
+	/// else it has. The plan is for events whose source may bring one again in another form, as LDK
+	/// does after an upgrade.
+	///
+	/// A payload over [`MAX_PAYLOAD_BYTES`] is refused when the plan is committed.
+	pub fn append_batch_plan(&self, events: Vec<NewEvent>) -> Plan<Vec<Appended>> {
 		let mut batch = Batch::new();
 		let (slots, entries): (Vec<Slot>, _) =
 			events.into_iter().map(|event| self.push(&mut batch, event, 0)).unzip();
 		self.wake_after(&mut batch, entries);
 		let shared = Arc::clone(&self.shared);
-		let plan = Plan::new(batch, move |committed| {
+		Plan::new(batch, move |committed| {
 			shared.move_on();
 			slots.into_iter().map(|slot| appended(committed, slot)).collect()
-		});
-		let appended: Vec<Appended> = plan.commit(self.store()).wait()?;
-		for (print, appended) in prints.into_iter().zip(&appended) {
-			self.check_known(print, *appended)?;
-		}
-		Ok(appended)
+		})
 	}
 
 	/// Makes sure that a known event is the one that is there, for as long as it is.
@@ -343,12 +352,11 @@ impl EventLog {
 		check_name(name, MAX_CONSUMER_CHARS)?;
 		let keys = self.shared.keys.consumer(name);
 		let remove = || -> Result<bool, LogError> {
-			if !removal::begin(self.store(), &keys)? {
-				return Ok(false);
-			}
+			let Some(mark) = removal::begin(self.store(), &keys)? else { return Ok(false) };
 			self.shared.observers.removed(name);
-			removal::finish(self.store(), &keys)?;
-			self.shared.trim()?;
+			removal::finish(self.store(), &keys, mark)?;
+			// The consumer is gone, whatever becomes of what it kept: the next pass trims it.
+			let _ = self.shared.trim();
 			Ok(true)
 		};
 		sharing::while_closed::<consumer::Inner, _>(self.store(), &keys.consumer, remove)
@@ -428,6 +436,11 @@ impl EventLog {
 				Some(id) => mark_of(&id),
 				None if cursor.after <= trimmed => return Ok(()),
 				None => {
+					// Its tombstone may have been trimmed meanwhile, too.
+					let now = lookup::stream(store, keys)?.map_or(0, |stream| stream.trimmed);
+					if let (true, Some(oldest)) = (now > trimmed, LogIndex::new(now + 1)) {
+						return Err(LogError::TooOld { cursor, oldest });
+					}
 					let head = LogIndex::new(lookup::head(store, keys)?.max(trimmed));
 					return Err(LogError::Ahead { cursor, head });
 				},

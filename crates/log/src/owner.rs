@@ -48,6 +48,21 @@ impl Owner {
 		Ok(before != self.before)
 	}
 
+	/// Has `batch` take the consumer from whatever handle has it, and give it to none.
+	///
+	/// # Errors
+	/// The store's, and [`Corrupt`](StoreError::Corrupt) for a damaged record.
+	pub(crate) fn pass_on(
+		store: &Arc<dyn Store>, key: &Key, batch: &mut Batch,
+	) -> Result<(), LogError> {
+		let Some(found) = store.get(key).wait()? else { return Ok(()) };
+		let owner: OwnerV1 = records::read(key, &found)?;
+		let opened = owner.opened.saturating_add(1);
+		batch.expect(key.clone(), Expectation::Version(found.version));
+		batch.put(key.clone(), records::value(&OwnerV1 { opened, ..owner }));
+		Ok(())
+	}
+
 	/// Has a batch refused if another handle has taken the consumer over.
 	pub(crate) fn guard(&self, batch: &mut Batch) {
 		if let Some(version) = self.version.get() {

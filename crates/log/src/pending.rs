@@ -19,6 +19,7 @@ use std::sync::Arc;
 use leyden_store::{Store, StoreError};
 
 use crate::records::{self, ConsumerKeys, ConsumerV1, StreamKeys};
+use crate::removal::REMOVED;
 use crate::tail::Tail;
 use crate::types::{DeadLetter, Entry, LogIndex};
 use crate::{lookup, LogError};
@@ -91,7 +92,10 @@ impl Bounds {
 		&self, store: &Arc<dyn Store>, keys: &ConsumerKeys, index: u64,
 	) -> Result<bool, LogError> {
 		let watermark = watermark(store, keys)?;
-		self.watermark.fetch_max(watermark, Ordering::SeqCst);
+		// That of a removed consumer is none, and the next consumer of its name has another.
+		if watermark != REMOVED {
+			self.watermark.fetch_max(watermark, Ordering::SeqCst);
+		}
 		Ok(index <= watermark)
 	}
 }
@@ -132,6 +136,9 @@ pub(crate) fn pending(
 		let covers_first = covering(store, keys, first)?.is_some();
 		if !covers_first && !bounds.is_below_watermark(store, keys, first)? {
 			break (entries, last, acked);
+		}
+		if watermark(store, keys)? == REMOVED {
+			return Ok(Pending { entries: Vec::new(), scanned_to: first - 1, at_end: true });
 		}
 		first = first.max(bounds.watermark.load(Ordering::SeqCst).saturating_add(1));
 	};
@@ -174,7 +181,7 @@ pub(crate) fn unacked_count(
 		}
 		rest = page.rest;
 	}
-	let mut covered = watermark(store, keys)?.min(head);
+	let mut covered = watermark(store, keys)?.max(trimmed).min(head);
 	let mut count = 0;
 	// In order of their first index again; they may overlap.
 	for (first, last) in acked.into_iter().rev() {

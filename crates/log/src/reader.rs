@@ -231,6 +231,9 @@ impl LogReader {
 				};
 				let keys = keys.consumer(&name);
 				let watermark = pending::acked_to(&self.store, &keys, watermark)?;
+				if watermark == REMOVED {
+					continue;
+				}
 				consumers.push(ConsumerInfo { name, watermark });
 			}
 			rest = page.rest;

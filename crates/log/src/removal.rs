@@ -14,59 +14,90 @@
 
 use std::sync::Arc;
 
-use leyden_store::{Batch, Durability, Expectation, KeyRange, Store};
+use leyden_store::{Batch, Durability, Expectation, Key, Store, StoreError, Version};
 
+use crate::owner::Owner;
 use crate::records::{self, ConsumerKeys, ConsumerV1};
 use crate::LogError;
 
 /// The watermark of a consumer that is being removed.
 pub(crate) const REMOVED: u64 = u64::MAX;
 
-/// The number of records that one batch removes.
+/// The most records that one batch removes.
 const AT_A_TIME: usize = 1_000;
 
-/// Begins the removal, unless there is no such consumer. Returns `true` if there was one.
+/// Begins the removal, unless there is no such consumer. Returns the version of the mark.
 ///
 /// # Failure Behavior and Persistence
 /// When it returns, the consumer is gone for everybody.
-pub(crate) fn begin(store: &Arc<dyn Store>, keys: &ConsumerKeys) -> Result<bool, LogError> {
-	let Some(record) = store.get(&keys.consumer).wait()? else { return Ok(false) };
-	let mut batch = Batch::new();
-	batch.expect(keys.consumer.clone(), Expectation::Version(record.version));
-	batch.put(keys.consumer.clone(), records::value(&ConsumerV1 { watermark: REMOVED }));
-	// A handle elsewhere that still has deliveries settles nothing any more.
-	batch.delete(keys.owner.clone());
-	store.commit(batch).wait()?;
-	Ok(true)
+pub(crate) fn begin(
+	store: &Arc<dyn Store>, keys: &ConsumerKeys,
+) -> Result<Option<Version>, LogError> {
+	loop {
+		let Some(record) = store.get(&keys.consumer).wait()? else { return Ok(None) };
+		if records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark == REMOVED {
+			return Ok(Some(record.version));
+		}
+		let mut batch = Batch::new();
+		batch.expect(keys.consumer.clone(), Expectation::Version(record.version));
+		batch.put(keys.consumer.clone(), records::value(&ConsumerV1 { watermark: REMOVED }));
+		// A handle elsewhere that still has deliveries settles nothing any more. The record stays when
+		// all others are gone: a handle must not take a later consumer of this name for its own.
+		Owner::pass_on(store, &keys.owner, &mut batch)?;
+		match store.commit(batch).wait() {
+			Ok(committed) => return Ok(Some(committed.version())),
+			// Its acks were folded meanwhile, or it was taken over.
+			Err(StoreError::Conflict { .. }) => {},
+			Err(error) => return Err(error.into()),
+		}
+	}
 }
 
-/// Finishes a removal that has begun. It may be called again after a crash.
+/// Finishes a removal that has begun. It may be called again after a crash. If another handle
+/// finishes it first, there is nothing left to do: the consumer of this name is a new one then, and
+/// is not touched.
 ///
 /// # Failure Behavior and Persistence
 /// When it returns, a consumer of the same name begins anew. A crash before that leaves the mark.
-pub(crate) fn finish(store: &Arc<dyn Store>, keys: &ConsumerKeys) -> Result<(), LogError> {
-	for range in [keys.acks(), keys.retries(), keys.dead_from(0)] {
-		remove_all(store, range)?;
+pub(crate) fn finish(
+	store: &Arc<dyn Store>, keys: &ConsumerKeys, mark: Version,
+) -> Result<(), LogError> {
+	let mark = (&keys.consumer, Expectation::Version(mark));
+	let emptied = empty(store, keys, &mark).and_then(|()| {
+		let mut batch = Batch::new();
+		batch.expect(mark.0.clone(), mark.1);
+		batch.delete(keys.consumer.clone());
+		Ok(store.commit(batch).wait().map(|_| ())?)
+	});
+	match emptied {
+		Err(LogError::Store(StoreError::Conflict { .. })) => Ok(()),
+		done => done,
 	}
-	let mut batch = Batch::new();
-	batch.delete(keys.consumer.clone());
-	store.commit(batch).wait()?;
-	Ok(())
 }
 
-fn remove_all(store: &Arc<dyn Store>, range: KeyRange) -> Result<(), LogError> {
-	let mut rest = Some(range);
-	while let Some(range) = rest.take() {
-		let page = store.scan(range, AT_A_TIME).wait()?;
-		let mut batch = Batch::new();
-		batch.durability(Durability::Lazy);
-		for (key, _) in &page.records {
-			batch.delete(key.clone());
-		}
-		if !batch.is_empty() {
+/// Removes the acks, retries and dead letters of a consumer, for as long as its record is as
+/// expected. Before a consumer is created, what a handle behind another layer around the store may
+/// have written after the removal of the last one of its name goes in the same way.
+pub(crate) fn empty(
+	store: &Arc<dyn Store>, keys: &ConsumerKeys, expected: &(&Key, Expectation),
+) -> Result<(), LogError> {
+	// One for the expectation.
+	let most = store.guarantees().max_writes.saturating_sub(1).clamp(1, AT_A_TIME);
+	for range in [keys.acks(), keys.retries(), keys.dead_from(0)] {
+		let mut rest = Some(range);
+		while let Some(range) = rest.take() {
+			let page = store.scan(range, most).wait()?;
+			if page.records.is_empty() {
+				break;
+			}
+			let mut batch = Batch::new();
+			batch.durability(Durability::Lazy).expect(expected.0.clone(), expected.1);
+			for (key, _) in &page.records {
+				batch.delete(key.clone());
+			}
 			store.commit(batch).wait()?;
+			rest = page.rest;
 		}
-		rest = page.rest;
 	}
 	Ok(())
 }

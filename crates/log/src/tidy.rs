@@ -54,6 +54,7 @@ use crate::pending::{interval, Bounds};
 use crate::records::{
 	self, AckV1, ConsumerKeys, ConsumerV1, EntryV1, StreamKeys, StreamV1, TombV1, ENTRIES, TOMBS,
 };
+use crate::removal::REMOVED;
 use crate::types::{LogOptions, Retention};
 use crate::LogError;
 
@@ -280,7 +281,8 @@ impl Shared {
 			self.wait_for_step(&mut work)?;
 		}
 		work.acks_from = None;
-		work.guessed_wrong = false;
+		// A guess goes by consumers that may be gone.
+		work.guessed_wrong = true;
 		work.trims = true;
 		while self.wait_for_step(&mut work)? {}
 		Ok(())
@@ -479,7 +481,9 @@ impl Shared {
 
 	fn took_effect(&self, work: &mut Work, step: Step) {
 		if let Some(folding) = &step.folding {
-			folding.bounds.watermark.fetch_max(step.watermark, Ordering::SeqCst);
+			if step.watermark != REMOVED {
+				folding.bounds.watermark.fetch_max(step.watermark, Ordering::SeqCst);
+			}
 			if step.acks_from.is_none() {
 				work.to_fold.pop_front();
 			}
@@ -593,6 +597,9 @@ impl AckReads {
 		let Some(consumer) = consumer.await? else { return Ok(None) };
 		// Read again: another handle of this name may have folded more than this one knows.
 		let before = records::read::<ConsumerV1>(&keys.consumer, &consumer)?.watermark;
+		if before == REMOVED {
+			return Ok(None);
+		}
 		let mut fold =
 			Fold { watermark: before, run: None, merged: Vec::new(), folded: Vec::new() };
 		let Page { records, rest } = acks.await?;
@@ -604,7 +611,10 @@ impl AckReads {
 		let (retries, dead) = (retries.await?, dead.await?);
 		let more = retries.rest.is_some() || dead.rest.is_some();
 		let rest = rest.or_else(|| more.then(|| keys.acks()));
+		// As far as this consumer has acked: the one that asked may have been of an older one.
+		let acked = |key: &Key| keys.index(key).is_some_and(|index| index <= before);
 		let leftovers = retries.records.into_iter().chain(dead.records).map(|(key, _)| key);
+		let leftovers = leftovers.filter(acked);
 		Ok(Some(FoundAcks { consumer, before, fold, leftovers: leftovers.collect(), rest }))
 	}
 }

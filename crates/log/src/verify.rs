@@ -32,7 +32,7 @@ use leyden_store::{Key, KeyRange, Record, Store, StoreError, Table};
 
 use crate::records::{
 	self, AckV1, ConsumerV1, DeadV1, EntryV1, OwnerV1, RetryV1, StreamKeys, StreamV1, TombV1, ACKS,
-	CONSUMERS, DEAD, ENTRIES, IDS, OWNERS, RETRIES, STREAMS, TOMBS,
+	CONSUMERS, DEAD, ENTRIES, IDS, RETRIES, STREAMS, TOMBS,
 };
 use crate::removal::REMOVED;
 use crate::types::LogIndex;
@@ -67,7 +67,8 @@ struct Names {
 impl Names {
 	fn collect(store: &Arc<dyn Store>, findings: &mut Findings) -> Result<Self, LogError> {
 		let mut names = Self::default();
-		for (table, parts) in [(STREAMS, 1), (CONSUMERS, 2), (OWNERS, 2)] {
+		// The owner's record stays when a consumer is removed.
+		for (table, parts) in [(STREAMS, 1), (CONSUMERS, 2)] {
 			findings.each::<LogError>(&**store, KeyRange::all(table), |key, _, _| {
 				names.add(key.bytes(), parts);
 				Ok(())
@@ -81,12 +82,20 @@ impl Names {
 			loop {
 				let first = match store.scan(next.clone(), 1).wait() {
 					Ok(page) => page.records.first().map(|(key, _)| key.bytes().to_vec()),
-					Err(error) => Some(damaged_key(&error).ok_or(error)?),
+					Err(error) => {
+						let key = damaged_key(&error);
+						findings.take(Err::<(), _>(error))?;
+						key
+					},
 				};
 				// One that is elsewhere is of a damaged index, and told by those who read all of it.
 				let Some(key) = first.filter(|key| next.contains(key)) else { break };
 				let name = names.add(&key, parts);
-				next = KeyRange::all(table).from(&[key.get(..name).unwrap_or(&key), &[1]].concat());
+				let behind = [key.get(..name).unwrap_or(&key), &[1]].concat();
+				if behind <= key {
+					break;
+				}
+				next = KeyRange::all(table).from(&behind);
 			}
 		}
 		Ok(names)
@@ -96,14 +105,14 @@ impl Names {
 	/// zero byte behind it.
 	fn add(&mut self, key: &[u8], parts: usize) -> usize {
 		let mut pieces = key.splitn(parts + 1, |byte| *byte == 0);
-		let text = |piece: Option<&[u8]>| piece.map(|p| String::from_utf8_lossy(p).into_owned());
-		let stream = text(pieces.next()).unwrap_or_default();
+		let text = |piece: &[u8]| String::from_utf8_lossy(piece).into_owned();
+		let stream = pieces.next().unwrap_or_default();
 		let mut length = stream.len();
-		self.streams.insert(stream.clone());
+		self.streams.insert(text(stream));
 		if parts == 2 {
-			let consumer = text(pieces.next()).unwrap_or_default();
+			let consumer = pieces.next().unwrap_or_default();
 			length += 1 + consumer.len();
-			self.consumers.insert((stream, consumer));
+			self.consumers.insert((text(stream), text(consumer)));
 		}
 		length.min(key.len())
 	}
@@ -266,6 +275,10 @@ impl Stream<'_> {
 			let reason = format!("the id of entry {index} of stream {:?} is missing", self.name);
 			findings.add(StoreError::corrupt(&id_key, reason));
 		} else if found != Some(*id) && known == Some(index) {
+			// Entry, tombstone and id may have been trimmed meanwhile.
+			if self.store.get(&id_key).wait().is_ok_and(|record| record.is_none()) {
+				return Ok(());
+			}
 			let reason = format!("the id's entry {index} of stream {:?} is missing", self.name);
 			findings.add(StoreError::corrupt(&entry_key, reason));
 		}
@@ -343,8 +356,20 @@ fn verify_consumer(
 			}
 		},
 		Ok(None) => {
-			let reason = format!("the record of consumer {name:?} of stream {stream:?} is missing");
-			findings.add(StoreError::corrupt(&keys.consumer, reason));
+			// It may have been removed meanwhile, with all that it had.
+			let mut left = false;
+			for range in [keys.acks(), keys.retries(), keys.dead_from(0)] {
+				left |= match store.scan(range, 1).wait() {
+					Ok(page) => !page.records.is_empty(),
+					Err(StoreError::Corrupt { .. }) => true,
+					Err(error) => return Err(error.into()),
+				};
+			}
+			if left && store.get(&keys.consumer).wait()?.is_none() {
+				let reason =
+					format!("the record of consumer {name:?} of stream {stream:?} is missing");
+				findings.add(StoreError::corrupt(&keys.consumer, reason));
+			}
 		},
 		Err(StoreError::Corrupt { .. }) => {},
 		Err(error) => return Err(error.into()),

@@ -82,6 +82,75 @@ fn a_handle_of_a_removed_consumer_settles_nothing() {
 	assert_eq!(deliverable(&process.consumer("a")), [1]);
 }
 
+/// A handle behind another layer was opened before the consumer was removed and made again. It takes
+/// the new one over like any other handle, and knows nothing of its own.
+#[test]
+fn a_handle_of_a_removed_consumer_does_not_take_the_next_one_for_its_own() {
+	let process = Process::new();
+	process.append(1, 1);
+	process.append(2, 2);
+	drop(process.consumer("a").next_event().unwrap());
+	let hidden: Arc<dyn Store> = Arc::new(Arc::clone(&process.store));
+	let hidden = Process::over(hidden, Arc::new(ManualClock::new(Timestamp(1))), options());
+	let old = hidden.consumer("a");
+	assert!(process.log.remove_consumer("a").unwrap());
+	let new = process.consumer("a");
+	new.next_event().unwrap().unwrap().ack().unwrap();
+	assert_eq!(deliverable(&old), [2]);
+}
+
+/// What such a handle has acked in bulk after the removal does not count for the next consumer.
+#[test]
+fn acks_that_come_after_the_removal_do_not_count() {
+	let process = Process::new();
+	(1..=5).for_each(|n| {
+		process.append(n, n as u8);
+	});
+	let hidden: Arc<dyn Store> = Arc::new(Arc::clone(&process.store));
+	let hidden = Process::over(hidden, Arc::new(ManualClock::new(Timestamp(1))), options());
+	let old = hidden.consumer("a");
+	assert!(process.log.remove_consumer("a").unwrap());
+	acks(&hidden.store, &old, 1..=5);
+	drop((old, hidden));
+	assert_eq!(deliverable(&process.consumer("a")), [1, 2, 3, 4, 5]);
+}
+
+/// Another handle finishes the removal first, and makes a consumer of the same name.
+#[test]
+fn a_removal_that_another_handle_has_finished_touches_no_new_consumer() {
+	leyden_testkit::interrupt_everywhere(|at| {
+		let process = Process::new();
+		(1..=5).for_each(|n| {
+			process.append(n, n as u8);
+		});
+		acks(&process.store, &process.consumer("a"), 1..=2);
+		let inner = Arc::clone(&process.store);
+		let made = Arc::new(Mutex::new(None));
+		let keeps = Arc::clone(&made);
+		let process = Arc::new(process);
+		let other = Arc::clone(&process);
+		let store = leyden_testkit::InterruptedStore::new(inner, at, move || {
+			let consumer = other.consumer("a");
+			acks(&other.store, &consumer, 4..=4);
+			*keeps.lock().unwrap() = Some(consumer);
+		});
+		let seen: Arc<dyn Store> = Arc::<leyden_testkit::InterruptedStore>::clone(&store);
+		let hidden = Process::over(seen, Arc::new(ManualClock::new(Timestamp(1))), options());
+		let removed = hidden.log.remove_consumer("a").unwrap();
+		if let Some(consumer) = made.lock().unwrap().take() {
+			// Either it was removed after that, or it is a new one and has all that it acked.
+			let streams = LogReader::new(Arc::clone(&process.store)).streams().unwrap();
+			if streams[0].consumers.iter().any(|consumer| consumer.name == "a") {
+				let unacked = consumer.unacked(None, 10).unwrap();
+				let unacked: Vec<_> = unacked.iter().map(|entry| entry.index().get()).collect();
+				assert_eq!(unacked, [1, 2, 3, 5], "before request {at}");
+			}
+		}
+		assert!(removed);
+		store
+	});
+}
+
 #[derive(Default)]
 struct Hears(Mutex<Vec<String>>);
 

@@ -204,6 +204,33 @@ fn what_does_not_belong_there_is_found() {
 	}
 }
 
+/// A name that is no text any more is found, and ends.
+#[test]
+fn a_damaged_name_ends() {
+	for (table, key) in [
+		("log_ids", &b"\xecdk\0\x02\x03\x04\x05"[..]),
+		("log_acks", b"\xec\xff\xee\0\xfe\xdd\0\x01\x02"),
+		("log_entries", b"\xff\xff\xff"),
+	] {
+		let process = used(&MemoryMedium::new());
+		let mut batch = Batch::new();
+		let key = Key::new(Table::new(table), key);
+		batch.put(key.clone(), Value::new(RecordType(0x8000), 1, *b"?"));
+		process.store.commit(batch).wait().unwrap();
+		assert!(!texts(&process.store).is_empty(), "{key}");
+	}
+}
+
+/// A consumer that begins behind what there is.
+#[test]
+fn a_consumer_that_begins_in_the_future_has_acked_nothing_that_is_not_there() {
+	let process = used(&MemoryMedium::new());
+	let start = leyden_log::Start::After(LogIndex::new(5_000).unwrap());
+	let options = leyden_log::ConsumerOptions { start, ..Default::default() };
+	drop(process.log.consumer("future", options).unwrap());
+	assert!(texts(&process.store).is_empty());
+}
+
 /// The counts of an operator are exact, and true while acks are folded.
 #[test]
 fn counts_and_watermarks_are_exact() {

@@ -76,7 +76,7 @@ impl Findings {
 	pub fn take<T>(&mut self, read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
 		match read {
 			Ok(read) => Ok(Some(read)),
-			Err(error @ (StoreError::Corrupt { .. } | StoreError::Newer { .. })) => {
+			Err(error) if is_finding(&error) => {
 				self.add(error);
 				Ok(None)
 			},
@@ -92,32 +92,41 @@ impl Findings {
 		&mut self, store: &dyn Store, range: KeyRange,
 		mut f: impl FnMut(&Key, &Record, &mut Self) -> Result<(), E>,
 	) -> Result<(), E> {
-		let table = range.table();
-		let mut next = Some(range);
-		while let Some(range) = next.take() {
-			let (page, rest) = match store.scan(range.clone(), PAGE).wait() {
-				Ok(page) => (page.records, page.rest),
+		// What comes next is at the end.
+		let mut left = vec![range];
+		while let Some(range) = left.pop() {
+			let page = match store.scan(range.clone(), PAGE).wait() {
+				Ok(page) => page,
 				Err(error) => {
-					let Some(key) = damaged_key(&error) else { return Err(error.into()) };
-					self.add(error);
-					if !range.contains(&key) {
-						// The engine's index is damaged, and there is no way on.
-						return Ok(());
+					let damaged = damaged_key(&error).filter(|key| range.contains(key));
+					let is_finding = is_finding(&error);
+					if !is_finding {
+						return Err(error.into());
 					}
-					// Those before it were not handed out.
-					let before = store.scan(range.clone().below(&key), PAGE).wait()?;
-					let rest = before.rest.unwrap_or_else(|| range.after(&key));
-					(before.records, Some(rest).filter(|rest| rest.table() == table))
+					self.add(error);
+					// Without a place in the range there is no way on: the engine's index is damaged.
+					if let Some(key) = damaged {
+						left.push(range.clone().after(&key));
+						// Those before it were not handed out.
+						left.push(range.below(&key));
+					}
+					continue;
 				},
 			};
-			for (key, record) in &page {
+			left.extend(page.rest);
+			for (key, record) in &page.records {
 				self.records += 1;
 				f(key, record, self)?;
 			}
-			next = rest;
 		}
 		Ok(())
 	}
+}
+
+/// Returns `true` if the error says something about what is in the store, and not about the way there.
+pub fn is_finding(error: &StoreError) -> bool {
+	use StoreError::{Corrupt, Newer, NotAStore};
+	matches!(error, Corrupt { .. } | Newer { .. } | NotAStore { .. })
 }
 
 /// Returns the key that the error calls damaged.

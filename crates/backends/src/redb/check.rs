@@ -18,6 +18,7 @@ use std::sync::{Mutex, MutexGuard};
 use leyden_store::StoreError;
 use redb::{Builder, DatabaseError, StorageBackend};
 
+use super::engine::CACHE_BYTES;
 use super::errors::{caught, opening};
 
 /// The unit in which changes are kept.
@@ -33,7 +34,9 @@ pub(super) fn check(path: &Path) -> Result<Vec<String>, StoreError> {
 	let state = State { file, length, changed: BTreeMap::new() };
 	let place = path.display().to_string();
 	let answer = caught(&place, || {
-		let opened = Builder::new().create_with_backend(Overlay(Mutex::new(state)));
+		let opened = Builder::new()
+			.set_cache_size(CACHE_BYTES)
+			.create_with_backend(Overlay(Mutex::new(state)));
 		Ok(opened.and_then(|mut database| database.check_integrity()))
 	});
 	Ok(match answer {

@@ -26,7 +26,7 @@ use redb::{
 	TableDefinition, TableError,
 };
 
-use crate::files::{private, Files};
+use crate::files::{private, resolve, Files};
 
 use super::check::check;
 use super::errors::{caught, not_written, opening, while_writing};
@@ -43,7 +43,7 @@ type Records = ReadOnlyTable<&'static [u8], &'static [u8]>;
 const FORMAT_KEY: &str = "format";
 
 /// Memory for pages, whatever the size of the database.
-const CACHE_BYTES: usize = 16 << 20;
+pub(super) const CACHE_BYTES: usize = 16 << 20;
 
 /// The medium of a store; nothing of it can be used from outside.
 pub struct Engine {
@@ -70,6 +70,7 @@ impl Engine {
 	pub(super) fn open(
 		path: &Path, namespace: Namespace, options: RedbOptions,
 	) -> Result<Writer<Self>, StoreError> {
+		let path = &resolve(path);
 		caught(&path.display().to_string(), || Self::open_to_write(path, namespace, options))
 	}
 
@@ -142,8 +143,12 @@ impl Engine {
 			let Some(entry) = range.next() else { return Ok(names) };
 			let (key, _) = entry.map_err(|e| failed(e.into()))?;
 			let name = key.value().split(|byte| *byte == 0).next().unwrap_or_default();
+			let next = [name, &[1]].concat();
+			if next <= start {
+				return Err(self.out_of_order());
+			}
+			start = next;
 			let name = String::from_utf8_lossy(name).into_owned();
-			start = [name.as_bytes(), &[1]].concat();
 			names.push(Namespace::new(&name)?);
 		}
 	}
@@ -260,7 +265,11 @@ impl Engine {
 			let (key, _) = entry.map_err(|e| failed(e.into()))?;
 			let Some(rest) = key.value().strip_prefix(prefix.as_slice()) else { return Ok(names) };
 			let name = rest.split(|byte| *byte == 0).next().unwrap_or_default();
-			start = [prefix.as_slice(), name, &[1]].concat();
+			let next = [prefix.as_slice(), name, &[1]].concat();
+			if next <= start {
+				return Err(self.out_of_order());
+			}
+			start = next;
 			names.push(String::from_utf8_lossy(name).into_owned());
 		}
 	}
@@ -284,6 +293,12 @@ impl Engine {
 			Ok(transaction.commit()?)
 		};
 		copied().map_err(|error| not_written("copying the database", &self.place, error))
+	}
+
+	/// The error of a database that hands out its keys in no order, and would do so for ever.
+	fn out_of_order(&self) -> StoreError {
+		let reason = "its index is damaged; restore it from a backup".to_owned();
+		StoreError::NotAStore { place: self.place.clone(), reason }
 	}
 
 	fn raw(&self, key: &Key) -> Vec<u8> {

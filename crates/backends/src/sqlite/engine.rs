@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use leyden_store::committer::{epoch_key, read_epoch, Committer, RawRead, RawWrite};
@@ -23,7 +24,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{params, Connection, Error, OpenFlags, OptionalExtension};
 
 use crate::file_lock::{create_private, FileLock};
-use crate::files::Files;
+use crate::files::{resolve, Files};
 
 use super::errors::{not_written, opening, while_writing};
 
@@ -66,7 +67,7 @@ pub struct Engine {
 	/// The epoch's record as this handle has written it; `None` for one that only reads.
 	epoch: Option<Vec<u8>>,
 	/// The files that this handle has opened; `None` for one that only reads.
-	files: Option<Files>,
+	files: Option<Arc<Files>>,
 	/// Held for as long as the handle lives.
 	lock: Option<FileLock>,
 	#[cfg(feature = "fault-injection")]
@@ -75,10 +76,7 @@ pub struct Engine {
 
 impl Engine {
 	pub(super) fn open(path: &Path, namespace: Namespace) -> Result<Writer<Self>, StoreError> {
-		// What is beside the database is beside the file itself, as SQLite's own log is, and not
-		// beside a link to it.
-		let real = std::fs::canonicalize(path);
-		let path = real.as_deref().unwrap_or(path);
+		let path = &resolve(path);
 		let lock = FileLock::take(path, &format!("lock-{namespace}"), OPENING_WAITS)?;
 		// Two namespaces of a new file are not made at the same time.
 		let _opening = FileLock::take(path, "lock", OPENING_WAITS)?;
@@ -99,7 +97,7 @@ impl Engine {
 		})?;
 		let mut log = path.as_os_str().to_owned();
 		log.push("-wal");
-		engine.files = Some(Files::of(&[path, Path::new(&log)])?);
+		engine.files = Some(Arc::new(Files::of(&[path, Path::new(&log)])?));
 		let place = engine.place.clone();
 		Ok(Writer::new(engine, committer, place))
 	}
@@ -148,7 +146,9 @@ impl Engine {
 		}
 		self.write_each(writes)?;
 		self.flush().map_err(|error| while_writing(&self.place, error))?;
-		let Some(Err(moved)) = self.files.as_ref().map(Files::check) else { return Ok(()) };
+		let Some(Err(moved)) = self.files.as_ref().map(|files| files.check()) else {
+			return Ok(());
+		};
 		// What is in a file without a name must not get into a database that others use meanwhile.
 		let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 		let _ = self.connection.set_db_config(keep, true);
@@ -427,7 +427,13 @@ impl Medium for Engine {
 	/// A connection of its own: in WAL mode it sees the newest commit that is on the medium.
 	fn beside(&self) -> Option<Beside<Self>> {
 		let (path, namespace) = (self.path.clone(), self.namespace.clone());
-		Some(Box::new(move || Self::open_read_only(&path, namespace.clone())))
+		let files = self.files.clone();
+		Some(Box::new(move || {
+			let beside = Self::open_read_only(&path, namespace.clone())?;
+			// It was opened by name: another database may have that name by now.
+			files.as_ref().map_or(Ok(()), |files| files.check())?;
+			Ok(beside)
+		}))
 	}
 
 	fn group_over(&mut self) -> Result<(), StoreError> {

@@ -80,7 +80,12 @@ impl Bus {
 		let is_logged = |view: &View| view.kind != MonitorEventKind::Completed;
 		let new = state.unlogged.iter().zip(&views).filter(|(_, view)| is_logged(view));
 		let new: Vec<_> = new.map(|(entry, view)| entry.new_event(view)).collect();
-		let appended = if new.is_empty() { Vec::new() } else { self.log.append_batch(new)? };
+		// By their ids alone: LDK may bring an event again in another encoding, after an upgrade or a
+		// rescan.
+		let appended = match new.is_empty() {
+			true => Vec::new(),
+			false => self.log.append_batch_plan(new).commit(self.log.store()).wait()?,
+		};
 		let mut appended = appended.into_iter();
 		state.has_completed |= views.iter().any(|view| !is_logged(view));
 		for (entry, view) in std::mem::take(&mut state.unlogged).into_iter().zip(views) {

@@ -414,6 +414,25 @@ fn an_event_that_is_produced_again_is_one_entry() {
 	assert!(notes.iter().any(|note| matches!(note, BusNote::Regenerated { .. })));
 }
 
+/// LDK brings an event again in another encoding, as it does after an upgrade: it has the same id,
+/// and nothing that comes with it is held back.
+#[test]
+fn an_event_that_comes_again_in_another_encoding_holds_nothing_back() {
+	let life = Life::new(&MemoryMedium::new());
+	let bare = MonitorEvent::HolderForceClosed(outpoint(1));
+	let with_info = MonitorEvent::HolderForceClosedWithInfo {
+		reason: lightning::events::ClosureReason::HTLCsTimedOut { payment_hash: None },
+		outpoint: outpoint(1),
+		channel_id: ChannelId::v1_from_funding_outpoint(outpoint(1)),
+	};
+	life.script.produce(1, bare);
+	assert_eq!(life.release().len(), 1);
+	life.script.produce(1, with_info);
+	life.script.produce(2, CLOSE);
+	assert_eq!(life.release(), [(2, Close)]);
+	assert_eq!(life.unacked(), 2);
+}
+
 #[test]
 fn an_entry_without_a_loaded_monitor_is_quarantined_and_not_lost() {
 	let medium = MemoryMedium::new();

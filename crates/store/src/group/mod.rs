@@ -214,6 +214,7 @@ impl<M: Medium> GroupStore<M> {
 	fn with_reader<T>(
 		&self, f: impl FnOnce(&mut M) -> Result<T, StoreError>,
 	) -> Result<T, StoreError> {
+		self.shared.readers.check_ended()?;
 		match self.with_medium(|medium| medium.beside()).flatten() {
 			Some(beside) => f(&mut beside()?),
 			None => self.with_medium(f).unwrap_or_else(|| Err(StoreError::invalid("it is closed"))),

@@ -77,7 +77,7 @@ pub(super) struct Shared<M> {
 	pub(super) engine: Mutex<Option<Writer<M>>>,
 	pub(super) readers: Readers<M>,
 	/// The thread that has the engine.
-	user: Mutex<Option<ThreadId>>,
+	pub(super) user: Mutex<Option<ThreadId>>,
 	batches: AtomicU64,
 	groups: AtomicU64,
 	flushes: AtomicU64,
@@ -137,8 +137,10 @@ impl<M: Medium> Shared<M> {
 	/// Puts a request into the queue, once there is room. A store that is closed has no thread that
 	/// would do it, and drops it: the ticket of a read may be waited for that late.
 	pub(super) fn push(&self, job: Job) {
+		// A hook would wait for itself.
+		let is_hook = self.waits_for_this_thread();
 		let mut queue = self.queue.lock();
-		while queue.jobs.len() >= MAX_WAITING {
+		while queue.jobs.len() >= MAX_WAITING && !is_hook {
 			drop(queue);
 			if self.takes_help {
 				self.group(self.engine.lock());
@@ -292,10 +294,10 @@ pub(super) fn answer<M: Medium>(engine: &mut Writer<M>, read: Read) {
 }
 
 /// The time in which a thread has the engine; ends before the engine's lock does.
-struct Using<'a>(&'a Mutex<Option<ThreadId>>);
+pub(super) struct Using<'a>(&'a Mutex<Option<ThreadId>>);
 
 impl<'a> Using<'a> {
-	fn begin(user: &'a Mutex<Option<ThreadId>>) -> Self {
+	pub(super) fn begin(user: &'a Mutex<Option<ThreadId>>) -> Self {
 		*user.lock() = Some(thread::current().id());
 		Self(user)
 	}

@@ -14,14 +14,14 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use super::queue::{answer, Job, Shared};
+use super::queue::{answer, Job, Shared, Using};
 use super::writer::{self, Ended};
 use super::{Beside, Medium};
 use crate::error::StoreError;
 use crate::key::{Key, KeyRange};
 use crate::page::Page;
 use crate::record::Record;
-use crate::sync::Mutex;
+use crate::sync::{Condvar, Mutex};
 use crate::ticket::{Completer, Help, Ticket};
 
 /// The most media that are open for reads beside a write. Further readers wait with the commits.
@@ -37,6 +37,8 @@ pub(super) enum Read {
 pub(super) struct Readers<M> {
 	beside: Option<Beside<M>>,
 	pool: Mutex<Pool<M>>,
+	/// The signal that a medium was closed.
+	gone: Condvar,
 	ended: Ended,
 	done: AtomicU64,
 }
@@ -50,7 +52,13 @@ struct Pool<M> {
 impl<M: Medium> Readers<M> {
 	pub(super) fn new(beside: Option<Beside<M>>, ended: Ended) -> Self {
 		let pool = Mutex::new(Pool { idle: Vec::new(), open: 0, closed: false });
-		Self { beside, pool, ended, done: AtomicU64::new(0) }
+		Self { beside, pool, gone: Condvar::new(), ended, done: AtomicU64::new(0) }
+	}
+
+	/// # Errors
+	/// [`StoreError::Poisoned`] if the handle has ended.
+	pub(super) fn check_ended(&self) -> Result<(), StoreError> {
+		self.ended.check()
 	}
 
 	/// Returns the number of reads that were done here.
@@ -58,49 +66,46 @@ impl<M: Medium> Readers<M> {
 		self.done.load(Ordering::Relaxed)
 	}
 
-	/// Closes what is not in use. What is in use is closed by its user.
+	/// Closes all media, and waits for those that are in use: the file is free for others then.
 	pub(super) fn close(&self) {
 		let idle = {
 			let mut pool = self.pool.lock();
 			pool.closed = true;
+			pool.open -= pool.idle.len();
 			std::mem::take(&mut pool.idle)
 		};
 		drop(idle);
+		let mut pool = self.pool.lock();
+		while pool.open > 0 {
+			self.gone.wait(&mut pool);
+		}
 	}
 
 	/// Answers `read`, or gives it back: all media are in use, or none can be opened, or the one that
 	/// was used failed. The engine that writes answers then, and its answer counts.
 	fn answer(&self, read: Read) -> Result<(), Read> {
 		let Some(mut medium) = self.take() else { return Err(read) };
-		let given = match read {
-			Read::Get(key, completer) => match self.guarded(|| writer::get(&mut medium, &key)) {
-				Ok(found) => {
-					completer.complete(Ok(found));
-					Ok(())
-				},
-				Err(_) => Err(Read::Get(key, completer)),
-			},
-			Read::Scan(range, limit, completer) => {
-				match self.guarded(|| writer::scan(&mut medium, &range, limit)) {
-					Ok(page) => {
-						completer.complete(Ok(page));
-						Ok(())
-					},
-					Err(_) => Err(Read::Scan(range, limit, completer)),
+		// The medium is back before the answer is given: whoever hears it may close the store.
+		match read {
+			Read::Get(key, completer) => {
+				let found = self.guarded(|| writer::get(&mut medium, &key));
+				self.put_back(medium, found.is_ok());
+				match found {
+					Ok(found) => completer.complete(Ok(found)),
+					Err(_) => return Err(Read::Get(key, completer)),
 				}
 			},
-		};
-		match given {
-			Ok(()) => {
-				self.done.fetch_add(1, Ordering::Relaxed);
-				self.put_back(medium);
-			},
-			Err(_) => {
-				self.pool.lock().open -= 1;
-				drop(medium);
+			Read::Scan(range, limit, completer) => {
+				let page = self.guarded(|| writer::scan(&mut medium, &range, limit));
+				self.put_back(medium, page.is_ok());
+				match page {
+					Ok(page) => completer.complete(Ok(page)),
+					Err(_) => return Err(Read::Scan(range, limit, completer)),
+				}
 			},
 		}
-		given
+		self.done.fetch_add(1, Ordering::Relaxed);
+		Ok(())
 	}
 
 	/// Runs a read. The handle must not have ended, and a panic is an error like any other here.
@@ -129,18 +134,26 @@ impl<M: Medium> Readers<M> {
 		if let Ok(Ok(medium)) = opened {
 			return Some(medium);
 		}
-		self.pool.lock().open -= 1;
+		self.is_gone();
 		None
 	}
 
-	fn put_back(&self, medium: M) {
-		let mut pool = self.pool.lock();
-		if pool.closed {
-			drop(pool);
-			drop(medium);
-		} else {
-			pool.idle.push(medium);
+	/// Takes a medium back, or closes it: it has failed, or the store is closed.
+	fn put_back(&self, medium: M, is_good: bool) {
+		if is_good {
+			let mut pool = self.pool.lock();
+			if !pool.closed {
+				pool.idle.push(medium);
+				return;
+			}
 		}
+		drop(medium);
+		self.is_gone();
+	}
+
+	fn is_gone(&self) {
+		self.pool.lock().open -= 1;
+		self.gone.notify_all();
 	}
 }
 
@@ -167,10 +180,13 @@ impl<M: Medium> Help for ReadHelp<M> {
 		let Some(read) = self.read.lock().take() else { return };
 		let left = if self.shared.takes_help {
 			match self.shared.engine.try_lock() {
-				Some(mut engine) => match engine.as_mut() {
-					Some(engine) => return answer(engine, read),
-					// Dropped: a store that is closed has no callers left.
-					None => return,
+				Some(mut engine) => {
+					let _using = Using::begin(&self.shared.user);
+					match engine.as_mut() {
+						Some(engine) => return answer(engine, read),
+						// Dropped: a store that is closed has no callers left.
+						None => return,
+					}
 				},
 				None => self.shared.readers.answer(read),
 			}
