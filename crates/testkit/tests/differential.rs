@@ -179,8 +179,10 @@ fn hold(mode: Mode, stories: &[Scenario], extent: Extent) {
 		extent.seed
 	);
 	assert!(worse.is_empty(), "seed {}: worse than LDK alone in {worse:?}, see above", extent.seed);
-	// Each of them is no fault, but a wiring that is worse has many.
-	let few = unlucky <= several / 4 || !mode.processor.is_repeatable();
+	// Each of them is no fault, but a wiring that is worse has many. A few runs prove nothing: one in
+	// ten is usual with monitors that are not deferred.
+	let counts = several >= 100 && mode.processor.is_repeatable();
+	let few = !counts || unlucky <= several / 4;
 	assert!(few, "seed {}: {unlucky} of {several} as LDK alone only elsewhere", extent.seed);
 }
 
