@@ -91,11 +91,8 @@ impl Names {
 				// One that is elsewhere is of a damaged index, and told by those who read all of it.
 				let Some(key) = first.filter(|key| next.contains(key)) else { break };
 				let name = names.add(&key, parts);
-				let behind = [key.get(..name).unwrap_or(&key), &[1]].concat();
-				if behind <= key {
-					break;
-				}
-				next = KeyRange::all(table).from(&behind);
+				// A zero byte follows the name, or nothing does: this is behind the key that was found.
+				next = KeyRange::all(table).from(&[key.get(..name).unwrap_or(&key), &[1]].concat());
 			}
 		}
 		Ok(names)
