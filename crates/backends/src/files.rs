@@ -30,6 +30,8 @@ pub(crate) struct Files(Vec<(PathBuf, Identity)>);
 struct Identity([u64; 2]);
 
 impl Files {
+	/// Remembers which files are at these paths.
+	///
 	/// # Errors
 	/// [`StoreError::Unavailable`] if a file is gone already, or cannot be looked at.
 	pub(crate) fn of(paths: &[&Path]) -> Result<Self, StoreError> {

@@ -255,13 +255,8 @@ fn usage() {
 	assert!(text(&leyden(&["--help"])).contains("Examples:"));
 }
 
-/// A running store is copied and checked, and damage is named.
-#[test]
-fn a_running_store_is_copied_and_checked() {
-	let dir = tempfile::tempdir().unwrap();
-	let store = dir.path().join("node.leyden");
-	let node = leyden::Leyden::builder().sqlite(&store).open().unwrap();
-	let consumer = node.consumer("app", leyden::log::Start::Beginning).unwrap();
+/// Appends three events to the log of a node.
+fn append_three(node: &leyden::Leyden) {
 	for n in 0..3 {
 		let kind = leyden::id::EventKind::new("Test").unwrap();
 		let id = leyden::id::IdBuilder::new(leyden::id::Domain::new("test/cli", 1), "n");
@@ -269,6 +264,16 @@ fn a_running_store_is_copied_and_checked() {
 		let event = leyden::log::NewEvent { id, kind, lane, payload: vec![1] };
 		node.events().append(event).unwrap();
 	}
+}
+
+/// A running store is copied and checked, and damage is named.
+#[test]
+fn a_running_store_is_copied_and_checked() {
+	let dir = tempfile::tempdir().unwrap();
+	let store = dir.path().join("node.leyden");
+	let node = leyden::Leyden::builder().sqlite(&store).open().unwrap();
+	let consumer = node.consumer("app", leyden::log::Start::Beginning).unwrap();
+	append_three(&node);
 	consumer.next_event().unwrap().unwrap().ack().unwrap();
 	let copy = dir.path().join("monday.leyden");
 	let said = text(&leyden(&["backup", "--store", path(&store), "--to", path(&copy)]));
@@ -281,6 +286,8 @@ fn a_running_store_is_copied_and_checked() {
 		let clean = text(&leyden(&["verify", "--store", path(place)]));
 		assert!(clean.contains("nothing is wrong"), "{clean}");
 	}
+	let nothing = complaint(&["verify", "--store", "memory:"]);
+	assert!(nothing.contains("nothing was checked"), "{nothing}");
 	let again = complaint(&["backup", "--store", path(&store), "--to", path(&copy)]);
 	assert!(again.contains("is there already"), "{again}");
 
@@ -306,13 +313,7 @@ fn a_consumer_that_nobody_reads_is_removed() {
 	let dir = tempfile::tempdir().unwrap();
 	let store = dir.path().join("node.leyden");
 	let node = leyden::Leyden::builder().sqlite(&store).open().unwrap();
-	for n in 0..3 {
-		let kind = leyden::id::EventKind::new("Test").unwrap();
-		let id = leyden::id::IdBuilder::new(leyden::id::Domain::new("test/cli", 1), "n");
-		let (id, lane) = (id.number(n).finish(), leyden::id::Lane::named("lane"));
-		let event = leyden::log::NewEvent { id, kind, lane, payload: vec![1] };
-		node.events().append(event).unwrap();
-	}
+	append_three(&node);
 	drop(node.consumer("apq", leyden::log::Start::Beginning).unwrap());
 	let remove = |name: &'static str| ["remove-consumer", name, "--store", path(&store), "--yes"];
 	let running = complaint(&remove("apq"));

@@ -36,13 +36,13 @@ pub struct Backup {
 	pub place: StoreUrl,
 	/// The size of the file, in bytes.
 	pub bytes: u64,
-	/// What its check has read. It is clean: a copy with a problem is not kept.
+	/// The result of its check, which is clean: a copy with a problem is not kept.
 	pub verified: Verified,
-	/// What a node that is started on it is told again, by stream and consumer.
+	/// The entries of which a node that is started on it is told again, by stream and consumer.
 	pub told_again: Vec<ToldAgain>,
 }
 
-/// What one consumer is told again.
+/// The entries of which one consumer is told again.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ToldAgain {
 	/// The namespace.

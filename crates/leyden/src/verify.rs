@@ -29,14 +29,14 @@ use crate::StoreUrl;
 /// The most findings that are told; more are counted.
 pub const MAX_FINDINGS: usize = 100;
 
-/// What a check has found.
+/// The result of a check.
 #[derive(Clone, Debug)]
 pub struct Verified {
 	/// The namespaces that were checked.
 	pub namespaces: Vec<Namespace>,
 	/// The number of records that were read and are in order.
 	pub records: u64,
-	/// What is wrong, each with the namespace it is in.
+	/// The problems, each with the namespace that it is in.
 	pub problems: Vec<Problem>,
 	/// The number of problems beyond [`MAX_FINDINGS`] in a namespace, which are not told.
 	pub left_out: u64,
@@ -47,7 +47,7 @@ pub struct Verified {
 pub struct Problem {
 	/// The namespace, or `None` for the engine's structure.
 	pub namespace: Option<Namespace>,
-	/// What is wrong, with table and key if it is a record.
+	/// The problem, with table and key if it is in a record.
 	pub error: StoreError,
 }
 
@@ -67,6 +67,10 @@ impl StoreUrl {
 	/// [`Problem`].
 	pub fn verify(&self) -> Result<Verified, LogError> {
 		let namespaces = self.namespaces()?;
+		if namespaces.is_empty() {
+			let reason = "there is no namespace in it, so nothing was checked".to_owned();
+			return Err(StoreError::NotAStore { place: self.to_string(), reason }.into());
+		}
 		let mut verified = Verified {
 			namespaces: namespaces.clone(),
 			records: 0,

@@ -47,7 +47,7 @@ fn fill(url: &StoreUrl) {
 	}
 }
 
-/// Everything that a user can read, or what refuses it.
+/// Returns everything that a user can read, or the error that refuses it.
 fn read(url: &StoreUrl) -> Result<BTreeMap<String, String>, String> {
 	let told = |error: &dyn std::fmt::Display| error.to_string();
 	let store = url.open_read_only(Namespace::default()).map_err(|e| told(&e))?;

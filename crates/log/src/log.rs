@@ -284,8 +284,8 @@ impl EventLog {
 		Ok(appended)
 	}
 
-	/// What appends all of these, in this order, each unless it is known: by its id alone, whatever
-	/// else it has. The plan is for events whose source may bring one again in another form, as LDK
+	/// Plans to append all of these, in this order, each unless its id is known, whatever else it has.
+	/// The plan is for events whose source may bring one again in another form, as LDK
 	/// does after an upgrade.
 	///
 	/// A payload over [`MAX_PAYLOAD_BYTES`] is refused when the plan is committed.
@@ -480,7 +480,7 @@ impl EventLog {
 	}
 }
 
-/// What tells an event from another one with its id, without a copy of its payload.
+/// A fingerprint that tells an event from another one with its id, without a copy of its payload.
 #[derive(Eq, PartialEq)]
 struct Print(u64);
 

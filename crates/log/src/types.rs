@@ -70,7 +70,7 @@ pub struct Cursor {
 	pub(crate) epoch: LogEpoch,
 	/// The last index read; zero at the start.
 	pub(crate) after: u64,
-	/// What tells the last entry read from another one of its index; zero if that is not known.
+	/// A mark that tells the last entry read from another one of its index; zero if it is not known.
 	pub(crate) last: u64,
 }
 

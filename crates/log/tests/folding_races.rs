@@ -126,7 +126,7 @@ fn while_acking(acked: &[(u64, u64)], entries: u64, late: &[u64], read: impl Fn(
 	});
 }
 
-/// What is acked: all, or all but the first, or every second (which does not fold), or two runs.
+/// Returns acks of several shapes: all, all but the first, every second (which does not fold), two runs.
 fn shapes() -> Vec<Vec<(u64, u64)>> {
 	vec![
 		(1..=200).map(|n| (n, n)).collect(),

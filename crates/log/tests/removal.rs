@@ -99,7 +99,7 @@ fn a_handle_of_a_removed_consumer_does_not_take_the_next_one_for_its_own() {
 	assert_eq!(deliverable(&old), [2]);
 }
 
-/// What such a handle has acked in bulk after the removal does not count for the next consumer.
+/// An ack in bulk that such a handle makes after the removal does not count for the next consumer.
 #[test]
 fn acks_that_come_after_the_removal_do_not_count() {
 	let process = Process::new();

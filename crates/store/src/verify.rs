@@ -4,7 +4,7 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! What a check of a store finds.
+//! The findings of a check of a store.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::store::Store;
 /// The number of records that are read in one go.
 const PAGE: usize = 1_000;
 
-/// What a check has found: damaged and missing records, each once.
+/// The damaged and missing records that a check has found, each once.
 #[derive(Clone, Debug)]
 pub struct Findings {
 	told: Vec<StoreError>,

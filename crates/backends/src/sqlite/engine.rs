@@ -33,9 +33,9 @@ pub const APPLICATION_ID: i32 = 0x4c79_646e;
 /// SQLite's `user_version` of the layout that this version writes, and the newest that it reads.
 pub const FORMAT: i32 = 1;
 
-/// How long opening waits for another one of the same file.
+/// The time for which an opening waits for another one of the same file.
 const OPENING_WAITS: Duration = Duration::from_secs(2);
-/// How long a commit waits for one of another namespace of the same file, or for a program that
+/// The time for which a commit waits for one of another namespace of the same file, or for a program that
 /// writes to it.
 const COMMIT_WAITS: Duration = Duration::from_secs(5);
 
