@@ -401,6 +401,27 @@ fn nothing_is_acknowledged_into_a_database_that_was_replaced() {
 	assert!(matches!(answer, Err(StoreError::Indeterminate { .. })), "{answer:?}");
 }
 
+/// A medium beside is opened by name, and another database may have that name by now: it is not read,
+/// and neither is anything by a handle that has ended.
+#[test]
+fn nothing_is_read_from_a_database_that_was_replaced() {
+	let place = Place::new();
+	let store = place.open().unwrap();
+	store.commit(batch(0, 300)).wait().unwrap();
+	let (older, copy) = (place.dir.path().join("older"), place.dir.path().join("copy"));
+	for path in [&older, &copy] {
+		fs::write(path, "").unwrap();
+	}
+	store.copy_to(&older).unwrap();
+	fs::rename(&older, place.path()).unwrap();
+	let refused = store.copy_to(&copy);
+	assert!(matches!(refused, Err(StoreError::Indeterminate { .. })), "{refused:?}");
+	assert!(store.commit(batch(1, 300)).wait().is_err());
+	let refused = store.copy_to(&copy);
+	assert!(matches!(refused, Err(StoreError::Poisoned { .. })), "{refused:?}");
+	assert_eq!(fs::metadata(&copy).unwrap().len(), 0);
+}
+
 /// A thread that waits for a read while another one writes and flushes reads beside it.
 #[test]
 fn no_read_waits_for_a_flush() {
