@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use leyden_store::StoreError;
 use tokio::task::JoinHandle;
@@ -56,8 +56,15 @@ impl Drop for Runtime {
 	}
 }
 
+/// The longest time that a single look at the clock counts for: a process that was stopped, or a
+/// machine that was suspended, has not waited.
+const LONGEST_STEP: Duration = Duration::from_secs(1);
+
 /// Parks this thread until the future is done; `None` at the deadline. What drives it is on another
 /// thread.
+///
+/// Time in which this process did not run is no time in which it waited: when it goes on, the answer
+/// has come, and the thread that takes it in must run first.
 pub(crate) fn block_on<F: Future>(future: F, deadline: Instant) -> Option<F::Output> {
 	struct Unpark(Thread);
 	impl Wake for Unpark {
@@ -66,12 +73,72 @@ pub(crate) fn block_on<F: Future>(future: F, deadline: Instant) -> Option<F::Out
 		}
 	}
 	let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+	let left = deadline.saturating_duration_since(Instant::now());
+	poll_for(future, &waker, left, |step| {
+		let began = Instant::now();
+		std::thread::park_timeout(step);
+		began.elapsed()
+	})
+}
+
+/// Polls the future each time that `park` returns, which says how long that took, until `left` is
+/// over. A step is waited in any case.
+fn poll_for<F: Future>(
+	future: F, waker: &Waker, left: Duration, mut park: impl FnMut(Duration) -> Duration,
+) -> Option<F::Output> {
 	let mut future = pin!(future);
+	let mut left = left.max(LONGEST_STEP);
 	loop {
-		if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+		if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(waker)) {
 			return Some(done);
 		}
-		let left = deadline.checked_duration_since(Instant::now())?;
-		std::thread::park_timeout(left);
+		if left.is_zero() {
+			return None;
+		}
+		let took = park(left.min(LONGEST_STEP));
+		left = left.saturating_sub(took.min(LONGEST_STEP));
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use std::future::poll_fn;
+
+	use super::*;
+
+	/// A future that is done when it is polled for this time.
+	fn done_at(time: u32) -> impl Future<Output = u32> {
+		let mut polls = 0;
+		poll_fn(move |_| {
+			polls += 1;
+			if polls >= time {
+				Poll::Ready(polls)
+			} else {
+				Poll::Pending
+			}
+		})
+	}
+
+	#[test]
+	fn a_process_that_was_stopped_has_not_waited() {
+		const STOPPED: Duration = Duration::from_secs(9 * 60);
+		let left = Duration::from_secs(10);
+		// It is stopped while it waits, and the answer is taken in a moment after it goes on.
+		let done = poll_for(done_at(3), Waker::noop(), left, |_| STOPPED);
+		assert_eq!(done, Some(3));
+		// It was stopped before it began to wait.
+		let done = poll_for(done_at(2), Waker::noop(), Duration::ZERO, |step| step);
+		assert_eq!(done, Some(2));
+	}
+
+	#[test]
+	fn no_answer_in_time_is_none() {
+		let mut waited = Duration::ZERO;
+		let left = Duration::from_millis(2_500);
+		let done = poll_for(done_at(1_000), Waker::noop(), left, |step| {
+			waited += step;
+			step
+		});
+		assert_eq!((done, waited), (None, left));
 	}
 }

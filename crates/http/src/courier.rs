@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use leyden_outbox::{Callback, Claim, Outbox, OutboxError, Reply, Returned, Settled, Turn};
-use leyden_store::Clock;
+use leyden_store::{Clock, Timestamp};
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use tokio::task::JoinSet;
 
@@ -223,7 +223,7 @@ impl Courier {
 
 	async fn answer(&self, mut response: reqwest::Response) -> (Reply, String) {
 		let code = response.status().as_u16();
-		let retry_after = retry_after(response.headers());
+		let retry_after = retry_after(response.headers(), self.0.clock.now());
 		let mut body = Vec::new();
 		while body.len() < MAX_RESPONSE_BYTES {
 			match response.chunk().await {
@@ -273,14 +273,15 @@ fn failed(error: &reqwest::Error) -> (Reply, String) {
 }
 
 /// Seconds, or a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 	let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
 	if let Ok(seconds) = value.parse::<u32>() {
 		return Some(Duration::from_secs(seconds.into()));
 	}
 	let at = httpdate::parse_http_date(value).ok()?;
 	// The other side's clock and this machine's: a wish in wall time.
-	Some(at.duration_since(SystemTime::now()).unwrap_or_default())
+	let at = Timestamp::default().after(at.duration_since(UNIX_EPOCH).unwrap_or_default());
+	Some(at.since(now))
 }
 
 /// The outbox waits for its store; that is not for a task to do.

@@ -188,3 +188,53 @@ fn every_dependency_builds_on_our_rust_version() {
 		assert!(theirs <= ours, "{} {} needs {theirs:?}", package["name"], package["version"]);
 	}
 }
+
+/// Files that may look at the machine's clocks, with the reason. Everything else goes by a `Clock`
+/// that is passed in, and what is kept in a store by its `StoreClock`.
+const CLOCKS: &[(&str, &str, &str)] = &[
+	("SystemTime", "store/src/clock.rs", "it is the clock"),
+	("Instant", "store/src/clock.rs", "it is the clock"),
+	("Instant", "store/src/group/outage.rs", "the pauses of an outage, as a trait"),
+	("Instant", "backends/src/file_lock.rs", "how long a lock is waited for"),
+	("Instant", "backends/src/runtime.rs", "how long an answer is waited for"),
+	("Instant", "backends/src/postgres/engine.rs", "how long an answer is waited for"),
+	("Instant", "backends/src/postgres/opening.rs", "how long an answer is waited for"),
+	("Instant", "backends/src/postgres/session.rs", "how long an answer is waited for"),
+	("Instant", "backends/src/vss/client.rs", "how long an answer is waited for"),
+	("Instant", "backends/src/vss/medium.rs", "how long an answer is waited for"),
+	("Instant", "backends/src/vss/opening.rs", "how long an answer is waited for"),
+	("Instant", "ldk/src/kv_backend/runtime.rs", "how long an answer is waited for"),
+	("Instant", "request/src/flights.rs", "how long another caller is waited for"),
+];
+
+#[test]
+fn no_other_file_looks_at_a_clock() {
+	let crates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
+	let mut found = BTreeSet::new();
+	let mut folders: Vec<_> = std::fs::read_dir(&crates)
+		.unwrap()
+		.map(|entry| entry.unwrap().path())
+		.filter(|path| !path.ends_with("testkit"))
+		.map(|path| path.join("src"))
+		.collect();
+	while let Some(folder) = folders.pop() {
+		for entry in std::fs::read_dir(folder).unwrap() {
+			let path = entry.unwrap().path();
+			if path.is_dir() {
+				folders.push(path);
+				continue;
+			}
+			let text = std::fs::read_to_string(&path).unwrap();
+			let name = path.strip_prefix(&crates).unwrap().to_str().unwrap().to_owned();
+			for clock in ["SystemTime", "Instant"] {
+				if text.contains(&format!("{clock}::")) {
+					found.insert((clock.to_owned(), name.clone()));
+				}
+			}
+			let is_a_name = text.contains("SystemTime as") || text.contains("Instant as");
+			assert!(!is_a_name, "{name} gives a clock another name");
+		}
+	}
+	let allowed = |(clock, file, _): &(&str, &str, &str)| ((*clock).to_owned(), (*file).to_owned());
+	assert_eq!(found, CLOCKS.iter().map(allowed).collect());
+}

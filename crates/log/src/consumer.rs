@@ -209,7 +209,7 @@ impl Consumer {
 			return Ok(None);
 		}
 		self.inner.own(&mut state)?;
-		let now = self.inner.log.shared.clock.now();
+		let now = self.inner.log.shared.clock.look().running;
 		state.lanes.end_waits(now);
 		if let Some(entry) = self.inner.next_of_ready(&mut state, now)? {
 			return Ok(Some(self.deliver(&mut state, entry)));
@@ -264,7 +264,8 @@ impl Consumer {
 		}
 	}
 
-	/// When the next failed delivery is due again.
+	/// Returns when the next failed delivery is due again, in
+	/// [`running`](leyden_store::Times::running) time.
 	pub fn next_retry_at(&self) -> Option<Timestamp> {
 		let mut state = self.inner.state.lock();
 		self.inner.take_note(&mut state);
@@ -426,7 +427,7 @@ impl Consumer {
 	}
 
 	fn until_retry(&self) -> Option<Duration> {
-		let now = self.inner.log.shared.clock.now();
+		let now = self.inner.log.shared.clock.look().running;
 		Some(self.next_retry_at()?.since(now))
 	}
 }
@@ -464,7 +465,7 @@ impl Inner {
 	/// Makes the consumer this handle's, before the first delivery.
 	fn own(&self, state: &mut State) -> Result<(), LogError> {
 		let shared = &self.log.shared;
-		if self.owner.take(&shared.store, shared.clock.now())? {
+		if self.owner.take(&shared.store, shared.clock.look().wall)? {
 			let head = shared.head.load(Ordering::SeqCst);
 			self.folding.bounds.last_acked.fetch_max(head, Ordering::SeqCst);
 			state.forget_ahead();

@@ -194,7 +194,7 @@ impl Delivery {
 	pub fn retry_after(self, wait: Duration) -> Result<(), LogError> {
 		let Self { attempt, lease, .. } = self;
 		let consumer = Arc::clone(&lease.consumer);
-		let not_before = consumer.log.shared.clock.now().after(wait);
+		let not_before = consumer.log.shared.clock.look().running.after(wait);
 		let record = RetryV1 { attempts: attempt, not_before };
 		let mut batch = Batch::new();
 		consumer.owner.guard(&mut batch);
@@ -216,7 +216,7 @@ impl Delivery {
 		let moved_on = consumer.options.on_exhausted == OnExhausted::MoveOn;
 		let record = DeadV1 {
 			attempts: attempt,
-			parked_at: consumer.log.shared.clock.now(),
+			parked_at: consumer.log.shared.clock.look().wall,
 			lane: lease.lane,
 			moved_on,
 			reason: reason.chars().take(crate::MAX_REASON_CHARS).collect(),

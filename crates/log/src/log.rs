@@ -16,6 +16,7 @@ use leyden_id::{EventId, EventKind, Lane};
 use leyden_store::sequence::NumberRecord;
 use leyden_store::{
 	sharing, Appended as StoreAppended, Batch, Clock, Committed, Expectation, Plan, Slot, Store,
+	StoreClock, Times,
 };
 
 use crate::consumer::{self, Consumer};
@@ -53,7 +54,7 @@ pub struct EventLog {
 
 pub(crate) struct Shared {
 	pub(crate) store: Arc<dyn Store>,
-	pub(crate) clock: Arc<dyn Clock>,
+	pub(crate) clock: Arc<StoreClock>,
 	pub(crate) keys: StreamKeys,
 	pub(crate) options: LogOptions,
 	pub(crate) epoch: LogEpoch,
@@ -67,7 +68,8 @@ pub(crate) struct Shared {
 
 impl EventLog {
 	/// Opens the stream `name`, created if there is none. If a handle of it over the same `store` is
-	/// in use, this is another one of that, with its clock.
+	/// in use, this is another one of that, with its clock. All that is open in a store has the clock of
+	/// what was opened first, as a [`StoreClock`].
 	///
 	/// # Errors
 	/// [`LogError::BadName`] unless the name is 1 to [`MAX_STREAM_CHARS`] of a-z, 0-9, `_` and `-`,
@@ -92,6 +94,7 @@ impl EventLog {
 	fn open_alone(
 		store: Arc<dyn Store>, keys: StreamKeys, clock: Arc<dyn Clock>, options: LogOptions,
 	) -> Result<Shared, LogError> {
+		let clock = StoreClock::open(&store, clock)?;
 		let epoch = match lookup::stream(&store, &keys)? {
 			Some(stream) => stream.epoch,
 			None => create(&store, &keys)?,
@@ -455,7 +458,8 @@ impl EventLog {
 	fn push(&self, batch: &mut Batch, event: NewEvent, repeat: u32) -> (Slot, EntryV1) {
 		let Shared { keys, clock, .. } = &*self.shared;
 		let NewEvent { id, kind, lane, payload } = event;
-		let entry = EntryV1 { id, repeat, kind, lane, appended_at: clock.now(), payload };
+		let Times { wall: appended_at, lived_ms, .. } = clock.look();
+		let entry = EntryV1 { id, repeat, kind, lane, appended_at, lived_ms, payload };
 		let once = keys.id(&entry.occurrence());
 		(batch.append_once(ENTRIES, keys.prefix(), records::value(&entry), once), entry)
 	}

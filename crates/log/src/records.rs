@@ -60,6 +60,8 @@ pub(crate) struct EntryV1 {
 	pub(crate) kind: EventKind,
 	pub(crate) lane: Lane,
 	pub(crate) appended_at: Timestamp,
+	/// The time that the store had lived when the entry was appended, from which its age counts.
+	pub(crate) lived_ms: u64,
 	pub(crate) payload: Vec<u8>,
 }
 
@@ -106,7 +108,8 @@ pub(crate) struct DeadV1 {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct TombV1 {
 	pub(crate) id: EventId,
-	pub(crate) appended_at: Timestamp,
+	/// As the entry's.
+	pub(crate) lived_ms: u64,
 }
 
 /// The handle that has had deliveries of a consumer last. Every batch that settles a delivery
@@ -290,7 +293,7 @@ mod tests {
 		assert_eq!(body(&ConsumerV1 { watermark: 9 }, 0x0102), number(9));
 		let kind = EventKind::from_static("Kind");
 		let payload = vec![1, 2];
-		let entry = EntryV1 { id, repeat: 5, kind, lane, appended_at: at, payload };
+		let entry = EntryV1 { id, repeat: 5, kind, lane, appended_at: at, lived_ms: 9, payload };
 		let expected = [
 			&[7; 32][..],
 			&[0, 0, 0, 5],
@@ -298,6 +301,7 @@ mod tests {
 			b"Kind",
 			&lane_bytes,
 			&number(1_000),
+			&number(9),
 			&number(2),
 			&[1, 2],
 		];
@@ -310,8 +314,8 @@ mod tests {
 		let expected =
 			[&[0, 0, 0, 2][..], &number(1_000), &lane_bytes, &[1], &number(2), b"no"].concat();
 		assert_eq!(body(&dead, 0x0106), expected);
-		let tomb = TombV1 { id, appended_at: at };
-		assert_eq!(body(&tomb, 0x0107), [&[7; 32][..], &number(1_000)].concat());
+		let tomb = TombV1 { id, lived_ms: 9 };
+		assert_eq!(body(&tomb, 0x0107), [&[7; 32][..], &number(9)].concat());
 		let owner = OwnerV1 { opened: 3, opened_at: at };
 		assert_eq!(body(&owner, 0x0108), [number(3), number(1_000)].concat());
 	}

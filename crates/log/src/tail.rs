@@ -77,6 +77,7 @@ mod tests {
 			lane: Lane::payment([2; 32]),
 			repeat: 0,
 			appended_at: Timestamp(0),
+			lived_ms: 0,
 			payload: vec![0; bytes],
 		};
 		Entry { index: LogIndex::new(index).unwrap(), record }

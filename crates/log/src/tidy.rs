@@ -43,8 +43,8 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use leyden_store::{
-	block_on, Batch, Clock, Committed, Durability, Expectation, Key, KeyRange, Page, Record, Store,
-	StoreError, Table, Ticket, Timestamp,
+	block_on, Batch, Committed, Durability, Expectation, Key, KeyRange, Page, Record, Store,
+	StoreError, Table, Ticket,
 };
 use parking_lot::Mutex;
 
@@ -109,9 +109,9 @@ pub(crate) struct Work {
 	trims: bool,
 	/// The number of acks that were not trimmed for, as far as is known.
 	debt: u64,
-	/// The times when the oldest entry and the oldest tombstone are past their age. Until then none
-	/// is read.
-	old_enough: [Timestamp; 2],
+	/// The time that the store must have lived until the oldest entry and the oldest tombstone are
+	/// past their age, in milliseconds. Until then none is read.
+	old_enough: [u64; 2],
 	/// A flag that the last guess at what may be trimmed was wrong, because another consumer is
 	/// behind. Then entries are read only when it is known.
 	guessed_wrong: bool,
@@ -175,7 +175,7 @@ struct Step {
 	did: bool,
 	trimmed: u64,
 	wrong_guess: bool,
-	old_enough: [Option<Timestamp>; 2],
+	old_enough: [Option<u64>; 2],
 }
 
 impl Folding {
@@ -373,7 +373,7 @@ impl Shared {
 		housekeeping.due.store(true, Ordering::SeqCst);
 		work.debt = work.debt.saturating_add(housekeeping.acked.swap(0, Ordering::SeqCst));
 		let folding = work.to_fold.front().cloned();
-		let now = self.clock.now();
+		let now = self.clock.look().lived_ms;
 		let max_ops = self.store.guarantees().max_writes.min(MOST_OPS).saturating_sub(FIXED_OPS);
 		let head = self.head.load(Ordering::SeqCst);
 		let old_enough = work.old_enough.map(|at| at <= now);
@@ -437,16 +437,17 @@ impl Shared {
 		let Some(stream) = stream else { return Ok((batch, step)) };
 		let (key, version) = (self.keys.stream(), stream.version);
 		let stream: StreamV1 = records::read(&key, &stream)?;
-		let now = self.clock.now();
-		let age = |from: Timestamp, retention: &Retention| match now.since(from) {
-			age if age < retention.min_age => Some(from.after(retention.min_age)),
-			_ => None,
+		let now = self.clock.look();
+		let too_young = |lived_ms: u64, retention: &Retention| {
+			let min_age_ms = u64::try_from(retention.min_age.as_millis()).unwrap_or(u64::MAX);
+			let is_young = now.lived_since(lived_ms) < retention.min_age;
+			is_young.then_some(lived_ms.saturating_add(min_age_ms))
 		};
 		let mut trimmed = stream.trimmed;
 		let mut trims = false;
 		for (entry_key, record) in &tombs {
 			let tomb: TombV1 = records::read(entry_key, record)?;
-			if let Some(at) = age(tomb.appended_at, &self.options.tombstones) {
+			if let Some(at) = too_young(tomb.lived_ms, &self.options.tombstones) {
 				step.old_enough[1] = Some(at);
 				break;
 			}
@@ -457,11 +458,11 @@ impl Shared {
 		for (entry_key, record) in &entries {
 			let Some(index) = entry_key.number(self.keys.prefix()) else { break };
 			let entry: EntryV1 = records::read(entry_key, record)?;
-			if let Some(at) = age(entry.appended_at, &self.options.history) {
+			if let Some(at) = too_young(entry.lived_ms, &self.options.history) {
 				step.old_enough[0] = Some(at);
 				break;
 			}
-			let tomb = TombV1 { id: entry.occurrence(), appended_at: entry.appended_at };
+			let tomb = TombV1 { id: entry.occurrence(), lived_ms: entry.lived_ms };
 			batch.delete(entry_key.clone());
 			batch.put(self.keys.tomb(index), records::value(&tomb));
 			trimmed = index;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use leyden_store::{Batch, Durability, KeyRange, Timestamp};
+use leyden_store::{Batch, Durability, KeyRange, Times, Timestamp};
 
 use crate::callback::Callback;
 use crate::error::OutboxError;
@@ -29,6 +29,8 @@ const WINDOW: usize = 64;
 pub struct Claim {
 	pub(crate) outbox: Outbox,
 	pub(crate) callback: Callback,
+	/// The time that the store had lived when it was enqueued.
+	pub(crate) lived_ms: u64,
 	pub(crate) open: OpenV1,
 	pub(crate) lease: Lease,
 }
@@ -77,7 +79,8 @@ impl Outbox {
 	fn claim_more(
 		&self, state: &mut State, height: u32, limit: usize,
 	) -> Result<Vec<Claim>, (Vec<Claim>, OutboxError)> {
-		let now = self.0.clock.now();
+		let times = self.0.clock.look();
+		let now = times.running;
 		state.free_late(now);
 		let (count, first) = (state.endpoints.len(), state.turn);
 		let mut claims = Vec::new();
@@ -90,7 +93,7 @@ impl Outbox {
 				continue;
 			}
 			let (end, before) = (*end, claims.len());
-			if let Err(error) = self.claim_of(state, &end, (height, now), room, &mut claims) {
+			if let Err(error) = self.claim_of(state, &end, (height, times), room, &mut claims) {
 				return Err((claims, error));
 			}
 			if claims.len() > before {
@@ -101,14 +104,15 @@ impl Outbox {
 	}
 
 	fn claim_of(
-		&self, state: &mut State, end: &End, (height, now): (u32, Timestamp), room: usize,
+		&self, state: &mut State, end: &End, (height, times): (u32, Times), room: usize,
 		claims: &mut Vec<Claim>,
 	) -> Result<(), OutboxError> {
 		let (schedule, full) = (self.0.options.schedule, claims.len() + room);
+		let now = times.running;
 		let window = WINDOW + state.leases.len();
 		let mut candidates: Vec<(u64, Candidate)> = self.candidates(end, now, window)?;
 		candidates.sort_by_key(|(number, candidate)| {
-			let left = schedule.time_left(candidate.index.deadline, height, now);
+			let left = schedule.time_left(candidate.index.deadline, height, latest(times));
 			(left.unwrap_or(Duration::MAX), candidate.due.unwrap_or_default(), *number)
 		});
 		for (number, Candidate { index, due }) in candidates {
@@ -149,8 +153,9 @@ impl Outbox {
 			if let Some(endpoint) = state.endpoint(end) {
 				endpoint.in_flight += 1;
 			}
+			let lived_ms = item.lived_ms;
 			let callback = item.callback(sequence(number));
-			claims.push(Claim { outbox: self.clone(), callback, open, lease });
+			claims.push(Claim { outbox: self.clone(), callback, lived_ms, open, lease });
 			if claims.len() == full {
 				break;
 			}
@@ -257,7 +262,7 @@ impl Claim {
 		self.open.failures
 	}
 
-	/// Until when it is ours.
+	/// Returns until when it is ours, in [`running`](Times::running) time.
 	pub fn until(&self) -> Timestamp {
 		self.lease.until
 	}
@@ -265,13 +270,13 @@ impl Claim {
 	/// What a reply means for it, by the [law](judge).
 	pub fn judge(&self, reply: Reply, height: u32) -> Verdict {
 		let options = &self.outbox.0.options;
-		let now = self.outbox.0.clock.now();
+		let times = self.outbox.0.clock.look();
 		let facts = Facts {
 			failures: self.open.failures.saturating_add(1),
-			age: now.since(self.callback.enqueued_at()),
-			time_left: options.schedule.time_left(self.callback.deadline(), height, now),
+			age: times.lived_since(self.lived_ms),
+			time_left: options.schedule.time_left(self.callback.deadline(), height, latest(times)),
 			horizon: options.horizon,
-			jitter: self.callback.sequence().get() ^ now.0,
+			jitter: self.callback.sequence().get() ^ times.running.0,
 		};
 		judge(reply, &facts, &options.schedule)
 	}
@@ -297,7 +302,7 @@ impl Claim {
 		&self, state: &mut State, reply: Reply, height: u32, said: &str,
 	) -> Result<Prepared, OutboxError> {
 		let verdict = self.judge(reply, height);
-		let now = self.outbox.0.clock.now();
+		let now = self.outbox.0.clock.look().running;
 		if let Some(endpoint) = state.endpoint(&self.lease.end) {
 			let options = endpoint.options.breaker;
 			match is_down(reply) {
@@ -307,6 +312,12 @@ impl Claim {
 		}
 		self.prepare(state, verdict, said)
 	}
+}
+
+/// Returns the latest time that it may be: a clock that was set back must not make a deadline look
+/// far away.
+fn latest(times: Times) -> Timestamp {
+	times.wall.max(times.steady)
 }
 
 /// Whether the endpoint does not work, rather than this callback.

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leyden_store::{
-	sharing, Appended, Batch, Clock, Expectation, KeyRange, Plan, Store, StoreError, Timestamp,
+	sharing, Appended, Batch, Clock, Expectation, KeyRange, Plan, Store, StoreClock, StoreError,
+	Timestamp,
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -73,7 +74,7 @@ pub struct Outbox(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
 	pub(crate) store: Arc<dyn Store>,
-	pub(crate) clock: Arc<dyn Clock>,
+	pub(crate) clock: Arc<StoreClock>,
 	pub(crate) options: OutboxOptions,
 	pub(crate) epoch: u64,
 	/// The endpoints that there are: apart from the rest, so that what is done when a callback expires
@@ -109,6 +110,7 @@ pub(crate) struct Lease {
 	pub(crate) token: u64,
 	pub(crate) end: End,
 	pub(crate) lane: Lane,
+	/// In running time.
 	pub(crate) until: Timestamp,
 	/// Its outcome is being written.
 	pub(crate) settling: bool,
@@ -164,6 +166,7 @@ impl Outbox {
 	fn open_alone(
 		store: Arc<dyn Store>, clock: Arc<dyn Clock>, options: OutboxOptions,
 	) -> Result<Inner, OutboxError> {
+		let clock = StoreClock::open(&store, clock)?;
 		let epoch = meta(&*store)?.epoch;
 		let mut state = State::default();
 		for (key, record) in
@@ -219,8 +222,8 @@ impl Outbox {
 		if !self.0.known.read().contains(&end) {
 			return Err(OutboxError::UnknownEndpoint { name: new.endpoint });
 		}
-		let now = self.0.clock.now();
-		let item = ItemV1::new(new, now);
+		let times = self.0.clock.look();
+		let (item, now) = (ItemV1::new(new, times), times.running);
 		let index = item.index();
 		let mut batch = Batch::new();
 		let once = records::id_key(&item.id);

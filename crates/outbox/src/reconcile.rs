@@ -280,8 +280,9 @@ fn park(
 ) -> Result<Batch, OutboxError> {
 	let lane = records::lane(item.order_key());
 	let key = records::parked_key(source, why, &lane, cursor);
+	// What came from elsewhere is kept until it is applied, however old it is.
 	let mut batch = Batch::new();
-	batch.put(key, records::value(&ItemV1::of(item))?);
+	batch.put(key, records::value(&ItemV1::of(item, 0))?);
 	Ok(batch)
 }
 

@@ -25,7 +25,7 @@
 
 use leyden_id::{Domain, IdBuilder};
 pub(crate) use leyden_store::codec::{decode as read, encode as value};
-use leyden_store::{Key, KeyRange, StoreError, Table, Timestamp};
+use leyden_store::{Key, KeyRange, StoreError, Table, Times, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::callback::{Callback, CallbackId, Deadline, NewCallback, Sequence};
@@ -74,10 +74,13 @@ pub(crate) struct ItemV1 {
 	pub(crate) payload: Vec<u8>,
 	pub(crate) deadline: Deadline,
 	pub(crate) enqueued_at: Timestamp,
+	/// The time that the store had lived when it was enqueued, from which its age counts.
+	pub(crate) lived_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct OpenV1 {
+	/// In running time.
 	pub(crate) due: Timestamp,
 	pub(crate) failures: u32,
 }
@@ -113,7 +116,8 @@ pub(crate) struct PausedV1 {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct TombV1 {
 	pub(crate) id: [u8; 32],
-	pub(crate) enqueued_at: Timestamp,
+	/// As the item's.
+	pub(crate) lived_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -134,14 +138,15 @@ leyden_store::stored! {
 }
 
 impl ItemV1 {
-	pub(crate) fn new(new: NewCallback, enqueued_at: Timestamp) -> Self {
+	pub(crate) fn new(new: NewCallback, now: Times) -> Self {
 		let NewCallback { id, kind, endpoint, order_key, schema, payload, deadline } = new;
 		let (id, schema) = (*id.as_bytes(), schema.max(1));
-		Self { id, kind, endpoint, order_key, schema, payload, deadline, enqueued_at }
+		let Times { wall: enqueued_at, lived_ms, .. } = now;
+		Self { id, kind, endpoint, order_key, schema, payload, deadline, enqueued_at, lived_ms }
 	}
 
-	/// A callback that came from elsewhere.
-	pub(crate) fn of(callback: &Callback) -> Self {
+	/// Returns the item of a callback whose age counts from `lived_ms`.
+	pub(crate) fn of(callback: &Callback, lived_ms: u64) -> Self {
 		Self {
 			id: *callback.id().as_bytes(),
 			kind: callback.kind().to_owned(),
@@ -151,6 +156,7 @@ impl ItemV1 {
 			payload: callback.payload().to_vec(),
 			deadline: callback.deadline(),
 			enqueued_at: callback.enqueued_at(),
+			lived_ms,
 		}
 	}
 
@@ -160,7 +166,8 @@ impl ItemV1 {
 	}
 
 	pub(crate) fn callback(self, sequence: Sequence) -> Callback {
-		let Self { id, kind, endpoint, order_key, schema, payload, deadline, enqueued_at } = self;
+		let Self { id, kind, endpoint, order_key, schema, payload, deadline, enqueued_at, .. } =
+			self;
 		let id = CallbackId::from_bytes(id);
 		Callback { sequence, id, kind, endpoint, order_key, schema, payload, deadline, enqueued_at }
 	}
@@ -318,6 +325,7 @@ mod tests {
 			payload: vec![4],
 			deadline,
 			enqueued_at: Timestamp(5),
+			lived_ms: 6,
 		};
 		let one = |byte: &str| format!("0000000000000001{byte}");
 		let deadline_hex = "0100000009010000000000000007";
@@ -330,6 +338,7 @@ mod tests {
 			one("04"),
 			deadline_hex.to_owned(),
 			"0000000000000005".to_owned(),
+			"0000000000000006".to_owned(),
 		];
 		assert_eq!(hex(&item), expected.concat());
 		assert_eq!(hex(&MetaV1 { epoch: 1, trimmed: 2 }), "00000000000000010000000000000002");
@@ -341,7 +350,7 @@ mod tests {
 		let paused = Some(PausedV1 { at: Timestamp(2), reason: "r".to_owned() });
 		let end = EndV1 { name: "e".to_owned(), paused };
 		assert_eq!(hex(&end), format!("{}010000000000000002{}", one("65"), one("72")));
-		let tomb = TombV1 { id: [1; 32], enqueued_at: Timestamp(2) };
+		let tomb = TombV1 { id: [1; 32], lived_ms: 2 };
 		assert_eq!(hex(&tomb), format!("{}0000000000000002", "01".repeat(32)));
 		let cursor = CursorV1 { epoch: 1, after: 2 };
 		assert_eq!(hex(&cursor), "00000000000000010000000000000002");

@@ -6,7 +6,7 @@
 
 //! What became of a callback.
 
-use leyden_store::{Batch, Expectation, Key, KeyRange, Plan, StoreError, Ticket, Timestamp};
+use leyden_store::{Batch, Expectation, Key, KeyRange, Plan, StoreError, Ticket, Times, Timestamp};
 
 use crate::callback::Callback;
 use crate::claim::Claim;
@@ -22,7 +22,7 @@ use crate::MAX_REASON_CHARS;
 pub enum Settled {
 	/// It was taken.
 	Done,
-	/// It is tried again, then.
+	/// It is tried again, then, in [`running`](Times::running) time.
 	Again(Timestamp),
 	/// Nothing is sent to its endpoint any more, until somebody says so.
 	Paused,
@@ -58,7 +58,7 @@ impl Claim {
 	) -> Result<Prepared, OutboxError> {
 		let outbox = self.outbox.clone();
 		let number = self.callback.sequence().get();
-		let now = outbox.0.clock.now();
+		let now = outbox.0.clock.look();
 		match state.leases.get_mut(&number) {
 			Some(lease) if lease.token == self.lease.token => lease.settling = true,
 			_ => return Err(OutboxError::LeaseLost),
@@ -87,7 +87,7 @@ pub(crate) struct Prepared {
 	end: End,
 	verdict: Verdict,
 	said: String,
-	now: Timestamp,
+	now: Times,
 }
 
 impl Prepared {
@@ -108,7 +108,7 @@ pub struct Settling {
 	end: End,
 	verdict: Verdict,
 	said: String,
-	now: Timestamp,
+	now: Times,
 	ticket: Option<Ticket<()>>,
 }
 
@@ -142,10 +142,12 @@ impl Settling {
 		done?;
 		Ok(match self.verdict {
 			Verdict::Done => Settled::Done,
-			Verdict::RetryAfter(pause) | Verdict::Snooze(pause) => Settled::Again(now.after(pause)),
+			Verdict::RetryAfter(pause) | Verdict::Snooze(pause) => {
+				Settled::Again(now.running.after(pause))
+			},
 			Verdict::Pause => {
 				if let Some(endpoint) = state.endpoint(&self.end) {
-					endpoint.paused = Some(PausedV1 { at: now, reason: said });
+					endpoint.paused = Some(PausedV1 { at: now.wall, reason: said });
 				}
 				Settled::Paused
 			},
@@ -180,15 +182,15 @@ pub(crate) struct Letter<'a> {
 
 impl Outbox {
 	fn outcome(
-		&self, state: &mut State, claim: &Claim, verdict: &Verdict, now: Timestamp, said: &str,
+		&self, state: &mut State, claim: &Claim, verdict: &Verdict, now: Times, said: &str,
 	) -> Result<Plan<()>, OutboxError> {
 		let (callback, open, end) = (&claim.callback, claim.open, claim.lease.end);
 		let letter = Letter { end, callback, open };
 		match verdict {
 			Verdict::Done => {
-				let mut batch = self.close(state, letter, now)?;
+				let mut batch = self.close(state, letter, now.running)?;
 				if (self.0.options.forget)(callback) {
-					let item = ItemV1::of(callback).forgotten();
+					let item = ItemV1::of(callback, claim.lived_ms).forgotten();
 					let key = records::item_key(callback.sequence().get());
 					batch.put(key, records::value(&item)?);
 				}
@@ -196,14 +198,14 @@ impl Outbox {
 			},
 			Verdict::RetryAfter(pause) => {
 				let failures = open.failures.saturating_add(1);
-				Ok(Plan::of(move_to(letter, now.after(*pause), failures)?))
+				Ok(Plan::of(move_to(letter, now.running.after(*pause), failures)?))
 			},
 			Verdict::Snooze(pause) => {
-				Ok(Plan::of(move_to(letter, now.after(*pause), open.failures)?))
+				Ok(Plan::of(move_to(letter, now.running.after(*pause), open.failures)?))
 			},
 			Verdict::Pause => {
 				let name = state.endpoint(&end).map(|endpoint| endpoint.name.clone());
-				let paused = Some(PausedV1 { at: now, reason: said.to_owned() });
+				let paused = Some(PausedV1 { at: now.wall, reason: said.to_owned() });
 				let record = EndV1 { name: name.unwrap_or_default(), paused };
 				let mut batch = Batch::new();
 				batch.put(records::end_key(&end), records::value(&record)?);
@@ -216,13 +218,17 @@ impl Outbox {
 
 	/// It is not sent any more: a dead letter, and what is to be done about it.
 	pub(crate) fn put_aside(
-		&self, state: &State, letter: Letter<'_>, now: Timestamp, why: Why, said: &str,
+		&self, state: &State, letter: Letter<'_>, now: Times, why: Why, said: &str,
 	) -> Result<Plan<()>, OutboxError> {
 		let Letter { callback, open, .. } = letter;
-		let mut batch = self.close(state, letter, now)?;
+		let mut batch = self.close(state, letter, now.running)?;
 		let is_late = why == Why::Expired;
-		let dead =
-			DeadV1 { why: u8::from(is_late), at: now, failures: open.failures, reason: cut(said) };
+		let dead = DeadV1 {
+			why: u8::from(is_late),
+			at: now.wall,
+			failures: open.failures,
+			reason: cut(said),
+		};
 		batch.put(records::dead_key(callback.sequence().get()), records::value(&dead)?);
 		let plan = Plan::of(batch);
 		Ok(match &self.0.options.on_expired {

@@ -54,12 +54,14 @@ impl Outbox {
 	/// # Failure Behavior and Persistence
 	/// Each is one commit, with what [`on_expired`](crate::OutboxOptions::on_expired) wants.
 	pub fn expire(&self, height: u32, limit: usize) -> Result<Vec<Callback>, OutboxError> {
-		let now = self.0.clock.now();
+		let now = self.0.clock.look();
+		// What others have dated is over when the clock and steady time say so.
+		let past = now.wall.min(now.steady);
 		let state = self.0.state.lock();
 		let ends: Vec<End> = state.endpoints.iter().map(|(end, _)| *end).collect();
 		let mut expired: Vec<Callback> = Vec::new();
 		for end in ends {
-			for (kind, number) in [(0, u64::from(height)), (1, now.0)] {
+			for (kind, number) in [(0, u64::from(height)), (1, past.0)] {
 				let range = records::urgent_up_to(&end, kind, number);
 				// Those that are left out do not count.
 				let most = limit.saturating_add(state.leases.len()).min(PAGE);
@@ -117,7 +119,7 @@ impl Outbox {
 		let record = self.0.store.get(&key).wait()?.ok_or(OutboxError::NoSuchCallback)?;
 		let item: ItemV1 = records::read(&key, &record)?;
 		let (end, index) = (records::end(&item.endpoint), item.index());
-		let due = self.0.clock.now();
+		let due = self.0.clock.look().running;
 		let mut batch = Batch::new();
 		batch.delete(dead);
 		let open = OpenV1 { due, failures: 0 };
@@ -162,7 +164,7 @@ impl Outbox {
 	/// # Failure Behavior and Persistence
 	/// Lazy: what a crash undoes is done again.
 	pub fn trim(&self, limit: usize) -> Result<usize, OutboxError> {
-		let now = self.0.clock.now();
+		let now = self.0.clock.look();
 		let meta_key = records::meta_key();
 		let record = self.0.store.get(&meta_key).wait()?.ok_or(OutboxError::NoSuchCallback)?;
 		let meta: MetaV1 = records::read(&meta_key, &record)?;
@@ -174,11 +176,11 @@ impl Outbox {
 		for (key, record) in &self.0.store.scan(items, limit).wait()?.records {
 			let number = records::number_of(key)?;
 			let item: ItemV1 = records::read(key, record)?;
-			if now.since(item.enqueued_at) < self.0.options.retain || !self.is_over(number)? {
+			if now.lived_since(item.lived_ms) < self.0.options.retain || !self.is_over(number)? {
 				break;
 			}
 			batch.delete(key.clone());
-			let tomb = TombV1 { id: item.id, enqueued_at: item.enqueued_at };
+			let tomb = TombV1 { id: item.id, lived_ms: item.lived_ms };
 			batch.put(records::tomb_key(number), records::value(&tomb)?);
 			trimmed = number;
 		}
@@ -186,7 +188,7 @@ impl Outbox {
 		let tombs = KeyRange::all(records::TOMBS);
 		for (key, record) in &self.0.store.scan(tombs, limit).wait()?.records {
 			let tomb: TombV1 = records::read(key, record)?;
-			if now.since(tomb.enqueued_at) < remembered {
+			if now.lived_since(tomb.lived_ms) < remembered {
 				break;
 			}
 			batch.delete(key.clone());

@@ -53,7 +53,6 @@ impl Payouts {
 		&self, id: &DebtId, creditor: &[u8], invoice: &str,
 	) -> Result<Submitted, PayoutError> {
 		let looked = self.look();
-		self.keep_clock(looked)?;
 		let Now { clock, now, steady, .. } = looked;
 		let loaded = self.load(id)?.ok_or(PayoutError::NoSuchDebt)?;
 		let debt = &loaded.debt;

@@ -27,7 +27,7 @@
 //! # The window
 //! Its end is past. Nothing is forfeited before the creditor was told at least once, and somebody has
 //! listened for the time between two reminders; a clock that jumps forfeits nothing
-//! ([`SteadyTime`](leyden_store::SteadyTime)). What nobody is owed is never forfeited, it is kept.
+//! ([`StoreClock`](leyden_store::StoreClock)). What nobody is owed is never forfeited, it is kept.
 //!
 //! # Money
 //! What goes out, with its fees, is never more than what came in; checked before every commit and by

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leyden_store::{
-	Batch, Clock, Expectation, KeyRange, Plan, Store, StoreError, Timestamp, Version,
+	Batch, Clock, Expectation, KeyRange, Plan, Store, StoreClock, StoreError, Timestamp, Version,
 };
 use parking_lot::Mutex;
 
@@ -23,7 +23,7 @@ use crate::money;
 use crate::notice::{Notice, Notices};
 use crate::records::{self, AttemptV1, BreakerV1, DebtV1, DueV1, NoteV1, StateV1, VerdictV1};
 use crate::terms::{DebtId, NewDebt};
-use crate::time::Time;
+use crate::time::Awake;
 use crate::worker::Call;
 
 /// Most notes that are kept of a debt.
@@ -68,7 +68,7 @@ pub struct Payouts(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
 	pub(crate) store: Arc<dyn Store>,
-	pub(crate) clock: Arc<dyn Clock>,
+	pub(crate) clock: Arc<StoreClock>,
 	pub(crate) options: PayoutOptions,
 	/// Drawn when it was opened: who is at an attempt.
 	pub(crate) owner: u64,
@@ -76,7 +76,7 @@ pub(crate) struct Inner {
 }
 
 pub(crate) struct Memory {
-	pub(crate) time: Time,
+	pub(crate) awake: Awake,
 	/// What the payer was asked and has not answered.
 	pub(crate) calls: HashMap<DebtId, Call>,
 	/// Debts of which it is known what the node has already paid.
@@ -110,11 +110,12 @@ impl Payouts {
 	pub fn open(
 		store: Arc<dyn Store>, clock: Arc<dyn Clock>, options: PayoutOptions,
 	) -> Result<Self, PayoutError> {
-		let time = Time::open(&*store, clock.now())?;
+		let clock = StoreClock::open(&store, clock)?;
+		let awake = Awake::new(clock.look());
 		let mut bytes = [0; 8];
 		getrandom::getrandom(&mut bytes).map_err(|_| PayoutError::NoRandomness)?;
 		let owner = u64::from_be_bytes(bytes);
-		let memory = Memory { time, calls: HashMap::new(), compared: HashSet::new() };
+		let memory = Memory { awake, calls: HashMap::new(), compared: HashSet::new() };
 		Ok(Self(Arc::new(Inner { store, clock, options, owner, state: Mutex::new(memory) })))
 	}
 
@@ -130,7 +131,6 @@ impl Payouts {
 	pub fn owe(&self, new: &NewDebt) -> Result<Plan<Written>, PayoutError> {
 		new.check()?;
 		let looked = self.look();
-		self.keep_clock(looked)?;
 		let now = looked.now;
 		let key = records::debt_key(&new.id);
 		if let Some(Loaded { debt, .. }) = self.load(&new.id)? {
@@ -210,7 +210,7 @@ impl Payouts {
 	}
 
 	pub(crate) fn breaker_record(&self, reason: &str) -> BreakerV1 {
-		BreakerV1 { at: self.0.clock.now(), reason: cut(reason) }
+		BreakerV1 { at: self.0.clock.look().wall, reason: cut(reason) }
 	}
 
 	/// The store, for records that are to be one commit with a debt.

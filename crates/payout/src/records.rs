@@ -13,7 +13,6 @@
 //! pay_hashes    payment hash           0x0603 HashV1: which debt it pays
 //! pay_due       when (8), D            0x0604 DueV1
 //! pay_notes     D, number              0x0605 NoteV1: what was decided, and why
-//! pay_meta      "clock"                0x0606 ClockV1
 //! pay_meta      "breaker"              0x0607 BreakerV1: nothing is paid
 //! ```
 
@@ -132,15 +131,6 @@ pub(crate) struct NoteV1 {
 	pub(crate) at: Timestamp,
 	pub(crate) what: String,
 }
-
-#[derive(Clone, Copy, Deserialize, Eq, PartialEq, Serialize)]
-pub(crate) struct ClockV1 {
-	/// For what cannot be taken back.
-	pub(crate) steady: Timestamp,
-	/// For what is to be done again.
-	pub(crate) now: Timestamp,
-}
-
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct BreakerV1 {
 	pub(crate) at: Timestamp,
@@ -153,7 +143,6 @@ leyden_store::stored! {
 	HashV1 = 0x0603,
 	DueV1 = 0x0604,
 	NoteV1 = 0x0605,
-	ClockV1 = 0x0606,
 	BreakerV1 = 0x0607,
 }
 
@@ -244,10 +233,6 @@ pub(crate) fn notes(id: &DebtId) -> KeyRange {
 	KeyRange::prefix(NOTES, id.as_bytes())
 }
 
-pub(crate) fn clock_key() -> Key {
-	Key::new(META, *b"clock")
-}
-
 pub(crate) fn breaker_key() -> Key {
 	Key::new(META, *b"breaker")
 }
@@ -332,8 +317,6 @@ mod tests {
 		assert_eq!(hex(&DueV1 {}), "");
 		let note = NoteV1 { at: Timestamp(1), what: "w".to_owned() };
 		assert_eq!(hex(&note), "0000000000000001000000000000000177");
-		let clock = ClockV1 { steady: Timestamp(1), now: Timestamp(2) };
-		assert_eq!(hex(&clock), "00000000000000010000000000000002");
 		let breaker = BreakerV1 { at: Timestamp(1), reason: "r".to_owned() };
 		assert_eq!(hex(&breaker), "0000000000000001000000000000000172");
 	}
@@ -344,7 +327,9 @@ mod tests {
 		assert_eq!(due_of(&due_key(Timestamp(5), &id)).unwrap(), id);
 		assert_eq!(number_of(&attempt_key(&id, 9)).unwrap(), 9);
 		assert_eq!(id_of(&attempt_key(&id, 9)).unwrap(), id);
-		for short in [due_of(&clock_key()).is_err(), number_of(&Key::new(DUE, *b"x")).is_err()] {
+		for short in
+			[due_of(&Key::new(DUE, *b"y")).is_err(), number_of(&Key::new(DUE, *b"x")).is_err()]
+		{
 			assert!(short);
 		}
 		assert!(id_of(&Key::new(DEBTS, *b"short")).is_err());

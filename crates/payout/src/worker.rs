@@ -105,7 +105,6 @@ impl Payouts {
 	/// anything follows from it. If the process dies in between, the payer is asked what it knows.
 	pub fn tick(&self, payer: &dyn Payer, limit: usize) -> Result<Ticked, PayoutError> {
 		let now = self.look();
-		self.keep_clock(now)?;
 		let mut ticked = Ticked::default();
 		// What the payer answers at once is not left for the next time.
 		for _ in 0..MAX_PASSES {

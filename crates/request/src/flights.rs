@@ -56,7 +56,7 @@ impl Flights {
 		let open = || -> Result<Self, Infallible> {
 			Ok(Self { running: Mutex::default(), _store: Some(Arc::clone(store)) })
 		};
-		let Ok(flights) = sharing::shared(store, &records::clock_key(), open);
+		let Ok(flights) = sharing::shared(store, &records::place(), open);
 		flights
 	}
 

@@ -29,7 +29,7 @@
 //! An answer is replayed for as long as the request says, and the request is remembered for longer
 //! ([`RequestOptions::remember`]): it is refused then, unless [`Expired::Reissue`] says that what was
 //! done is dead. A clock that is set back revives nothing, and one that jumps ahead makes nothing
-//! forgotten (see [`SteadyTime`](leyden_store::SteadyTime)).
+//! forgotten (see [`StoreClock`](leyden_store::StoreClock)).
 //!
 //! # Bounded
 //! Per scope there are at most so many requests, each of a limited size; sweeping is done in steps.

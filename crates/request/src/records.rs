@@ -11,7 +11,6 @@
 //! requests        H(scope) H(request)              0x0401 RequestV1
 //! request_times   time (8) H(scope) H(request)     0x0402 TimeV1: look at it then
 //! request_scopes  H(scope)                         0x0403 ScopeV1
-//! request_clock   "now"                            0x0404 ClockV1
 //! ```
 
 pub(crate) use leyden_store::codec::{decode as read, encode as value};
@@ -23,7 +22,6 @@ use crate::params::StoredParams;
 pub(crate) const REQUESTS: Table = Table::new("requests");
 pub(crate) const TIMES: Table = Table::new("request_times");
 const SCOPES: Table = Table::new("request_scopes");
-const CLOCK: Table = Table::new("request_clock");
 
 /// A request.
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
@@ -66,17 +64,10 @@ pub(crate) struct ScopeV1 {
 	pub(crate) requests: u64,
 }
 
-/// The time that is known to have passed.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(crate) struct ClockV1 {
-	pub(crate) now: Timestamp,
-}
-
 leyden_store::stored! {
 	RequestV1 = 0x0401,
 	TimeV1 = 0x0402,
 	ScopeV1 = 0x0403,
-	ClockV1 = 0x0404,
 }
 
 pub(crate) fn request_key(hash: &[u8; 64]) -> Key {
@@ -102,8 +93,9 @@ pub(crate) fn scope_key(scope: [u8; 32]) -> Key {
 	Key::new(SCOPES, scope)
 }
 
-pub(crate) fn clock_key() -> Key {
-	Key::new(CLOCK, *b"now")
+/// The place at which handles over one store know of each other.
+pub(crate) fn place() -> Key {
+	Key::new(REQUESTS, *b"")
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leyden_store::{Batch, Clock, Expectation, SteadyTime, Store, Timestamp, Version};
-use parking_lot::Mutex;
+use leyden_store::{Batch, Clock, Expectation, Store, StoreClock, Times, Timestamp, Version};
 
 use crate::error::RequestError;
 use crate::flights::{Entered, Flight, Flights, InFlight};
@@ -20,7 +19,7 @@ use crate::law::{decide, Decision, Expiry, Found, Owner};
 use crate::options::{Expired, RequestOptions};
 use crate::params::Params;
 use crate::quota::{Change, Quotas};
-use crate::records::{self, ClockV1, RequestV1, StateV1, TimeV1};
+use crate::records::{self, RequestV1, StateV1, TimeV1};
 use crate::run::{answer_of, Answer, Effect, Run};
 
 /// How often a request is looked at again because somebody else was faster.
@@ -33,11 +32,10 @@ pub struct Requests(Arc<Inner>);
 
 struct Inner {
 	store: Arc<dyn Store>,
-	clock: Arc<dyn Clock>,
+	clock: Arc<StoreClock>,
 	options: RequestOptions,
 	flights: Arc<Flights>,
 	quotas: Quotas,
-	time: Mutex<SteadyTime>,
 }
 
 /// A request as it was made.
@@ -108,13 +106,10 @@ impl Requests {
 	pub fn open(
 		store: Arc<dyn Store>, clock: Arc<dyn Clock>, options: RequestOptions,
 	) -> Result<Self, RequestError> {
-		let key = records::clock_key();
-		let known = store.get(&key).wait()?;
-		let known = known.map(|record| records::read::<ClockV1>(&key, &record)).transpose()?;
-		let time = SteadyTime::new(known.map(|known| known.now), clock.now());
+		let clock = StoreClock::open(&store, clock)?;
 		let flights = Flights::of(&store);
-		let (quotas, time) = (Quotas::default(), Mutex::new(time));
-		Ok(Self(Arc::new(Inner { store, clock, options, flights, quotas, time })))
+		let quotas = Quotas::default();
+		Ok(Self(Arc::new(Inner { store, clock, options, flights, quotas })))
 	}
 
 	/// Says what to do with a request, and writes down that it is begun if it is to be carried out.
@@ -262,14 +257,15 @@ impl Requests {
 		&self.0.quotas
 	}
 
-	/// Steady time, after a look at the clock.
-	pub(crate) fn time(&self) -> Timestamp {
-		self.0.time.lock().look(self.0.clock.now())
+	/// Looks at the clock. What is given up goes by steady time.
+	pub(crate) fn time(&self) -> Times {
+		self.0.clock.look()
 	}
 
 	/// From when on an answer of now is not given any more, and may be forgotten.
 	pub(crate) fn times(&self, replay_for: Duration) -> (Timestamp, Timestamp) {
-		let expires_at = self.0.clock.now().max(self.time()).after(replay_for);
+		let Times { wall, steady, .. } = self.time();
+		let expires_at = wall.max(steady).after(replay_for);
 		(expires_at, expires_at.after(self.0.options.remember))
 	}
 
@@ -306,16 +302,15 @@ impl Requests {
 	}
 
 	fn expiry(&self, key: &RequestKey, record: &RequestV1) -> Expiry {
-		let clock = self.0.clock.now();
-		let time = self.time();
-		if time >= record.expires_at {
+		let Times { wall, steady, .. } = self.time();
+		if steady >= record.expires_at {
 			let is_dead = match &self.0.options.expired {
 				Expired::Tombstone => false,
 				Expired::Reissue(is_dead) => is_dead(key),
 			};
 			return Expiry::Expired { is_dead };
 		}
-		match clock >= record.expires_at {
+		match wall >= record.expires_at {
 			true => Expiry::Doubtful,
 			false => Expiry::Live,
 		}
@@ -326,14 +321,14 @@ impl Requests {
 		&self, request: &Request<'_>, hash: &[u8; 64], stored: Option<(RequestV1, Version)>,
 	) -> Result<Option<(RequestV1, Version)>, RequestError> {
 		let params = (request.params)(None).ok_or(RequestError::UnknownVersion { version: 0 })?;
-		let time = self.time();
+		let begun_at = self.time().steady;
 		let (expires_at, forget_at) = self.times(request.replay_for);
 		let record = RequestV1 {
 			scope: request.key.scope().to_vec(),
 			operation: request.key.operation().to_owned(),
 			key: request.key.key().to_vec(),
 			params: params.stored(),
-			begun_at: time,
+			begun_at,
 			expires_at,
 			forget_at,
 			look_at: expires_at,
@@ -343,7 +338,6 @@ impl Requests {
 		let mut batch = Batch::new();
 		batch.put(key.clone(), records::value(&record)?);
 		batch.put(records::time_key(expires_at, hash), records::value(&TimeV1 {})?);
-		batch.put(records::clock_key(), records::value(&ClockV1 { now: time })?);
 		let committed = match stored {
 			Some((old, version)) => {
 				batch.expect(key, Expectation::Version(version));

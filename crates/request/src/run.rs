@@ -133,7 +133,7 @@ impl Run {
 		let Self { requests, flight, hash, replay_for, mut record, version, .. } = self;
 		record.state = match (requests.options().keep)(&answer) {
 			true => StateV1::Answered {
-				at: requests.time(),
+				at: requests.time().steady,
 				is_error: answer.kind != AnswerKind::Ok,
 				answer: answer.bytes.clone(),
 			},

@@ -10,7 +10,7 @@ use leyden_store::{Batch, Durability, Expectation, Key, StoreError, Version};
 
 use crate::error::RequestError;
 use crate::quota::Change;
-use crate::records::{self, ClockV1, RequestV1, StateV1, TimeV1};
+use crate::records::{self, RequestV1, StateV1, TimeV1};
 use crate::requests::Requests;
 
 /// Most requests that one sweep looks at.
@@ -29,8 +29,7 @@ pub struct Swept {
 
 impl Requests {
 	/// Drops answers whose time is over, and forgets what need not be remembered any more; looks at
-	/// no more than `limit` requests, and only at the clock for 0. Call it every few minutes: that is also how it is known that
-	/// time passes.
+	/// no more than `limit` requests.
 	///
 	/// # Errors
 	/// The store's.
@@ -38,11 +37,7 @@ impl Requests {
 	/// # Failure Behavior and Persistence
 	/// Lazy: what a crash undoes is done again.
 	pub fn sweep(&self, limit: usize) -> Result<Swept, RequestError> {
-		let now = self.time();
-		let mut clock = Batch::new();
-		clock.durability(Durability::Lazy);
-		clock.put(records::clock_key(), records::value(&ClockV1 { now })?);
-		self.store().commit(clock).wait()?;
+		let now = self.time().steady;
 		if limit == 0 {
 			return Ok(Swept::default());
 		}
@@ -103,7 +98,7 @@ impl Requests {
 	pub(crate) fn prune(
 		&self, hash: &[u8; 64], record: RequestV1, version: Version,
 	) -> Result<(), RequestError> {
-		let now = self.time();
+		let now = self.time().steady;
 		if now < record.expires_at || !matches!(record.state, StateV1::Answered { .. }) {
 			return Ok(());
 		}
@@ -111,8 +106,6 @@ impl Requests {
 			batch.expect(records::request_key(hash), Expectation::Version(version));
 			batch.delete(records::time_key(record.look_at, hash));
 		});
-		// A clock that is set back must not find it expired already.
-		batch.put(records::clock_key(), records::value(&ClockV1 { now })?);
 		retire(&mut batch, hash, record)?;
 		// Nobody waits: what is not written is done by the next sweep.
 		drop(self.store().commit(batch));

@@ -110,6 +110,10 @@ impl Clock for Jumpy {
 	fn now(&self) -> Timestamp {
 		self.real.now().after(*self.ahead.lock().unwrap())
 	}
+
+	fn elapsed(&self) -> Duration {
+		self.real.elapsed()
+	}
 }
 
 fn history(ops: Vec<Op>) {

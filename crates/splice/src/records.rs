@@ -17,7 +17,7 @@ use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut, Txid};
 use leyden_id::ChannelId;
 use leyden_store::codec::{self, Stored};
-use leyden_store::{Key, Record, RecordType, StoreError, Table, Timestamp, Value};
+use leyden_store::{Key, Record, RecordType, Stamp, StoreError, Table, Timestamp, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::keeper::SpliceFailed;
@@ -53,7 +53,7 @@ struct SpliceV1 {
 	failures: u32,
 	canceling: bool,
 	number: u64,
-	asked_at: Timestamp,
+	asked: Stamp,
 	expires_at: Timestamp,
 	steps: Vec<StepV1>,
 }
@@ -183,7 +183,7 @@ impl From<&Splice> for SpliceV1 {
 			failures: s.failures,
 			canceling: s.canceling,
 			number: s.number,
-			asked_at: s.asked_at,
+			asked: s.asked,
 			expires_at: s.expires_at,
 			steps: s.steps.iter().map(|step| StepV1(step.at, what(&step.what))).collect(),
 		}
@@ -220,7 +220,7 @@ impl SpliceV1 {
 			failures: self.failures,
 			canceling: self.canceling,
 			number: self.number,
-			asked_at: self.asked_at,
+			asked: self.asked,
 			expires_at: self.expires_at,
 			steps: self.steps.into_iter().map(Step::from).collect(),
 			handed: false,
@@ -442,7 +442,7 @@ mod tests {
 			failures: 2,
 			canceling: true,
 			number: 3,
-			asked_at: Timestamp(10),
+			asked: Stamp { wall: Timestamp(10), steady: Timestamp(9) },
 			expires_at: Timestamp(20),
 			steps: vec![
 				Step { at: Timestamp(10), what: What::Asked },
@@ -494,6 +494,7 @@ mod tests {
 			&[1],
 			&number(3),
 			&number(10),
+			&number(9),
 			&number(20),
 			&number(2),
 			&number(10),

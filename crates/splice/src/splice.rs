@@ -6,7 +6,7 @@
 //! What is remembered of a splice.
 
 use bitcoin::{OutPoint, Transaction, Txid};
-use leyden_store::Timestamp;
+use leyden_store::{Stamp, Timestamp};
 
 use crate::parts::{ChannelRef, Contribution, FeeBand, Material, SpliceId, SpliceKind};
 use crate::probe::{OurPart, Round};
@@ -35,7 +35,7 @@ pub struct Splice {
 	pub(crate) canceling: bool,
 	/// Its place among those that are going on. Clocks jump, and two may be asked for at once.
 	pub(crate) number: u64,
-	pub(crate) asked_at: Timestamp,
+	pub(crate) asked: Stamp,
 	pub(crate) expires_at: Timestamp,
 	pub(crate) steps: Vec<Step>,
 	/// Whether it was handed over in this life. Not written down. Of what waits in its queue LDK
@@ -193,12 +193,14 @@ impl Splice {
 		self.bump.as_ref().map(|bump| bump.contribution.sat_per_kw)
 	}
 
-	/// When it was asked for.
+	/// Returns when it was asked for, by the wall clock of then.
 	pub fn asked_at(&self) -> Timestamp {
-		self.asked_at
+		self.asked.wall
 	}
 
-	/// When it is given up if it is not signed by then.
+	/// Returns when it is given up if it is not signed by then: as long after
+	/// [`asked_at`](Splice::asked_at) as [`Times::age`](leyden_store::Times::age) says, so that a clock that
+	/// jumps gives nothing up.
 	pub fn expires_at(&self) -> Timestamp {
 		self.expires_at
 	}

@@ -53,13 +53,14 @@ pub mod record;
 pub mod sequence;
 pub mod sharing;
 pub mod store;
+mod store_clock;
 mod sync;
 pub mod ticket;
 pub mod verify;
 
 pub use batch::{Batch, Durability, Expectation, Slot};
 pub use blocking::block_on;
-pub use clock::{Clock, ManualClock, SteadyTime, SystemClock, Timestamp};
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use codec::Stored;
 pub use committed::{Appended, Committed};
 pub use error::StoreError;
@@ -70,6 +71,7 @@ pub use page::Page;
 pub use plan::Plan;
 pub use record::{Epoch, Record, RecordType, Value, Version};
 pub use store::Store;
+pub use store_clock::{Stamp, StoreClock, Times};
 pub use ticket::Ticket;
 
 #[cfg(doctest)]

@@ -45,6 +45,7 @@ pub mod bonds;
 pub mod cases;
 pub mod chain;
 pub mod chain_monitor;
+pub mod clock_history;
 pub mod counting_store;
 pub mod differential;
 pub mod disk;
@@ -71,6 +72,7 @@ pub use leyden_store;
 
 pub use background::Processor;
 pub use chain::SimChain;
+pub use clock_history::{ClockHistory, ClockTurn};
 pub use counting_store::{CountingStore, Counts};
 pub use disk::{DiskSnapshot, DiskWrite, Fate, MemKv, NodeDisk, WriteKind};
 pub use faulty_store::{

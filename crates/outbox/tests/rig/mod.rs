@@ -10,8 +10,8 @@ use leyden_outbox::{
 	Verdict,
 };
 use leyden_store::{
-	Batch, Key, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan, RecordType, Store, Table,
-	Timestamp, Value,
+	Batch, Key, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan, RecordType, Store,
+	StoreClock, Table, Timestamp, Value,
 };
 use leyden_testkit::count_records;
 
@@ -61,6 +61,12 @@ impl Node {
 
 	pub fn claim(&self) -> Option<Claim> {
 		self.outbox.claim(HEIGHT).unwrap()
+	}
+
+	/// Returns the time that pauses go by.
+	pub fn running(&self) -> Timestamp {
+		let clock = Arc::<ManualClock>::clone(&self.clock);
+		StoreClock::open(&self.store, clock).unwrap().look().running
 	}
 
 	/// What is claimed next, as text; it is left claimed.

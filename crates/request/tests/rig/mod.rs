@@ -134,8 +134,11 @@ pub struct Node {
 
 impl Node {
 	pub fn new(options: RequestOptions) -> Self {
+		Self::on(Arc::new(ManualClock::new(Timestamp(1_700_000_000_000))), options)
+	}
+
+	pub fn on(clock: Arc<ManualClock>, options: RequestOptions) -> Self {
 		let medium = MemoryMedium::new();
-		let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
 		let store = open(&medium);
 		let requests = open_requests(&store, &clock, &options);
 		Self { medium, clock, store, requests, options }

@@ -96,7 +96,7 @@ impl Splices {
 		for _ in 0..MAX_DECISIONS {
 			let Some(splice) = live.get(id).cloned() else { return Ok(None) };
 			let probe = self.probe(live, &splice);
-			let decision = decide(&probe, &splice, self.now(), &trigger);
+			let decision = decide(&probe, &splice, self.now_for(&splice), &trigger);
 			let (channel, band) = (splice.channel, splice.band);
 			let (kind, reuse, band) =
 				match self.act(live, splice, &probe, &trigger, decision, &mut built)? {

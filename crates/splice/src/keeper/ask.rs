@@ -181,7 +181,8 @@ impl Splices {
 		let mut live = self.live.lock();
 		// Another splice of the channel may have begun while coins were selected.
 		let Admitted { view, waits } = self.admit(&live, &channel, &kind)?;
-		let now = self.now();
+		let times = self.clock.look();
+		let now = times.wall;
 		let mut splice = Splice {
 			id: random_id()?,
 			channel,
@@ -197,7 +198,7 @@ impl Splices {
 			failures: 0,
 			canceling: false,
 			number: live.next_number(),
-			asked_at: now,
+			asked: times.stamp(),
 			expires_at: now.after(self.options.max_age),
 			steps: Vec::new(),
 			handed: false,

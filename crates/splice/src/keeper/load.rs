@@ -5,7 +5,7 @@
 // http://opensource.org/licenses/MIT>, at your option.
 //! Opening: what is on disk, and the coins that belong to it.
 
-use leyden_store::{sharing, Key, KeyRange, StoreError};
+use leyden_store::{sharing, Clock, Key, KeyRange, StoreError};
 
 use super::*;
 use crate::law::Trigger;
@@ -38,6 +38,7 @@ impl Splices {
 	) -> Result<Self, SpliceError> {
 		let place = Key::new(LIVE, *b"keeper");
 		let claim = sharing::claim(&store, &place).ok_or(SpliceError::AlreadyOpen)?;
+		let clock = StoreClock::open(&store, clock)?;
 		let coins = Reservations::load(&*store)?;
 		let (splices, damaged) = live(&*store)?;
 		let mut live = Live::default();

@@ -20,7 +20,7 @@ use std::time::Duration;
 use bitcoin::OutPoint;
 use leyden_id::ChannelId;
 use leyden_store::sharing::Claim;
-use leyden_store::{Batch, Clock, Plan, Store, Timestamp};
+use leyden_store::{Batch, Plan, Store, StoreClock, Timestamp};
 use parking_lot::Mutex;
 
 use crate::coins::{InputReserver, Reservations};
@@ -96,7 +96,7 @@ pub type Tell = Box<dyn Fn(&SpliceFailed) -> Plan<()> + Send + Sync>;
 /// so the wallet must not call the keeper then; [`Splices::reservations`] is safe.
 pub struct Splices {
 	store: Arc<dyn Store>,
-	clock: Arc<dyn Clock>,
+	clock: Arc<StoreClock>,
 	driver: Box<dyn SpliceDriver>,
 	tell: Tell,
 	options: SpliceOptions,
@@ -199,8 +199,15 @@ impl Splices {
 		Ok(Plan::of(batch).run(&*self.store)?)
 	}
 
+	/// What the wall clock shows, for the steps of a splice.
 	fn now(&self) -> Timestamp {
-		self.clock.now()
+		self.clock.look().wall
+	}
+
+	/// The time by which `splice` may be too old, counted from when it was asked for: giving one up
+	/// cannot be undone, so it does not go by the wall clock of now.
+	fn now_for(&self, splice: &Splice) -> Timestamp {
+		splice.asked.wall.after(self.clock.look().age(splice.asked))
 	}
 }
 

@@ -124,6 +124,7 @@ pub enum Decision {
 }
 
 /// Decides. Pure, and total: there is an answer to every probe and every splice that is not over.
+/// `now` is the time that the splice was asked for, and its age.
 pub fn decide(probe: &Probe, splice: &Splice, now: Timestamp, trigger: &Trigger) -> Decision {
 	let Some(channel) = &probe.channel else {
 		return decide_gone(probe, splice, now);

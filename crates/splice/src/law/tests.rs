@@ -8,6 +8,7 @@
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, ScriptBuf, TxOut};
 use leyden_id::ChannelId;
+use leyden_store::Stamp;
 
 use super::*;
 use crate::parts::{ChannelRef, Contribution, FeeBand, Material, SpliceId, SpliceKind};
@@ -58,7 +59,7 @@ fn out(state: SpliceState) -> Splice {
 		failures: 0,
 		canceling: false,
 		number: 1,
-		asked_at: NOW,
+		asked: Stamp { wall: NOW, steady: NOW },
 		expires_at: Timestamp(5_000),
 		steps: Vec::new(),
 		handed: false,
