@@ -145,6 +145,9 @@ mod server {
 			let (status, code, first) = match &error {
 				OutboxError::WrongEpoch { .. } => (StatusCode::CONFLICT, "wrong_epoch", None),
 				OutboxError::Ahead { .. } => (StatusCode::CONFLICT, "ahead", None),
+				OutboxError::AnotherHistory { .. } => {
+					(StatusCode::CONFLICT, "another_history", None)
+				},
 				OutboxError::TooOld { first } => (StatusCode::GONE, "too_old", Some(*first)),
 				_ => (StatusCode::INTERNAL_SERVER_ERROR, "store", None),
 			};
@@ -284,6 +287,7 @@ mod client {
 		match said.as_ref().map(|said| (&*said.error, said.first)) {
 			Some(("too_old", Some(first))) => OutboxError::TooOld { first },
 			Some(("ahead", _)) => OutboxError::Ahead { last: 0 },
+			Some(("another_history", _)) => OutboxError::AnotherHistory { after: cursor.after },
 			_ => OutboxError::WrongEpoch { ours: cursor.epoch, found: 0 },
 		}
 	}

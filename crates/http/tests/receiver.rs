@@ -296,7 +296,7 @@ async fn a_feed_is_for_who_may_and_says_what_is_wrong() {
 	let original = node.outbox.feed(FeedCursor::default(), 10).unwrap();
 	assert_eq!((page.items[0].id(), page.last), (id, 1));
 	assert!(page.items == original.items && page.next == original.next);
-	let other = FeedCursor { epoch: page.epoch ^ 1, after: 0 };
+	let other = FeedCursor { epoch: page.epoch ^ 1, ..FeedCursor::default() };
 	let error = pull(other).await.unwrap_err();
 	assert!(matches!(error, FeedError::Cursor(OutboxError::WrongEpoch { .. })), "{error}");
 	let ahead = FeedCursor { after: 9, ..page.next };

@@ -51,6 +51,12 @@ pub enum OutboxError {
 		/// The first that is.
 		first: u64,
 	},
+	/// The callback at the cursor's place is not the one that was taken: the source was restored from
+	/// an older copy.
+	AnotherHistory {
+		/// Its number.
+		after: u64,
+	},
 	/// The cursor is ahead of the outbox, which was set back.
 	Ahead {
 		/// The last one that there is.
@@ -117,6 +123,12 @@ impl fmt::Display for OutboxError {
 			Self::TooOld { first } => {
 				write!(f, "what was before {first} is not kept any more: ask the ledger for it")
 			},
+			Self::AnotherHistory { after } => write!(
+				f,
+				"callback {after} is another one than the one that was taken: the source was restored \
+				 from an older copy, and what came since then is lost to it. Compare what was taken \
+				 with what there is, and begin anew"
+			),
 			Self::Ahead { last } => write!(
 				f,
 				"the outbox ends at {last}, before the cursor: it was set back; begin anew, from 0"

@@ -13,18 +13,34 @@ use leyden_store::KeyRange;
 use crate::callback::{Callback, Sequence};
 use crate::error::OutboxError;
 use crate::outbox::{sequence, Outbox};
-use crate::records::{self, ItemV1, MetaV1};
+use crate::records::{self, ItemV1, MetaV1, TombV1};
 
 /// Most callbacks in one page.
 pub const MAX_FEED_ITEMS: usize = 500;
 
-/// Where somebody is in a feed. Written as `epoch-after`, in decimal.
+/// A place in a feed. Written as `epoch-after` or `epoch-after-mark`, in decimal.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct FeedCursor {
 	/// Of which outbox; 0 for one that is not known yet.
 	pub epoch: u64,
 	/// The number of the last callback that was taken; 0 at the beginning.
 	pub after: u64,
+	/// The beginning of that callback's id; 0 if it is not known. A source that was restored from an
+	/// older copy gives its numbers to other callbacks, which the mark shows.
+	pub mark: u64,
+}
+
+impl FeedCursor {
+	/// Returns the place behind a callback of the outbox with this epoch.
+	pub fn behind(epoch: u64, callback: &Callback) -> Self {
+		let mark = mark_of(callback.id().as_bytes());
+		Self { epoch, after: callback.sequence().get(), mark }
+	}
+}
+
+fn mark_of(id: &[u8; 32]) -> u64 {
+	let (first, _) = id.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+	u64::from_be_bytes(*first)
 }
 
 /// A callback in a feed.
@@ -49,14 +65,18 @@ impl Outbox {
 	/// # Errors
 	/// [`WrongEpoch`](OutboxError::WrongEpoch) for a cursor of another outbox,
 	/// [`TooOld`](OutboxError::TooOld) if what comes next is not kept any more,
-	/// [`Ahead`](OutboxError::Ahead) if it is ahead of what there is; the store's.
+	/// [`Ahead`](OutboxError::Ahead) if it is ahead of what there is, and
+	/// [`AnotherHistory`](OutboxError::AnotherHistory) if the callback at its place is another one: the
+	/// outbox was restored from an older copy. The store's.
 	pub fn feed(&self, cursor: FeedCursor, limit: usize) -> Result<FeedPage, OutboxError> {
 		let epoch = self.0.epoch;
 		if cursor.epoch != epoch && cursor != FeedCursor::default() {
 			return Err(OutboxError::WrongEpoch { ours: cursor.epoch, found: epoch });
 		}
-		let range = KeyRange::numbered_from(records::ITEMS, b"", cursor.after.saturating_add(1));
-		let page = self.0.store.scan(range, limit.clamp(1, MAX_FEED_ITEMS)).wait()?;
+		// The callback of the cursor, and what is behind it.
+		let range = KeyRange::numbered_from(records::ITEMS, b"", cursor.after);
+		let limit = limit.clamp(1, MAX_FEED_ITEMS);
+		let page = self.0.store.scan(range, limit + 1).wait()?;
 		let newest = self.0.store.scan(KeyRange::all(records::ITEMS).reversed(), 1).wait()?;
 		let newest = newest.records.first().map(|(key, _)| records::number_of(key)).transpose()?;
 		// Read last: what was trimmed while the rest was read must not go unnoticed.
@@ -72,20 +92,50 @@ impl Outbox {
 		if cursor.after > last {
 			return Err(OutboxError::Ahead { last });
 		}
-		let after = cursor.after.max(trimmed);
 		let mut items = Vec::with_capacity(page.records.len());
+		let mut found = None;
 		for (key, record) in &page.records {
+			let number = records::number_of(key)?;
 			let item: ItemV1 = records::read(key, record)?;
-			items.push(item.callback(sequence(records::number_of(key)?)));
+			if number == cursor.after {
+				found = Some(mark_of(&item.id));
+			} else {
+				items.push(item.callback(sequence(number)));
+			}
 		}
-		let after = items.last().map_or(after, |item: &Callback| item.sequence().get());
-		Ok(FeedPage { epoch, items, next: FeedCursor { epoch, after }, last })
+		items.truncate(limit);
+		if cursor.mark != 0 && cursor.after > 0 {
+			let found = match found {
+				Some(found) => Some(found),
+				None => self.mark_of_trimmed(cursor.after)?,
+			};
+			// What is not even remembered cannot be compared.
+			if found.is_some_and(|found| found != cursor.mark) {
+				return Err(OutboxError::AnotherHistory { after: cursor.after });
+			}
+		}
+		let next = match items.last() {
+			Some(last) => FeedCursor::behind(epoch, last),
+			None if cursor.after >= trimmed => FeedCursor { epoch, ..cursor },
+			None => FeedCursor { epoch, after: trimmed, mark: 0 },
+		};
+		Ok(FeedPage { epoch, items, next, last })
+	}
+
+	fn mark_of_trimmed(&self, number: u64) -> Result<Option<u64>, OutboxError> {
+		let key = records::tomb_key(number);
+		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
+		Ok(Some(mark_of(&records::read::<TombV1>(&key, &record)?.id)))
 	}
 }
 
 impl fmt::Display for FeedCursor {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		write!(f, "{}-{}", self.epoch, self.after)
+		let Self { epoch, after, mark } = self;
+		match mark {
+			0 => write!(f, "{epoch}-{after}"),
+			mark => write!(f, "{epoch}-{after}-{mark}"),
+		}
 	}
 }
 
@@ -93,15 +143,22 @@ impl std::str::FromStr for FeedCursor {
 	type Err = OutboxError;
 
 	fn from_str(text: &str) -> Result<Self, OutboxError> {
-		const MOST: usize = 41;
+		const MOST: usize = 62;
 		let too_large = OutboxError::TooLarge { what: "cursor", limit: MOST, found: text.len() };
 		let number = |text: &str| {
 			let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
 			text.parse::<u64>().ok().filter(|_| digits)
 		};
-		let parts = text.split_once('-').filter(|_| text.len() <= MOST);
-		match parts.map(|(epoch, after)| (number(epoch), number(after))) {
-			Some((Some(epoch), Some(after))) => Ok(Self { epoch, after }),
+		if text.len() > MOST {
+			return Err(too_large);
+		}
+		let parts: Option<Vec<u64>> = text.split('-').map(number).collect();
+		match parts.as_deref() {
+			Some([epoch, after]) => Ok(Self { epoch: *epoch, after: *after, mark: 0 }),
+			// Each place is written in one way.
+			Some([epoch, after, mark]) if *mark > 0 => {
+				Ok(Self { epoch: *epoch, after: *after, mark: *mark })
+			},
 			_ => Err(too_large),
 		}
 	}
@@ -118,14 +175,26 @@ mod tests {
 
 	#[test]
 	fn cursors_read_back_and_nothing_else_does() {
-		for cursor in [FeedCursor::default(), FeedCursor { epoch: u64::MAX, after: u64::MAX }] {
+		let most = FeedCursor { epoch: u64::MAX, after: u64::MAX, mark: u64::MAX };
+		for cursor in [FeedCursor::default(), FeedCursor { mark: 0, ..most }, most] {
 			assert_eq!(cursor.to_string().parse::<FeedCursor>().unwrap(), cursor);
 		}
-		for bad in
-			["", "-", "1", "1-", "-1", "+1-2", "1-+2", "1- 2", "1-2-3", "18446744073709551616-0"]
-		{
+		for bad in [
+			"",
+			"-",
+			"1",
+			"1-",
+			"-1",
+			"+1-2",
+			"1-+2",
+			"1- 2",
+			"1-2-0",
+			"1-2-",
+			"1-2-3-4",
+			"18446744073709551616-0",
+		] {
 			assert!(bad.parse::<FeedCursor>().is_err(), "{bad}");
 		}
-		assert!("0".repeat(60).parse::<FeedCursor>().is_err());
+		assert!("0".repeat(70).parse::<FeedCursor>().is_err());
 	}
 }

@@ -70,8 +70,7 @@ impl Reconciler {
 		let key = records::cursor_key(source);
 		let record = store.get(&key).wait()?;
 		let cursor = record.map(|record| records::read::<CursorV1>(&key, &record)).transpose()?;
-		let cursor = cursor
-			.map_or(FeedCursor::default(), |CursorV1 { epoch, after }| FeedCursor { epoch, after });
+		let cursor = cursor.map_or(FeedCursor::default(), CursorV1::cursor);
 		let mut this = Self { store, name: source.to_owned(), cursor, parked: 0 };
 		let (mut parked, mut rest) = (0, Some(records::parked(&this.name, Parked::Later)));
 		while let Some(range) = rest.take() {
@@ -92,9 +91,9 @@ impl Reconciler {
 		while let Some(range) = rest.take() {
 			let page = store.scan(range, PAGE).wait()?;
 			for (key, record) in &page.records {
-				let CursorV1 { epoch, after } = records::read(key, record)?;
+				let cursor: CursorV1 = records::read(key, record)?;
 				let name = String::from_utf8_lossy(key.bytes()).into_owned();
-				sources.push((name, FeedCursor { epoch, after }));
+				sources.push((name, cursor.cursor()));
 			}
 			rest = page.rest;
 		}
@@ -151,7 +150,7 @@ impl Reconciler {
 		let mut done =
 			Reconciled { applied: 0, later: 0, refused: 0, cursor: self.cursor, more: false };
 		for item in &page.items {
-			let cursor = FeedCursor { epoch: page.epoch, after: item.sequence().get() };
+			let cursor = FeedCursor::behind(page.epoch, item);
 			let waits = self.parked > 0 && self.lane_waits(item)?;
 			match if waits { Applied::Later } else { apply(item) } {
 				Applied::Now(plan) => {
@@ -211,10 +210,7 @@ impl Reconciler {
 				},
 				Applied::Never => {
 					done.refused += 1;
-					let cursor = FeedCursor {
-						epoch: records::parked_epoch(&key)?,
-						after: item.sequence().get(),
-					};
+					let cursor = FeedCursor::behind(records::parked_epoch(&key)?, &item);
 					Plan::of(park(&self.name, Parked::Refused, cursor, &item)?)
 				},
 			};
@@ -263,8 +259,9 @@ impl Reconciler {
 	fn keep(
 		&mut self, cursor: FeedCursor, mut batch: Batch, plan: Plan<()>,
 	) -> Result<(), OutboxError> {
-		let FeedCursor { epoch, after } = cursor;
-		batch.put(records::cursor_key(&self.name), records::value(&CursorV1 { epoch, after })?);
+		let FeedCursor { epoch, after, mark } = cursor;
+		let record = CursorV1 { epoch, after, mark };
+		batch.put(records::cursor_key(&self.name), records::value(&record)?);
 		plan.and(Plan::of(batch)).map(|((), ())| ()).run(&*self.store)?;
 		self.cursor = cursor;
 		Ok(())

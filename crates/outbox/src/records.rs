@@ -124,6 +124,14 @@ pub(crate) struct TombV1 {
 pub(crate) struct CursorV1 {
 	pub(crate) epoch: u64,
 	pub(crate) after: u64,
+	pub(crate) mark: u64,
+}
+
+impl CursorV1 {
+	pub(crate) fn cursor(self) -> FeedCursor {
+		let Self { epoch, after, mark } = self;
+		FeedCursor { epoch, after, mark }
+	}
 }
 
 leyden_store::stored! {
@@ -352,8 +360,8 @@ mod tests {
 		assert_eq!(hex(&end), format!("{}010000000000000002{}", one("65"), one("72")));
 		let tomb = TombV1 { id: [1; 32], lived_ms: 2 };
 		assert_eq!(hex(&tomb), format!("{}0000000000000002", "01".repeat(32)));
-		let cursor = CursorV1 { epoch: 1, after: 2 };
-		assert_eq!(hex(&cursor), "00000000000000010000000000000002");
+		let cursor = CursorV1 { epoch: 1, after: 2, mark: 3 };
+		assert_eq!(hex(&cursor), "000000000000000100000000000000020000000000000003");
 	}
 
 	#[test]
@@ -369,7 +377,7 @@ mod tests {
 		}
 		let key = Key::numbered(DUE, &due_prefix(&end, Timestamp(5)), 77);
 		assert_eq!(due_of(&key).unwrap(), Timestamp(5));
-		let cursor = FeedCursor { epoch: 5, after: 77 };
+		let cursor = FeedCursor { epoch: 5, after: 77, mark: 0 };
 		let key = parked_key("node", Parked::Later, &lane, cursor);
 		assert_eq!((number_of(&key).unwrap(), parked_epoch(&key).unwrap()), (77, 5));
 		assert!(parked_epoch(&Key::new(PARKED, *b"short")).is_err());

@@ -416,7 +416,7 @@ fn a_feed_has_everything_in_order() {
 	assert!(node.outbox.feed(rest.next, 10).unwrap().items.is_empty());
 	let ahead = FeedCursor { after: 6, ..rest.next };
 	assert!(matches!(node.outbox.feed(ahead, 10), Err(OutboxError::Ahead { last: 5 })));
-	let other = FeedCursor { epoch: rest.epoch.wrapping_add(1), after: 1 };
+	let other = FeedCursor { epoch: rest.epoch.wrapping_add(1), after: 1, mark: 0 };
 	assert!(matches!(node.outbox.feed(other, 10), Err(OutboxError::WrongEpoch { .. })));
 	// Another outbox has another epoch.
 	assert_ne!(Node::new().outbox.epoch(), node.outbox.epoch());
@@ -714,4 +714,46 @@ fn a_second_handle_of_an_outbox_sends_nothing_twice() {
 	assert!(second.claim(HEIGHT).unwrap().is_none(), "it is on its way");
 	assert_eq!(claim.settle(Verdict::Done, "").unwrap(), Settled::Done);
 	assert!(second.claim(HEIGHT).unwrap().is_none());
+}
+
+/// S9: the outbox was restored from an older copy, and has grown past a reader's place since: its
+/// numbers are those of other callbacks now, and the reader is told.
+#[test]
+fn a_reader_of_a_feed_that_went_back_is_told() {
+	let mut node = Node::new();
+	for n in 0..5 {
+		node.enqueue(&format!("h{n}"));
+	}
+	let copy = node.medium.snapshot();
+	node.send_all();
+	for n in 5..10 {
+		node.enqueue(&format!("h{n}"));
+	}
+	let begin = FeedCursor::default();
+	let (at_5, at_8) =
+		(node.outbox.feed(begin, 5).unwrap().next, node.outbox.feed(begin, 8).unwrap().next);
+	assert_eq!((at_5.after, at_8.after), (5, 8));
+	// Known or not, a place is found again in its text.
+	assert_eq!(at_8.to_string().parse::<FeedCursor>().unwrap(), at_8);
+	assert_eq!(node.outbox.feed(at_8, 5).unwrap().items.len(), 2);
+	node.medium = copy;
+	node.restart();
+	assert!(matches!(node.outbox.feed(at_8, 9), Err(OutboxError::Ahead { last: 5 })));
+	for n in 0..10 {
+		node.enqueue(&format!("other {n}"));
+	}
+	// What the copy has is what the reader has.
+	assert_eq!(node.outbox.feed(at_5, 100).unwrap().items.len(), 10);
+	let told = node.outbox.feed(at_8, 9);
+	assert!(matches!(told, Err(OutboxError::AnotherHistory { after: 8 })), "{told:?}");
+	// The same when the callback at the place was trimmed meanwhile, and its id is all that is left.
+	node.send_all();
+	node.clock.advance(8 * DAY);
+	node.outbox.trim(8).unwrap();
+	assert_eq!(node.count("out_tombs"), 8);
+	let told = node.outbox.feed(at_8, 9);
+	assert!(matches!(told, Err(OutboxError::AnotherHistory { after: 8 })), "{told:?}");
+	// A place without a mark is believed, as one that an operator has typed.
+	let typed = FeedCursor { mark: 0, ..at_8 };
+	assert_eq!(node.outbox.feed(typed, 9).unwrap().items[0].sequence().get(), 9);
 }
