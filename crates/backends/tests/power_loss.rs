@@ -146,6 +146,16 @@ fn sqlite_survives() {
 	survives(Kind::Sqlite);
 }
 
+/// A witness that is not flushed is never ahead of its database, so that a loss of power leaves a
+/// store that opens.
+#[test]
+fn a_witness_refuses_nothing_after_a_loss_of_power() {
+	survives(Kind::SqliteWitnessed);
+	#[cfg(feature = "redb")]
+	survives(Kind::RedbWitnessed);
+	is_caught(Kind::SqliteOffWitnessed);
+}
+
 #[test]
 fn sqlite_with_synchronous_normal_is_caught() {
 	is_caught(Kind::SqliteNormal);

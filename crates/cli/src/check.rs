@@ -6,7 +6,7 @@
 
 //! `leyden backup` and `leyden verify`. The store may be in use meanwhile, unless it is a redb file.
 
-use leyden::backup::Backup;
+use leyden::backup::{Backup, ToldAgain};
 use leyden::verify::{Problem, Verified};
 use serde_json::{json, Value};
 
@@ -34,15 +34,21 @@ pub fn backup(arguments: &BackupArguments, output: &mut Output) -> Result<(), Fa
 		}));
 	}
 	output.line(&format!("{place}: {} records, {bytes} bytes, checked", verified.records))?;
+	print_told_again(&told_again, output)
+}
+
+/// Prints what a node on a copy, or on an older database, is told again.
+pub fn print_told_again(told_again: &[ToldAgain], output: &mut Output) -> Result<(), Failure> {
 	if told_again.is_empty() {
 		return Ok(());
 	}
 	output.line("")?;
-	output.line("A node that is started on this copy is told again what was not acked by now,")?;
-	output.line("and knows nothing of what comes later:")?;
+	output
+		.line("A node that is started on it is told again what was not acked by then, and knows")?;
+	output.line("nothing of what came later:")?;
 	let header = ["NAMESPACE", "STREAM", "CONSUMER", "NOT ACKED", "NEWEST ENTRY"];
 	let mut rows = vec![header.map(str::to_owned).to_vec()];
-	for told in &told_again {
+	for told in told_again {
 		rows.push(vec![
 			told.namespace.to_string(),
 			told.stream.clone(),

@@ -6,6 +6,7 @@
 
 //! The program `leyden`: shows what a store holds, and what Leyden is for.
 
+mod accept;
 mod check;
 mod consumers;
 mod demo;
@@ -42,6 +43,7 @@ const EXAMPLES: &str = "Examples:
   leyden payouts --store node.leyden            what is owed
   leyden backup --store node.leyden --to monday.leyden    while the node runs
   leyden verify --store monday.leyden
+  leyden accept --store node.leyden --yes       a database that was restored
   leyden migrate --from node.leyden --to postgres://node@db/node";
 
 #[derive(Subcommand)]
@@ -59,6 +61,9 @@ enum Command {
 	Backup(BackupArguments),
 	/// Check a whole store: nothing is damaged, and nothing is missing. Exit code 1 if anything is.
 	Verify(VerifyArguments),
+	/// Accept a database that is not the newest one, or a copy: it gets a new identity, and payouts
+	/// stay frozen until somebody has looked. The node must be stopped.
+	Accept(AcceptArguments),
 	/// Remove a consumer that nobody reads any more, and for which entries are kept for ever. The
 	/// node must be stopped.
 	RemoveConsumer(RemoveConsumerArguments),
@@ -180,6 +185,19 @@ struct VerifyArguments {
 }
 
 #[derive(clap::Args)]
+struct AcceptArguments {
+	/// The store: a path, or a URL (sqlite:PATH, redb:PATH).
+	#[arg(long, value_name = "STORE")]
+	store: String,
+	/// The namespace in it.
+	#[arg(long, value_name = "NAME", default_value = "default")]
+	namespace: String,
+	/// Do it; without, only what would happen is said.
+	#[arg(long)]
+	yes: bool,
+}
+
+#[derive(clap::Args)]
 struct RemoveConsumerArguments {
 	/// The consumer.
 	name: String,
@@ -226,6 +244,7 @@ fn main() -> ExitCode {
 		Command::Payouts(arguments) => payouts::list(&arguments, &mut output),
 		Command::Backup(arguments) => check::backup(&arguments, &mut output),
 		Command::Verify(arguments) => check::verify(&arguments, &mut output),
+		Command::Accept(arguments) => accept::accept(&arguments, &mut output),
 		Command::RemoveConsumer(arguments) => consumers::remove(&arguments, &mut output),
 		Command::Migrate(arguments) => migrate::run(&arguments, &mut output),
 		Command::Completions { shell } => {

@@ -330,3 +330,28 @@ fn a_consumer_that_nobody_reads_is_removed() {
 	let list = text(&leyden(&["list", "--store", path(&store), "--json"]));
 	assert!(!list.contains("apq"), "{list}");
 }
+
+/// A copy is refused by a node until an operator accepts it.
+#[test]
+fn a_copy_is_accepted_by_hand() {
+	let dir = tempfile::tempdir().unwrap();
+	let store = dir.path().join("node.leyden");
+	let node = leyden::Leyden::builder().sqlite(&store).open().unwrap();
+	node.consumer("app", leyden::log::Start::Beginning).unwrap();
+	append_three(&node);
+	let copy = dir.path().join("monday.leyden");
+	text(&leyden(&["backup", "--store", path(&store), "--to", path(&copy)]));
+	let open = || leyden::Leyden::builder().sqlite(&copy).open();
+	let refused = open().map(|_| ()).unwrap_err().to_string();
+	assert!(refused.contains("leyden accept"), "{refused}");
+	let asks = complaint(&["accept", "--store", path(&copy)]);
+	assert!(asks.contains("--yes"), "{asks}");
+	assert!(open().is_err(), "nothing was done without --yes");
+	let said = text(&leyden(&["accept", "--store", path(&copy), "--yes"]));
+	assert!(said.contains("is accepted") && said.contains("monday.leyden-witness"), "{said}");
+	let app = said.lines().find(|line| line.contains("app")).unwrap();
+	assert_eq!(app.split_whitespace().nth(3), Some("3"), "{said}");
+	assert_eq!(open().unwrap().events().head().unwrap().get(), 3);
+	let nothing = complaint(&["accept", "--store", path(&dir.path().join("none")), "--yes"]);
+	assert!(!dir.path().join("none").exists(), "{nothing}");
+}

@@ -27,7 +27,7 @@ use leyden_log::{LogError, LogReader};
 use leyden_store::{Namespace, Store, StoreError};
 
 use crate::verify::Verified;
-use crate::{Leyden, StoreUrl};
+use crate::{witness, Leyden, StoreUrl};
 
 /// A copy that was made, and what is in it.
 #[derive(Clone, Debug)]
@@ -153,18 +153,7 @@ fn make(
 	let mut told_again = Vec::new();
 	for namespace in &verified.namespaces {
 		let reader = LogReader::new(Arc::clone(&copy.open_read_only(namespace.clone())?));
-		for stream in reader.streams()? {
-			for consumer in &stream.consumers {
-				let unacked = reader.unacked_count(&stream.name, &consumer.name)?;
-				told_again.push(ToldAgain {
-					namespace: namespace.clone(),
-					stream: stream.name.clone(),
-					consumer: consumer.name.clone(),
-					unacked,
-					newest: stream.head,
-				});
-			}
-		}
+		told_again.extend(witness::told_again(&reader, namespace)?);
 	}
 	Ok((verified, told_again))
 }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use leyden_log::LogError;
+use leyden_store::witness::{Witness, WitnessedStore};
 use leyden_store::{Clock, Namespace, StoreError, SystemClock};
 
 use crate::{Leyden, StoreUrl};
@@ -21,12 +22,21 @@ pub struct LeydenBuilder {
 	url: Option<StoreUrl>,
 	namespace: Namespace,
 	clock: Arc<dyn Clock>,
+	witness: Choice,
+}
+
+/// The witness of the database.
+enum Choice {
+	/// A file beside it, if it is in a file.
+	Beside,
+	Own(Box<dyn Witness>),
+	None,
 }
 
 impl LeydenBuilder {
 	pub(crate) fn new() -> Self {
 		let clock = Arc::new(SystemClock);
-		Self { url: None, namespace: Namespace::default(), clock }
+		Self { url: None, namespace: Namespace::default(), clock, witness: Choice::Beside }
 	}
 
 	/// In a SQLite database at this path, created if there is none.
@@ -52,10 +62,24 @@ impl LeydenBuilder {
 		self
 	}
 
-	/// Opens it.
+	/// With this witness of how far the database is, in a better place than a file beside it. See
+	/// [`witness`](leyden_store::witness).
+	pub fn witness(mut self, witness: impl Witness + 'static) -> Self {
+		self.witness = Choice::Own(Box::new(witness));
+		self
+	}
+
+	/// Without a witness: a database that was restored from an older copy is opened like any other.
+	pub fn without_witness(mut self) -> Self {
+		self.witness = Choice::None;
+		self
+	}
+
+	/// Opens it. A database in a file has a witness beside it, the file `NAME-witness`.
 	///
 	/// # Errors
-	/// [`StoreError::Invalid`] if no place was named; the store's, if it cannot be opened or is no
+	/// [`StoreError::Invalid`] if no place was named; [`StoreError::Restored`] if the database is older
+	/// than its witness knows, another one, or a copy of one that was in use; the store's, if it cannot be opened or is no
 	/// store of ours; the log's.
 	///
 	/// # Failure Behavior and Persistence
@@ -67,7 +91,21 @@ impl LeydenBuilder {
 			            `StoreUrl::Memory` for one that is forgotten";
 			return Err(StoreError::invalid(text).into());
 		};
-		Leyden::on(url.open(self.namespace)?, self.clock)
+		let witness = match self.witness {
+			Choice::Beside => {
+				let beside = url.witness(&self.namespace);
+				beside.map(|witness| Box::new(witness) as Box<dyn Witness>)
+			},
+			Choice::Own(witness) => Some(witness),
+			Choice::None => None,
+		};
+		let store = url.open(self.namespace)?;
+		match witness {
+			Some(witness) => {
+				Leyden::on(Arc::new(WitnessedStore::open(store, witness)?), self.clock)
+			},
+			None => Leyden::on(store, self.clock),
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ pub mod migrate;
 mod opening;
 mod url;
 pub mod verify;
+mod witness;
 
 use std::fmt;
 use std::sync::Arc;

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use bitcoin::hashes::{sha256, Hash, HashEngine};
 use leyden_store::committer::{RawWrite, INTERNAL_TABLE};
 use leyden_store::group::{MoveMark, Portable};
-use leyden_store::{frame, Key, KeyRange, Namespace, StoreError, Table};
+use leyden_store::{frame, witness, Key, KeyRange, Namespace, StoreError, Table};
 
 use crate::StoreUrl;
 
@@ -51,7 +51,8 @@ pub enum Progress {
 /// Moves the records of a namespace. Call it again after a crash, with the same two stores.
 ///
 /// # Errors
-/// [`StoreError::Locked`] while a writer has one of the stores, [`StoreError::Moved`] if the source
+/// [`StoreError::Locked`] while a writer has one of the stores, [`StoreError::Restored`] if the source
+/// is older than its witness knows, [`StoreError::Moved`] if the source
 /// is moving elsewhere, [`StoreError::Invalid`] if the destination has records of its own or one
 /// that differs, and the stores'.
 ///
@@ -68,6 +69,9 @@ pub fn migrate(
 		return Err(StoreError::invalid(format!("{from} has no namespace {namespace}")));
 	}
 	let source = from.open_to_move(namespace.clone())?;
+	if let Some(file) = from.witness(namespace) {
+		witness::check(&*source, &file)?;
+	}
 	let leaving = MoveMark { leaves: true, done: false, other: to.to_string() };
 	let begun = match mark_of(&*source)? {
 		Some(mark) if mark == leaving => true,
@@ -84,6 +88,7 @@ pub fn migrate(
 		None if begun => {
 			let (digest, records) = compare(&source, &target, &mut progress)?;
 			source.import(vec![MoveMark { done: true, ..leaving }.write()?])?;
+			tell_witness(to, &*target, namespace)?;
 			return Ok(Moved { records, found: records, digest });
 		},
 		None => {
@@ -106,7 +111,18 @@ pub fn migrate(
 	own.push((MoveMark::key(), None));
 	target.import(own)?;
 	source.import(vec![MoveMark { done: true, ..leaving }.write()?])?;
+	tell_witness(to, &*target, namespace)?;
 	Ok(Moved { records, found, digest })
+}
+
+/// Has the witness of the destination know what was moved there.
+fn tell_witness(
+	to: &StoreUrl, target: &dyn Portable, namespace: &Namespace,
+) -> Result<(), StoreError> {
+	match to.witness(namespace) {
+		Some(file) => witness::introduce(target, &file),
+		None => Ok(()),
+	}
 }
 
 /// Copies every table but the store's own, each from where the destination ends.

@@ -84,7 +84,8 @@ fn a_copy_of_a_store_that_is_written_is_one_moment_of_it() {
 				);
 				assert!(told.newest >= newest.max(100), "{told:?}");
 				newest = told.newest;
-				// It opens, and goes on from there.
+				// Accepted as what it is, it opens, and goes on from there.
+				backup.place.accept(&Namespace::default()).unwrap();
 				let copied = Leyden::builder().url(backup.place.clone()).open().unwrap();
 				assert_eq!(copied.events().head().unwrap().get(), newest);
 				let consumer = copied.consumer("app", Start::Beginning).unwrap();

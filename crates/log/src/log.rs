@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use leyden_id::{EventId, EventKind, Lane};
 use leyden_store::sequence::NumberRecord;
+use leyden_store::witness::restorations;
 use leyden_store::{
 	sharing, Appended as StoreAppended, Batch, Clock, Committed, Expectation, Plan, Slot, Store,
 	StoreClock, Times,
@@ -77,7 +78,9 @@ impl EventLog {
 	/// store's.
 	///
 	/// # Failure Behavior and Persistence
-	/// A new stream is durable when this returns. A crash before that leaves none.
+	/// A new stream is durable when this returns. A crash before that leaves none. If the database was
+	/// restored from an older copy (see [`witness`](leyden_store::witness)), the stream has another
+	/// epoch from now on, so that cursors of before are refused.
 	pub fn open(
 		store: Arc<dyn Store>, name: &str, clock: Arc<dyn Clock>, options: LogOptions,
 	) -> Result<Self, LogError> {
@@ -96,7 +99,8 @@ impl EventLog {
 	) -> Result<Shared, LogError> {
 		let clock = StoreClock::open(&store, clock)?;
 		let epoch = match lookup::stream(&store, &keys)? {
-			Some(stream) => stream.epoch,
+			Some(stream) if stream.restorations == restorations(&*store)? => stream.epoch,
+			Some(_) => renew(&store, &keys)?,
 			None => create(&store, &keys)?,
 		};
 		let head = AtomicU64::new(lookup::head(&store, &keys)?);
@@ -526,7 +530,8 @@ fn create(store: &Arc<dyn Store>, keys: &StreamKeys) -> Result<u64, LogError> {
 	let epoch = RandomState::new().build_hasher().finish();
 	let mut batch = Batch::new();
 	batch.expect(keys.stream(), Expectation::Absent);
-	batch.put(keys.stream(), records::value(&StreamV1 { epoch, trimmed: 0 }));
+	let restorations = restorations(&**store)?;
+	batch.put(keys.stream(), records::value(&StreamV1 { epoch, trimmed: 0, restorations }));
 	match store.commit(batch).wait() {
 		Ok(_) => Ok(epoch),
 		Err(leyden_store::StoreError::Conflict { .. }) => {
@@ -534,6 +539,21 @@ fn create(store: &Arc<dyn Store>, keys: &StreamKeys) -> Result<u64, LogError> {
 		},
 		Err(error) => Err(error.into()),
 	}
+}
+
+/// Draws another epoch for a stream whose database was restored from an older copy: what its indices
+/// were given to since then is not in it, so that no cursor of before may go on.
+fn renew(store: &Arc<dyn Store>, keys: &StreamKeys) -> Result<u64, LogError> {
+	let key = keys.stream();
+	let Some(found) = store.get(&key).wait()? else { return create(store, keys) };
+	let epoch = RandomState::new().build_hasher().finish();
+	let stream: StreamV1 = records::read(&key, &found)?;
+	let restorations = restorations(&**store)?;
+	let mut batch = Batch::new();
+	batch.expect(key.clone(), Expectation::Version(found.version));
+	batch.put(key, records::value(&StreamV1 { epoch, restorations, ..stream }));
+	store.commit(batch).wait()?;
+	Ok(epoch)
 }
 
 fn appended(committed: &Committed, slot: Slot) -> Appended {

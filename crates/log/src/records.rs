@@ -37,10 +37,12 @@ pub(crate) const OWNERS: Table = Table::new("log_owners");
 /// A stream.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct StreamV1 {
-	/// Drawn when the stream was created.
+	/// Drawn when the stream was created, and when its database was restored.
 	pub(crate) epoch: u64,
 	/// Entries up to this index may have been trimmed.
 	pub(crate) trimmed: u64,
+	/// The number of times that the store had been restored when the epoch was drawn.
+	pub(crate) restorations: u32,
 }
 
 /// A consumer.
@@ -288,8 +290,8 @@ mod tests {
 		let lane_bytes = [&[0, 0, 0, 2][..], &[8; 32]].concat();
 		let at = Timestamp(1_000);
 
-		let stream = body(&StreamV1 { epoch: 5, trimmed: 6 }, 0x0101);
-		assert_eq!(stream, [number(5), number(6)].concat());
+		let stream = body(&StreamV1 { epoch: 5, trimmed: 6, restorations: 7 }, 0x0101);
+		assert_eq!(stream, [&number(5)[..], &number(6), &[0, 0, 0, 7]].concat());
 		assert_eq!(body(&ConsumerV1 { watermark: 9 }, 0x0102), number(9));
 		let kind = EventKind::from_static("Kind");
 		let payload = vec![1, 2];

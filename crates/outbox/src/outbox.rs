@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leyden_store::witness::restorations;
 use leyden_store::{
 	sharing, Appended, Batch, Clock, Expectation, KeyRange, Plan, Store, StoreClock, StoreError,
 	Timestamp,
@@ -155,7 +156,8 @@ impl Outbox {
 	/// The store's.
 	///
 	/// # Failure Behavior and Persistence
-	/// The first time, its epoch is written. Claims of a process that ended are free.
+	/// The first time, its epoch is written; after the database was restored from an older copy (see
+	/// [`witness`](leyden_store::witness)), another one is. Claims of a process that ended are free.
 	pub fn open(
 		store: Arc<dyn Store>, clock: Arc<dyn Clock>, options: OutboxOptions,
 	) -> Result<Self, OutboxError> {
@@ -339,17 +341,24 @@ impl State {
 	}
 }
 
-/// What is known of the outbox; the first time, that is drawn.
+/// What is known of the outbox. The first time, and after the database was restored from an older
+/// copy, another epoch is drawn.
 fn meta(store: &dyn Store) -> Result<MetaV1, OutboxError> {
-	let key = records::meta_key();
+	let (key, restorations) = (records::meta_key(), restorations(store)?);
+	let mut known = (Expectation::Absent, MetaV1 { epoch: 0, trimmed: 0, restorations });
 	if let Some(record) = store.get(&key).wait()? {
-		return Ok(records::read(&key, &record)?);
+		let meta: MetaV1 = records::read(&key, &record)?;
+		if meta.restorations == restorations {
+			return Ok(meta);
+		}
+		known = (Expectation::Version(record.version), MetaV1 { restorations, ..meta });
 	}
 	let mut bytes = [0; 8];
 	getrandom::getrandom(&mut bytes).map_err(|_| OutboxError::NoRandomness)?;
-	let meta = MetaV1 { epoch: u64::from_be_bytes(bytes), trimmed: 0 };
+	let (expected, meta) = known;
+	let meta = MetaV1 { epoch: u64::from_be_bytes(bytes), ..meta };
 	let mut batch = Batch::new();
-	batch.expect(key.clone(), Expectation::Absent);
+	batch.expect(key.clone(), expected);
 	batch.put(key, records::value(&meta)?);
 	store.commit(batch).wait()?;
 	Ok(meta)

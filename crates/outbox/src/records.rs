@@ -62,6 +62,8 @@ pub(crate) struct MetaV1 {
 	pub(crate) epoch: u64,
 	/// Callbacks up to this one may be gone.
 	pub(crate) trimmed: u64,
+	/// How often the store had been restored when the epoch was drawn.
+	pub(crate) restorations: u32,
 }
 
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
@@ -349,7 +351,10 @@ mod tests {
 			"0000000000000006".to_owned(),
 		];
 		assert_eq!(hex(&item), expected.concat());
-		assert_eq!(hex(&MetaV1 { epoch: 1, trimmed: 2 }), "00000000000000010000000000000002");
+		assert_eq!(
+			hex(&MetaV1 { epoch: 1, trimmed: 2, restorations: 3 }),
+			"0000000000000001000000000000000200000003"
+		);
 		assert_eq!(hex(&OpenV1 { due: Timestamp(1), failures: 2 }), "000000000000000100000002");
 		let index = IndexV1 { lane: [8; 32], deadline };
 		assert_eq!(hex(&index), format!("{}{deadline_hex}", "08".repeat(32)));

@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leyden_store::witness::restorations;
 use leyden_store::{
 	Batch, Clock, Expectation, KeyRange, Plan, Store, StoreClock, StoreError, Timestamp, Version,
 };
@@ -21,7 +22,9 @@ use crate::invoice::InvoiceRules;
 use crate::law::State;
 use crate::money;
 use crate::notice::{Notice, Notices};
-use crate::records::{self, AttemptV1, BreakerV1, DebtV1, DueV1, NoteV1, StateV1, VerdictV1};
+use crate::records::{
+	self, AttemptV1, BreakerV1, DebtV1, DueV1, NoteV1, SeenV1, StateV1, VerdictV1,
+};
 use crate::terms::{DebtId, NewDebt};
 use crate::time::Awake;
 use crate::worker::Call;
@@ -77,6 +80,8 @@ pub(crate) struct Inner {
 
 pub(crate) struct Memory {
 	pub(crate) awake: Awake,
+	/// The breaker of a restored database, in a store that did not take it.
+	restored: Option<BreakerV1>,
 	/// What the payer was asked and has not answered.
 	pub(crate) calls: HashMap<DebtId, Call>,
 	/// Debts of which it is known what the node has already paid.
@@ -106,16 +111,19 @@ impl Payouts {
 	/// The store's.
 	///
 	/// # Failure Behavior and Persistence
-	/// Nothing is forfeited before somebody has looked after debts for a cadence from now on.
+	/// Nothing is forfeited before somebody has looked after debts for a cadence from now on. If the
+	/// database was restored from an older copy (see [`witness`](leyden_store::witness)), nothing is paid
+	/// before somebody has [looked](Payouts::reset_breaker): what was paid since is not in it.
 	pub fn open(
 		store: Arc<dyn Store>, clock: Arc<dyn Clock>, options: PayoutOptions,
 	) -> Result<Self, PayoutError> {
 		let clock = StoreClock::open(&store, clock)?;
 		let awake = Awake::new(clock.look());
+		let restored = distrust_restored(&*store, &clock)?;
 		let mut bytes = [0; 8];
 		getrandom::getrandom(&mut bytes).map_err(|_| PayoutError::NoRandomness)?;
 		let owner = u64::from_be_bytes(bytes);
-		let memory = Memory { awake, calls: HashMap::new(), compared: HashSet::new() };
+		let memory = Memory { awake, restored, calls: HashMap::new(), compared: HashSet::new() };
 		Ok(Self(Arc::new(Inner { store, clock, options, owner, state: Mutex::new(memory) })))
 	}
 
@@ -182,8 +190,13 @@ impl Payouts {
 	/// The store's.
 	pub fn breaker(&self) -> Result<Option<(Timestamp, String)>, PayoutError> {
 		let key = records::breaker_key();
-		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
-		let BreakerV1 { at, reason } = records::read(&key, &record)?;
+		let BreakerV1 { at, reason } = match self.0.store.get(&key).wait()? {
+			Some(record) => records::read(&key, &record)?,
+			None => match self.0.state.lock().restored.clone() {
+				Some(restored) => restored,
+				None => return Ok(None),
+			},
+		};
 		Ok(Some((at, reason)))
 	}
 
@@ -197,7 +210,12 @@ impl Payouts {
 	pub fn reset_breaker(&self) -> Result<(), PayoutError> {
 		let mut batch = Batch::new();
 		batch.delete(records::breaker_key());
+		let restorations = restorations(&*self.0.store)?;
+		if restorations > 0 {
+			batch.put(records::seen_key(), records::value(&SeenV1 { restorations })?);
+		}
 		self.0.store.commit(batch).wait()?;
+		self.0.state.lock().restored = None;
 		Ok(())
 	}
 
@@ -367,4 +385,30 @@ impl fmt::Debug for PayoutOptions {
 			.field("ask_pause", &self.ask_pause)
 			.finish_non_exhaustive()
 	}
+}
+
+/// Freezes payouts over a database that was restored since they were opened last. Returns the breaker
+/// if the store does not take it, as one that is read only.
+fn distrust_restored(
+	store: &dyn Store, clock: &StoreClock,
+) -> Result<Option<BreakerV1>, PayoutError> {
+	let (key, restorations) = (records::seen_key(), restorations(store)?);
+	let seen = store.get(&key).wait()?;
+	let seen = seen.map(|record| records::read::<SeenV1>(&key, &record)).transpose()?;
+	if seen.map_or(0, |seen| seen.restorations) == restorations {
+		return Ok(None);
+	}
+	let mut batch = Batch::new();
+	batch.put(key, records::value(&SeenV1 { restorations })?);
+	let debts = store.scan(KeyRange::all(records::DEBTS), 1).wait()?;
+	let mut breaker = None;
+	if !debts.records.is_empty() {
+		let reason =
+			"the database was restored from an older copy: compare what it says is owed with \
+		              what the node has paid";
+		let frozen = BreakerV1 { at: clock.look().wall, reason: reason.to_owned() };
+		batch.put(records::breaker_key(), records::value(&frozen)?);
+		breaker = Some(frozen);
+	}
+	Ok(breaker.filter(|_| store.commit(batch).wait().is_err()))
 }

@@ -14,6 +14,7 @@
 //! pay_due       when (8), D            0x0604 DueV1
 //! pay_notes     D, number              0x0605 NoteV1: what was decided, and why
 //! pay_meta      "breaker"              0x0607 BreakerV1: nothing is paid
+//! pay_meta      "restorations"         0x0608 SeenV1: those of the store that are known
 //! ```
 
 pub(crate) use leyden_store::codec::{decode as read, encode as value};
@@ -126,6 +127,12 @@ pub(crate) struct HashV1 {
 #[derive(Clone, Copy, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct DueV1 {}
 
+/// The restorations of the store after which somebody was told to look.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct SeenV1 {
+	pub(crate) restorations: u32,
+}
+
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct NoteV1 {
 	pub(crate) at: Timestamp,
@@ -144,6 +151,7 @@ leyden_store::stored! {
 	DueV1 = 0x0604,
 	NoteV1 = 0x0605,
 	BreakerV1 = 0x0607,
+	SeenV1 = 0x0608,
 }
 
 impl From<StateV1> for State {
@@ -233,6 +241,10 @@ pub(crate) fn notes(id: &DebtId) -> KeyRange {
 	KeyRange::prefix(NOTES, id.as_bytes())
 }
 
+pub(crate) fn seen_key() -> Key {
+	Key::new(META, *b"restorations")
+}
+
 pub(crate) fn breaker_key() -> Key {
 	Key::new(META, *b"breaker")
 }
@@ -317,6 +329,7 @@ mod tests {
 		assert_eq!(hex(&DueV1 {}), "");
 		let note = NoteV1 { at: Timestamp(1), what: "w".to_owned() };
 		assert_eq!(hex(&note), "0000000000000001000000000000000177");
+		assert_eq!(hex(&SeenV1 { restorations: 3 }), "00000003");
 		let breaker = BreakerV1 { at: Timestamp(1), reason: "r".to_owned() };
 		assert_eq!(hex(&breaker), "0000000000000001000000000000000172");
 	}

@@ -111,6 +111,14 @@ pub enum StoreError {
 		/// What tells.
 		reason: String,
 	},
+	/// The database is older than its [`Witness`](crate::witness::Witness) knows, or another one, or a
+	/// copy. It is left as it is.
+	Restored {
+		/// The place of the witness.
+		witness: String,
+		/// What tells.
+		reason: &'static str,
+	},
 	/// The request makes no sense (an empty key, a key written twice in one batch).
 	Invalid {
 		/// What makes no sense.
@@ -222,6 +230,13 @@ impl fmt::Display for StoreError {
 			Self::NotAStore { place, reason } => {
 				write!(f, "{place} is not a Leyden store: {reason}; it was left as it is")
 			},
+			Self::Restored { witness, reason } => write!(
+				f,
+				"the database is not the one of the witness at {witness}: {reason}. What was done since \
+				 would be done again: payments may have been sent, and events handled, of which it knows \
+				 nothing. Put the newest database back in its place; if there is none, look at it with \
+				 `leyden list`, and accept it with `leyden accept`"
+			),
 			Self::Invalid { reason } => f.write_str(reason),
 			Self::Unavailable { doing, source } => {
 				write!(f, "{doing}: {source}; nothing was written, try again")

@@ -57,6 +57,7 @@ mod store_clock;
 mod sync;
 pub mod ticket;
 pub mod verify;
+pub mod witness;
 
 pub use batch::{Batch, Durability, Expectation, Slot};
 pub use blocking::block_on;

@@ -67,6 +67,16 @@ pub trait Store: Send + Sync {
 		))
 	}
 
+	/// Moves what is in a log beside the database into the database, as far as nobody reads it
+	/// there: so that a copy without the log is as old as this call. Does nothing for a store without
+	/// such a log.
+	///
+	/// # Errors
+	/// The backend's. Nothing is lost then.
+	fn checkpoint(&self) -> Result<(), crate::StoreError> {
+		Ok(())
+	}
+
 	/// Has `observer` called for every [`StoreEvent`](crate::group::StoreEvent) from now on:
 	/// outages, panics of hooks, and the end of the handle. Returns `false` for a store that tells
 	/// nothing.
@@ -117,5 +127,9 @@ where
 
 	fn copy_to(&self, to: &Path) -> Result<(), crate::StoreError> {
 		(**self).copy_to(to)
+	}
+
+	fn checkpoint(&self) -> Result<(), crate::StoreError> {
+		(**self).checkpoint()
 	}
 }

@@ -424,6 +424,14 @@ impl Medium for Engine {
 		Ok(())
 	}
 
+	fn checkpoint(&mut self) -> Result<(), StoreError> {
+		// Readers that are in the log keep the rest of it there.
+		let checkpointed =
+			self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+		checkpointed
+			.map_err(|error| not_written("moving the log into the database", &self.place, error))
+	}
+
 	/// A connection of its own: in WAL mode it sees the newest commit that is on the medium.
 	fn beside(&self) -> Option<Beside<Self>> {
 		let (path, namespace) = (self.path.clone(), self.namespace.clone());

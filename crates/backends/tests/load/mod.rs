@@ -12,6 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use leyden_backends::sqlite::SqliteStore;
+use leyden_store::witness::{FileWitness, WitnessedStore};
 use leyden_store::{
 	Batch, Durability, Key, KeyRange, Namespace, RecordType, Store, StoreError, Table, Value,
 };
@@ -39,10 +40,15 @@ pub enum Kind {
 	RedbTwoPhase,
 	RedbLazy,
 	Postgres,
+	/// With a witness in the same directory.
+	SqliteWitnessed,
+	RedbWitnessed,
+	/// Negative control: the witness is ahead of a database that was not flushed.
+	SqliteOffWitnessed,
 }
 
 impl Kind {
-	const ALL: [Self; 7] = [
+	const ALL: [Self; 10] = [
 		Self::Sqlite,
 		Self::SqliteNormal,
 		Self::SqliteOff,
@@ -50,6 +56,9 @@ impl Kind {
 		Self::RedbTwoPhase,
 		Self::RedbLazy,
 		Self::Postgres,
+		Self::SqliteWitnessed,
+		Self::RedbWitnessed,
+		Self::SqliteOffWitnessed,
 	];
 
 	pub fn name(self) -> String {
@@ -59,7 +68,9 @@ impl Kind {
 	/// Whether this build has it.
 	pub fn is_here(self) -> bool {
 		match self {
-			Self::Redb | Self::RedbTwoPhase | Self::RedbLazy => cfg!(feature = "redb"),
+			Self::Redb | Self::RedbTwoPhase | Self::RedbLazy | Self::RedbWitnessed => {
+				cfg!(feature = "redb")
+			},
 			Self::Postgres => cfg!(feature = "postgres"),
 			_ => true,
 		}
@@ -88,10 +99,18 @@ impl Kind {
 				let options = PostgresOptions { take_over: true, ..PostgresOptions::default() };
 				Ok(Arc::new(PostgresStore::open(url.unwrap(), namespace, options)?))
 			},
+			Self::SqliteWitnessed => witnessed(Self::Sqlite.open(dir, url)?, dir),
+			Self::RedbWitnessed => witnessed(Self::Redb.open(dir, url)?, dir),
+			Self::SqliteOffWitnessed => witnessed(Self::SqliteOff.open(dir, url)?, dir),
 			#[allow(unreachable_patterns)]
 			_ => panic!("{self:?} is not built"),
 		}
 	}
+}
+
+fn witnessed(store: Arc<dyn Store>, dir: &Path) -> Result<Arc<dyn Store>, StoreError> {
+	let witness = Box::new(FileWitness::new(dir.join("store-witness")));
+	Ok(Arc::new(WitnessedStore::open(store, witness)?))
 }
 
 /// What a child must be told besides its directory.

@@ -122,6 +122,15 @@ pub trait Medium: RawRead + Send + 'static {
 		Err(StoreError::invalid("this engine makes no copies; use its own tools for a backup"))
 	}
 
+	/// Moves what is in a log beside the database into the database; see
+	/// [`Store::checkpoint`](crate::Store::checkpoint).
+	///
+	/// # Errors
+	/// The engine's.
+	fn checkpoint(&mut self) -> Result<(), StoreError> {
+		Ok(())
+	}
+
 	/// Returns the function that opens further media for reads while this one is written, so that no
 	/// read waits behind a flush; `None` for an engine that cannot read beside a write. Such a
 	/// medium sees all that is durable and nothing else, and fails without doing harm.
@@ -254,6 +263,10 @@ impl<M: Medium> Store for GroupStore<M> {
 
 	fn copy_to(&self, to: &Path) -> Result<(), StoreError> {
 		self.with_reader(|medium| medium.copy_to(to))
+	}
+
+	fn checkpoint(&self) -> Result<(), StoreError> {
+		self.with_medium(M::checkpoint).unwrap_or(Ok(()))
 	}
 }
 

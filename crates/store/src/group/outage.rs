@@ -175,6 +175,20 @@ pub enum StoreEvent {
 		/// The panic's message, as far as it has one.
 		message: String,
 	},
+	/// There is no [`Witness`](crate::witness::Witness) of the database, which was closed in order:
+	/// it was moved, or the witness is lost. Nobody can tell whether it is the newest one.
+	WitnessMissing {
+		/// The place of the witness.
+		place: String,
+	},
+	/// The [`Witness`](crate::witness::Witness) does not take marks any more. The store goes on; an
+	/// older database may go unnoticed.
+	WitnessFailed {
+		/// The place of the witness.
+		place: String,
+		/// The error of the place.
+		error: String,
+	},
 }
 
 impl fmt::Display for StoreEvent {
@@ -198,6 +212,16 @@ impl fmt::Display for StoreEvent {
 			Self::HookPanicked { place, message } => write!(
 				f,
 				"a hook behind a commit to {place} panicked ({message}); the commit is durable"
+			),
+			Self::WitnessMissing { place } => write!(
+				f,
+				"there was no witness of the database at {place}: it was moved, or the witness was \
+				 removed; make sure that this is the newest copy of it"
+			),
+			Self::WitnessFailed { place, error } => write!(
+				f,
+				"the witness at {place} takes no marks ({error}); the store goes on, but a database \
+				 that is restored from an older copy may go unnoticed"
 			),
 		}
 	}

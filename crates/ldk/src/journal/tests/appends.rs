@@ -21,8 +21,8 @@ const HANGS: Duration = Duration::from_secs(20);
 fn an_append_that_fails_holds_the_manager_up_and_is_tried_again() {
 	let disk = Disk::new();
 	let inner = Arc::new(disk.store());
-	// Creating the log and the tracker takes two commits.
-	let store = Arc::new(FaultyStore::new(inner, Doom::at(2, Side::Before)));
+	// The clock, the log and the tracker take three commits to be created.
+	let store = Arc::new(FaultyStore::new(inner, Doom::at(3, Side::Before)));
 	let run = disk.start_with(Ldk::default(), store, |journal, _| journal);
 	// The end of no payment: nothing waits for it in the handler.
 	run.tell(closed(1, 4, 1));
