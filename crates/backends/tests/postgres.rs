@@ -588,3 +588,89 @@ fn threads_share_round_trips() {
 	assert_eq!(stats.batches, 64 * 20);
 	assert!(stats.groups < 64 * 20 / 2, "{stats:?}");
 }
+
+/// Has commits wait for a standby that there is not.
+fn wait_for_nobody(server: &Server) {
+	server.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+	server.psql("SELECT pg_reload_conf()");
+	while server.psql("SHOW synchronous_standby_names") != "nobody" {}
+}
+
+fn wait_for_none(server: &Server) {
+	server.psql("ALTER SYSTEM RESET synchronous_standby_names");
+	server.psql("SELECT pg_reload_conf()");
+}
+
+/// Does `what` to a backend that waits for a standby, once there is one; `false` if `ended` says that
+/// there will be none.
+fn to_who_waits(server: &Server, what: &str, ended: &dyn Fn() -> bool) -> bool {
+	let sql = format!("SELECT {what}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+	while !ended() {
+		if server.psql(&sql).contains('t') {
+			return true;
+		}
+	}
+	false
+}
+
+/// S16: a commit waits for a synchronous standby, and the wait is cancelled. The server answers that the
+/// commit is done and warns that the standby may not have it: that is not known to be durable.
+#[test]
+fn a_commit_that_a_standby_may_not_have_is_indeterminate() {
+	let Some(server) = Server::start() else { return };
+	let store = open(&server.url());
+	store.commit(append("before")).wait().unwrap();
+	wait_for_nobody(&server);
+	let commit = std::thread::spawn(move || store.commit(append("in doubt")).wait());
+	assert!(to_who_waits(&server, "pg_cancel_backend", &|| commit.is_finished()));
+	let told = commit.join().unwrap();
+	match &told {
+		Err(StoreError::Indeterminate { source, .. }) => {
+			assert!(source.to_string().contains("replicat"), "{source}");
+		},
+		told => panic!("{told:?}"),
+	}
+	wait_for_none(&server);
+	assert_eq!(bodies(&open(&server.url())), ["before", "in doubt"]);
+}
+
+/// The same when the reply is lost: that the group is written on this server does not say that its
+/// standby has it.
+#[test]
+fn a_lost_reply_is_not_settled_before_the_standby_has_it() {
+	let Some(server) = Server::start() else { return };
+	let store = open(&server.url());
+	wait_for_nobody(&server);
+	let commit = std::thread::spawn(move || {
+		let told = store.commit(append("lost")).wait();
+		(store, told)
+	});
+	assert!(to_who_waits(&server, "pg_terminate_backend", &|| commit.is_finished()));
+	// It has asked what became of it, and waits for the standby once more.
+	assert!(to_who_waits(&server, "pg_cancel_backend", &|| commit.is_finished()));
+	let (store, told) = commit.join().unwrap();
+	assert!(matches!(told, Err(StoreError::Indeterminate { .. })), "{told:?}");
+	drop(store);
+	// With a standby again, a lost reply is settled as before.
+	wait_for_none(&server);
+	let store = open(&server.url());
+	let road = store.commit(append("after")).wait();
+	assert!(road.is_ok(), "{road:?}");
+}
+
+/// S17: the host of a node dies, and the server has not noticed: its standby takes over by what its URL
+/// says.
+#[test]
+fn a_standby_takes_over_by_its_url() {
+	let Some(server) = Server::start() else { return };
+	let first = open(&server.url());
+	first.commit(append("first")).wait().unwrap();
+	let open =
+		|url: &str| PostgresStore::open(url, Namespace::default(), PostgresOptions::default());
+	let locked = open(&format!("{}?leyden_timeout_secs=5", server.url()));
+	assert!(matches!(locked, Err(StoreError::Locked { .. })), "{locked:?}");
+	let second = open(&format!("{}?leyden_take_over=true", server.url())).unwrap();
+	assert_eq!(bodies(&second), ["first"]);
+	let fenced = first.commit(append("late")).wait();
+	assert!(matches!(fenced, Err(StoreError::Fenced { .. })), "{fenced:?}");
+}

@@ -8,22 +8,28 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use leyden_store::StoreError;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::Config;
+
+use super::PostgresOptions;
 
 /// A connection string that was understood. Shows no password.
 #[derive(Clone)]
 pub(super) struct Address {
 	pub(super) config: Config,
 	pub(super) roots: Option<PathBuf>,
+	/// `leyden_take_over` and `leyden_timeout_secs`, if they are there.
+	pub(super) take_over: Option<bool>,
+	pub(super) timeout: Option<Duration>,
 	pub(super) place: String,
 }
 
 impl Address {
 	pub(super) fn parse(text: &str, roots: Option<&Path>) -> Result<Self, StoreError> {
-		let (text, given) = take_ours(text);
+		let (text, given) = take_ours(text)?;
 		let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| {
 			// What is wrong is in the source; neither has the value of a password.
 			let source = std::error::Error::source(&error).map(ToString::to_string);
@@ -39,8 +45,18 @@ impl Address {
 			config.application_name("leyden");
 		}
 		let place = place(&config);
-		let roots = roots.map(Path::to_owned).or(given);
-		Ok(Self { config, roots, place })
+		let Given { roots: in_text, take_over, timeout } = given;
+		let roots = roots.map(Path::to_owned).or(in_text);
+		Ok(Self { config, roots, take_over, timeout, place })
+	}
+
+	/// Returns the options with those that the string has.
+	pub(super) fn options(&self, options: &PostgresOptions) -> PostgresOptions {
+		PostgresOptions {
+			take_over: self.take_over.unwrap_or(options.take_over),
+			timeout: self.timeout.unwrap_or(options.timeout),
+			..options.clone()
+		}
 	}
 
 	pub(super) fn verifies(&self) -> bool {
@@ -54,12 +70,37 @@ impl fmt::Debug for Address {
 	}
 }
 
-/// Takes out what libpq knows and the driver does not: `sslrootcert`, and the modes that verify.
-fn take_ours(text: &str) -> (String, Option<PathBuf>) {
-	let mut roots = None;
+/// What a connection string says that is not for the driver.
+#[derive(Default)]
+struct Given {
+	roots: Option<PathBuf>,
+	take_over: Option<bool>,
+	timeout: Option<Duration>,
+}
+
+/// Takes out what libpq knows and the driver does not (`sslrootcert`, and the modes that verify), and
+/// what neither knows: the options of this backend.
+fn take_ours(text: &str) -> Result<(String, Given), StoreError> {
+	let mut given = Given::default();
+	let mut wrong = None;
 	let mut keep = |word: &str| match word.split_once('=') {
+		Some(("leyden_take_over", value)) => {
+			given.take_over = value.parse().ok();
+			if given.take_over.is_none() {
+				wrong = Some("leyden_take_over is true or false");
+			}
+			None
+		},
+		Some(("leyden_timeout_secs", value)) => {
+			let seconds = value.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
+			given.timeout = seconds.map(Duration::from_secs);
+			if given.timeout.is_none() {
+				wrong = Some("leyden_timeout_secs is a number of seconds from 1 to 3600");
+			}
+			None
+		},
 		Some(("sslrootcert", path)) => {
-			roots = Some(PathBuf::from(path.trim_matches('\'').replace("%2F", "/")));
+			given.roots = Some(PathBuf::from(path.trim_matches('\'').replace("%2F", "/")));
 			None
 		},
 		Some(("sslmode", "verify-full" | "verify-ca")) => Some("sslmode=require".to_owned()),
@@ -71,11 +112,19 @@ fn take_ours(text: &str) -> (String, Option<PathBuf>) {
 			format!("{url}?{}", query.join("&"))
 		},
 		_ if is_url(text) => text.to_owned(),
-		_ if !text.contains("sslrootcert") && !text.contains("verify-") => text.to_owned(),
+		_ if !OURS.iter().any(|ours| text.contains(ours)) => text.to_owned(),
 		_ => text.split_whitespace().filter_map(&mut keep).collect::<Vec<_>>().join(" "),
 	};
-	(text, roots)
+	match wrong {
+		Some(wrong) => {
+			Err(StoreError::invalid(format!("the connection string makes no sense: {wrong}")))
+		},
+		None => Ok((text, given)),
+	}
 }
+
+/// What tells that words are not for the driver alone.
+const OURS: [&str; 3] = ["sslrootcert", "verify-", "leyden_"];
 
 fn is_url(text: &str) -> bool {
 	text.starts_with("postgres://") || text.starts_with("postgresql://")
@@ -128,11 +177,27 @@ mod tests {
 			"host=h password=s3cret port=x",
 			"password=s3cret nonsense=1",
 			"postgres://ann:s3cret@h/node?colour=red",
+			"postgres://ann:s3cret@h/node?leyden_take_over=perhaps",
+			"host=h password=s3cret leyden_timeout_secs=0",
 		] {
 			let error = Address::parse(text, None).unwrap_err().to_string();
 			assert!(error.starts_with("the connection string makes no sense: "), "{error}");
 			assert!(!error.contains("s3cret"), "{error}");
 		}
+	}
+
+	#[test]
+	fn options_of_ours_are_taken_out() {
+		let options = "leyden_take_over=true&leyden_timeout_secs=5";
+		let url = format!("postgres://one,two/n?target_session_attrs=read-write&{options}");
+		let words = "host=h dbname=n leyden_take_over=true leyden_timeout_secs=5";
+		for text in [&url, words] {
+			let options = Address::parse(text, None).unwrap().options(&PostgresOptions::default());
+			assert!(options.take_over);
+			assert_eq!(options.timeout, Duration::from_secs(5));
+		}
+		let none = Address::parse("postgres://h/n", None).unwrap();
+		assert_eq!(none.options(&PostgresOptions::default()).timeout, Duration::from_secs(30));
 	}
 
 	#[test]

@@ -214,13 +214,16 @@ impl Engine {
 		loop {
 			let next = row.last.saturating_add(1);
 			let sent = match self.connected(deadline) {
-				Ok(session) => write_columns(session, &name, row, next, &puts, &deletes),
+				Ok(session) => {
+					session.take_warning();
+					write_columns(session, &name, row, next, &puts, &deletes)
+				},
 				Err(failure) => Err(failure),
 			};
 			match sent {
 				Ok(true) => {
 					self.row = Some(WriterRow { last: next, ..row });
-					return Ok(());
+					return self.believe_warning();
 				},
 				// The row is not as we left it.
 				Ok(false) => return Err(self.look_who(row)?),
@@ -236,8 +239,9 @@ impl Engine {
 				},
 				Err(Failure::Lost(said)) => match self.settle(row, next, said.to_string()) {
 					Ok(Settled::Written) => {
-						self.row = Some(WriterRow { last: next, ..row });
-						return Ok(());
+						let row = WriterRow { last: next, ..row };
+						self.row = Some(row);
+						return self.confirm(row);
 					},
 					Ok(Settled::NotWritten(last)) => {
 						row.last = last;
@@ -258,6 +262,37 @@ impl Engine {
 				},
 			}
 		}
+	}
+
+	/// Returns an error if the server has warned of the commit that it has just answered: it is written
+	/// there, and a standby that was to have it may not (a wait for synchronous replication that was
+	/// cancelled, by an operator or by the time limit of a statement).
+	fn believe_warning(&mut self) -> Result<(), StoreError> {
+		match self.session.as_ref().and_then(Session::take_warning) {
+			Some(warning) => Err(self.in_doubt(&warning)),
+			None => Ok(()),
+		}
+	}
+
+	/// Makes sure that a group which is written, and whose reply was lost, is where it was to be: what is
+	/// committed after it waits for the same standbys.
+	fn confirm(&mut self, row: WriterRow) -> Result<(), StoreError> {
+		let name = self.namespace.name().to_owned();
+		let deadline = Instant::now() + self.server.timeout;
+		let touched = self.connected(deadline).and_then(|session| {
+			session.take_warning();
+			session.query(TOUCH, &[&name, &row.epoch, &row.last])
+		});
+		match touched {
+			Ok(rows) if !rows.is_empty() => self.believe_warning(),
+			Ok(_) => Err(self.in_doubt("another writer came before it was replicated")),
+			Err(failure) => Err(self.in_doubt(&said_of(&failure))),
+		}
+	}
+
+	pub(super) fn in_doubt(&self, said: &str) -> StoreError {
+		let source = Arc::new(Said(format!("{}: {said}", self.server.place())));
+		StoreError::Indeterminate { doing: "committing", source }
 	}
 
 	/// Finds out whether the group `sent`, whose reply was lost, was written, and sees to it that

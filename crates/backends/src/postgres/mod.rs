@@ -88,7 +88,8 @@ pub struct PostgresStore(GroupStore<Engine>);
 impl PostgresStore {
 	/// Opens `namespace` in the database that a connection string names, as libpq takes it: a URL
 	/// (`postgres://user:password@host:port/database?sslmode=require`) or words
-	/// (`host=/run/postgresql dbname=node`). What Leyden needs it makes in the schema `leyden`.
+	/// (`host=/run/postgresql dbname=node`). `leyden_take_over=true` and `leyden_timeout_secs=N` in it
+	/// count before `options`. What Leyden needs it makes in the schema `leyden`.
 	///
 	/// With `sslmode=require` the server's certificate is verified. With `prefer`, the default, TLS
 	/// is used where the server has it, and keeps out nobody who can change what is sent.
@@ -106,6 +107,7 @@ impl PostgresStore {
 		connection: &str, namespace: Namespace, options: PostgresOptions,
 	) -> Result<Self, StoreError> {
 		let address = Address::parse(connection, options.root_certificates.as_deref())?;
+		let options = address.options(&options);
 		let (writer, survives) = Engine::open(address, namespace, &options)?;
 		Ok(Self(GroupStore::start(writer, guarantees(survives))?))
 	}
@@ -121,6 +123,7 @@ impl PostgresStore {
 		connection: &str, namespace: Namespace, options: PostgresOptions,
 	) -> Result<Self, StoreError> {
 		let address = Address::parse(connection, options.root_certificates.as_deref())?;
+		let options = address.options(&options);
 		let (writer, survives) = Engine::open(address, namespace, &options)?;
 		Ok(Self(GroupStore::start_to_move(writer, guarantees(survives))?))
 	}
@@ -134,6 +137,7 @@ impl PostgresStore {
 		connection: &str, namespace: Namespace, options: PostgresOptions,
 	) -> Result<Self, StoreError> {
 		let address = Address::parse(connection, options.root_certificates.as_deref())?;
+		let options = address.options(&options);
 		let (writer, survives) = Engine::open_read_only(address, namespace, &options)?;
 		Ok(Self(GroupStore::start(writer, guarantees(survives))?))
 	}
@@ -146,6 +150,7 @@ impl PostgresStore {
 		connection: &str, options: PostgresOptions,
 	) -> Result<Vec<Namespace>, StoreError> {
 		let address = Address::parse(connection, options.root_certificates.as_deref())?;
+		let options = address.options(&options);
 		Engine::namespaces(address, &options)
 	}
 

@@ -113,7 +113,11 @@ impl Engine {
 		session.query(SET_EPOCH, &[&name, &epoch])?;
 		let row = WriterRow { epoch, last };
 		write_columns(session, &name, row, row.last, &puts, &deletes)?;
+		session.take_warning();
 		session.run("COMMIT")?;
+		if let Some(warning) = session.take_warning() {
+			return Err(Raise::Store(self.in_doubt(&warning)));
+		}
 		self.row = Some(row);
 		Ok(committer)
 	}

@@ -7,12 +7,15 @@
 //! One connection, used by one thread.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use leyden_store::StoreError;
 use tokio::task::JoinHandle;
+use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Row, Statement};
 
 use super::config::Address;
 use super::errors::{Failure, Said};
@@ -44,10 +47,18 @@ impl Server {
 	/// Connects, until `deadline`.
 	pub(super) fn connect(&self, deadline: Instant) -> Result<Session, Failure> {
 		let (config, tls) = (self.address.config.clone(), self.tls.clone());
+		let warning = Arc::new(Mutex::new(None));
+		let heard = Arc::clone(&warning);
 		let connecting = self.runtime.spawn(async move {
-			let (client, connection) = config.connect(tls).await?;
+			let (client, mut connection) = config.connect(tls).await?;
 			// Ends when the client is dropped or the connection is lost.
-			let connection = tokio::spawn(async move { drop(connection.await) });
+			let connection = tokio::spawn(async move {
+				while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+					if let AsyncMessage::Notice(notice) = message {
+						hear(&heard, &notice);
+					}
+				}
+			});
 			Ok::<_, tokio_postgres::Error>((client, connection))
 		});
 		let Some(connecting) = connecting else {
@@ -65,6 +76,7 @@ impl Server {
 			client: Some(client),
 			connection,
 			statements: HashMap::new(),
+			warning,
 			timeout: self.timeout,
 		})
 	}
@@ -76,6 +88,8 @@ pub(super) struct Session {
 	client: Option<Client>,
 	connection: JoinHandle<()>,
 	statements: HashMap<&'static str, Statement>,
+	/// The last warning of the server.
+	warning: Arc<Mutex<Option<String>>>,
 	timeout: Duration,
 }
 
@@ -106,6 +120,12 @@ impl Session {
 		answered(block_on(self.client()?.query(&statement, parameters), deadline))
 	}
 
+	/// Returns what the server has warned of since this was called last. What it says of a statement
+	/// is there before the statement's answer.
+	pub(super) fn take_warning(&self) -> Option<String> {
+		self.warning.lock().unwrap_or_else(PoisonError::into_inner).take()
+	}
+
 	fn client(&self) -> Result<&Client, Failure> {
 		self.client.as_ref().ok_or_else(|| Failure::NotSent(Said("closed".to_owned())))
 	}
@@ -124,6 +144,16 @@ impl Drop for Session {
 			connection.abort();
 		}
 	}
+}
+
+/// Keeps a warning. Notices of less weight say nothing about what is durable.
+fn hear(heard: &Mutex<Option<String>>, notice: &DbError) {
+	if notice.parsed_severity() != Some(Severity::Warning) {
+		return;
+	}
+	let detail = notice.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
+	let text = format!("{}{detail} ({})", notice.message(), notice.code().code());
+	*heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
 }
 
 fn answered<T>(answer: Option<Result<T, tokio_postgres::Error>>) -> Result<T, Failure> {
