@@ -12,7 +12,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use leyden_log::{Delivery, EventLog, LogError};
+use leyden_log::{Delivery, EventLog, LogError, LogObserver};
 use leyden_store::group::StoreEvent;
 use leyden_store::{block_on, Plan, Store};
 use lightning::events::{Event, EventHandler, ReplayEvent};
@@ -23,6 +23,7 @@ use lightning::util::logger::{Level, Logger, Record};
 use lightning::util::persist::{KVStore, KVStoreSync};
 use lightning::util::ser::Writeable;
 
+use crate::dead_letters::DeadLetterTeller;
 use crate::htlc_resolutions::{HtlcResolution, HtlcResolutions};
 use crate::journal::{Journal, JournalHandler, KeptAnswers, LoadedManager, Persist};
 use crate::manager_persister::ManagerPersister;
@@ -236,6 +237,9 @@ impl NodeWiring {
 		let store = self.event_log.store();
 		let resolutions = HtlcResolutions::open(Arc::clone(store)).map_err(LogError::from)?;
 		let logger = Arc::clone(&self.logger);
+		let tells = Arc::clone(&self.logger);
+		let tell = Box::new(move |line: &str| log_to(&tells, Level::Error, &line));
+		let dead_letters = DeadLetterTeller::of(&self.event_log, tell)?;
 		let mut journal = Journal::new(self.event_log.clone()).track_replays()?;
 		if self.keep_paths {
 			journal = journal.keep_paths();
@@ -274,7 +278,8 @@ impl NodeWiring {
 		let loaded = LoadedManager { bytes: &bytes, journaled, payments: &payments, height };
 		journal.manager_loaded(&loaded, |event| resolutions.has(event)).await?;
 		resolutions.apply(&manager);
-		Ok(LdkNode { manager, persister, journal: Arc::new(journal), resolutions })
+		let journal = Arc::new(journal);
+		Ok(LdkNode { manager, persister, journal, resolutions, _dead_letters: dead_letters })
 	}
 }
 
@@ -285,6 +290,8 @@ pub struct LdkNode<M, K> {
 	persister: Arc<ManagerPersister<K>>,
 	journal: Arc<Journal>,
 	resolutions: HtlcResolutions,
+	/// Tells the node's log of dead letters, for as long as the node runs.
+	_dead_letters: Arc<dyn LogObserver>,
 }
 
 impl<M, K> LdkNode<M, K> {

@@ -16,7 +16,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use leyden_id::Lane;
-use leyden_store::{sharing, Batch, Expectation, Plan, Store, StoreError, Timestamp};
+use leyden_store::{sharing, Batch, Durability, Expectation, Plan, Store, StoreError, Timestamp};
 use parking_lot::Mutex;
 
 use crate::delivery::{Delivery, Lease};
@@ -24,14 +24,18 @@ use crate::lanes::{Head, Lanes, MAX_REMEMBERED_PER_LANE};
 use crate::log::{check_name, EventLog, Shared};
 use crate::owner::Owner;
 use crate::pending::{self, Bounds};
-use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, RetryV1, StreamV1};
+use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, DeadV1, RetryV1, StreamV1};
 use crate::removal::{self, REMOVED};
 use crate::tidy::Folding;
-use crate::types::{ConsumerOptions, DeadLetter, Entry, LogIndex, Start, MAX_CONSUMER_CHARS};
+use crate::types::{
+	ConsumerOptions, DeadLetter, Entry, LogIndex, OnExhausted, Start, MAX_CONSUMER_CHARS,
+};
 use crate::{lookup, LogError};
 
 /// Entries read ahead of the consumer.
 const PAGE: usize = 256;
+/// From how many crashes on an entry is delivered alone.
+const ALONE_AFTER_CRASHES: u32 = 3;
 /// Entries looked at for one lane before other lanes have their turn.
 const LOOK_AT_A_TIME: usize = 4096;
 
@@ -67,8 +71,10 @@ pub(crate) struct Settlement {
 
 pub(crate) enum Outcome {
 	Acked,
-	/// Dropped without a word.
-	Released,
+	/// Dropped without a word; in the middle of a panic, or in order.
+	Released {
+		in_order: bool,
+	},
 	Retry {
 		attempts: u32,
 		not_before: Timestamp,
@@ -76,6 +82,16 @@ pub(crate) enum Outcome {
 	Parked {
 		moved_on: bool,
 	},
+}
+
+/// What is to be done with an entry that an earlier process may have ended for.
+enum Suspicion {
+	/// Nothing: deliver it.
+	None,
+	/// It is to be delivered alone, and others are in somebody's hands.
+	WaitsForOthers,
+	/// It is a dead letter now.
+	Parked,
 }
 
 /// What is to be done with an entry that was passed.
@@ -100,9 +116,38 @@ struct State {
 	attempts: HashMap<u64, RetryV1>,
 	/// `true` if entries that hold their lane up may have been acked in bulk.
 	recheck: bool,
+	/// Entries up to here were there when the log was opened: an earlier process may have ended because
+	/// of one of them.
+	there_before: u64,
+	/// The number of deliveries of such entries that are still marked.
+	marks_left: usize,
+	/// Marks of deliveries that were released in order, and the records to put back in their place.
+	released: HashMap<u64, Option<RetryV1>>,
+	/// The records before the marks of deliveries that are in somebody's hands.
+	marked: HashMap<u64, Option<RetryV1>>,
+	/// `true` while an entry is delivered alone, or is to be.
+	alone: bool,
 }
 
 impl State {
+	/// The state of a consumer that nobody uses any more.
+	fn over() -> Self {
+		Self {
+			passed: 0,
+			read: 0,
+			ahead: VecDeque::new(),
+			lanes: Lanes::default(),
+			in_flight: 0,
+			attempts: HashMap::new(),
+			recheck: false,
+			there_before: 0,
+			marks_left: 0,
+			released: HashMap::new(),
+			marked: HashMap::new(),
+			alone: false,
+		}
+	}
+
 	/// What was read ahead is no longer what the log holds: read it again.
 	fn forget_ahead(&mut self) {
 		self.ahead.clear();
@@ -174,6 +219,11 @@ impl Consumer {
 			in_flight: 0,
 			attempts: attempts(store, &keys)?,
 			recheck: false,
+			there_before: log.shared.opened_at,
+			marks_left: options.max_in_flight,
+			released: HashMap::new(),
+			marked: HashMap::new(),
+			alone: false,
 		};
 		log.shared.housekeeping.take_in(&folding, long_tail);
 		log.shared.observers.opened(name, watermark);
@@ -208,15 +258,25 @@ impl Consumer {
 		if state.in_flight >= self.inner.options.max_in_flight {
 			return Ok(None);
 		}
+		if state.alone && state.in_flight > 0 {
+			return Ok(None);
+		}
+		state.alone = false;
 		self.inner.own(&mut state)?;
 		let now = self.inner.log.shared.clock.look().running;
 		state.lanes.end_waits(now);
-		if let Some(entry) = self.inner.next_of_ready(&mut state, now)? {
-			return Ok(Some(self.deliver(&mut state, entry)));
-		}
-		match self.inner.next_ahead(&mut state, now)? {
-			Some(entry) => Ok(Some(self.deliver(&mut state, entry))),
-			None => Ok(None),
+		loop {
+			let ready = self.inner.next_of_ready(&mut state, now)?;
+			let found = match ready {
+				Some(entry) => Some(entry),
+				None => self.inner.next_ahead(&mut state, now)?,
+			};
+			let Some(entry) = found else { return Ok(None) };
+			match self.inner.suspicion(&mut state, &entry)? {
+				Suspicion::None => return self.deliver(&mut state, entry).map(Some),
+				Suspicion::WaitsForOthers => return Ok(None),
+				Suspicion::Parked => {},
+			}
 		}
 	}
 
@@ -417,13 +477,15 @@ impl Consumer {
 		}
 	}
 
-	fn deliver(&self, state: &mut State, entry: Entry) -> Delivery {
+	fn deliver(&self, state: &mut State, entry: Entry) -> Result<Delivery, LogError> {
 		let (lane, index) = (entry.lane(), entry.index());
+		let retry = state.attempts.get(&index.get()).copied();
+		let attempt = retry.map_or(0, |retry| retry.attempts).saturating_add(1);
+		let marked = self.inner.mark(state, &entry, attempt, retry)?;
 		state.lanes.hold(lane, Head::InFlight(index.get()));
 		state.in_flight += 1;
-		let failed = state.attempts.get(&index.get()).map_or(0, |retry| retry.attempts);
-		let lease = Lease::new(Arc::clone(&self.inner), lane, index);
-		Delivery::new(entry, failed.saturating_add(1), lease)
+		let lease = Lease::new(Arc::clone(&self.inner), lane, index, marked);
+		Ok(Delivery::new(entry, attempt, lease))
 	}
 
 	fn until_retry(&self) -> Option<Duration> {
@@ -444,7 +506,7 @@ impl Inner {
 		if matches!(settlement.outcome, Outcome::Acked) {
 			self.acked(&[settlement.index.get()]);
 		}
-		if matches!(settlement.outcome, Outcome::Released) {
+		if matches!(settlement.outcome, Outcome::Released { .. }) {
 			// Its ack may have landed without an answer: look before it is delivered again.
 			self.folding.bounds.last_acked.fetch_max(settlement.index.get(), Ordering::SeqCst);
 		}
@@ -520,20 +582,26 @@ impl Inner {
 			state.in_flight = state.in_flight.saturating_sub(1);
 			match outcome {
 				Outcome::Acked => {
+					state.marked.remove(&index);
 					state.attempts.remove(&index);
 					state.lanes.free(lane, None);
 				},
-				Outcome::Released => {
-					let none = RetryV1 { attempts: 0, not_before: Timestamp::default() };
+				Outcome::Released { in_order } => {
+					let before = state.marked.remove(&index).filter(|_| in_order);
+					state.released.extend(before.map(|before| (index, before)));
+					let not_before = Timestamp::default();
+					let none = RetryV1 { attempts: 0, not_before, crashes: 0 };
 					let retry = state.attempts.entry(index).or_insert(none);
 					retry.attempts = retry.attempts.saturating_add(1);
 					state.lanes.free(lane, Some(index));
 				},
 				Outcome::Retry { attempts, not_before } => {
-					state.attempts.insert(index, RetryV1 { attempts, not_before });
+					state.marked.remove(&index);
+					state.attempts.insert(index, RetryV1 { attempts, not_before, crashes: 0 });
 					state.lanes.hold_in_turn(lane, index, Head::Waiting(index, not_before));
 				},
 				Outcome::Parked { moved_on } => {
+					state.marked.remove(&index);
 					state.attempts.remove(&index);
 					if moved_on {
 						state.lanes.free(lane, None);
@@ -543,6 +611,79 @@ impl Inner {
 				},
 			}
 		}
+	}
+
+	/// Decides whether an entry may be delivered, by the processes that have ended while it was handled.
+	fn suspicion(&self, state: &mut State, entry: &Entry) -> Result<Suspicion, LogError> {
+		let (lane, index) = (entry.lane(), entry.index());
+		let retry = state.attempts.get(&index.get()).copied();
+		let Some(retry) = retry.filter(|retry| retry.crashes > 0) else {
+			return Ok(Suspicion::None);
+		};
+		if self.options.max_crashes.is_some_and(|most| retry.crashes >= most) {
+			let reason = format!("{} processes ended while it was handled", retry.crashes);
+			let moved_on = self.options.on_exhausted == OnExhausted::MoveOn;
+			let record = DeadV1 {
+				attempts: retry.attempts,
+				parked_at: self.log.shared.clock.look().wall,
+				lane,
+				moved_on,
+				reason,
+			};
+			let mut batch = Batch::new();
+			self.owner.guard(&mut batch);
+			batch.put(self.keys.dead(index.get()), records::value(&record));
+			batch.delete(self.keys.retry(index.get()));
+			if let Err(error) = self.run(Plan::of(batch)) {
+				state.lanes.free(lane, Some(index.get()));
+				return Err(error);
+			}
+			self.folding.bounds.last_dead.fetch_max(index.get(), Ordering::SeqCst);
+			self.log.shared.observers.parked(&self.name, index, &record.reason);
+			state.attempts.remove(&index.get());
+			match moved_on {
+				true => state.lanes.free(lane, None),
+				false => state.lanes.hold(lane, Head::Parked(index.get())),
+			}
+			return Ok(Suspicion::Parked);
+		}
+		if retry.crashes < ALONE_AFTER_CRASHES {
+			return Ok(Suspicion::None);
+		}
+		// Nothing else is delivered until it is done.
+		state.alone = true;
+		if state.in_flight == 0 {
+			return Ok(Suspicion::None);
+		}
+		state.lanes.free(lane, Some(index.get()));
+		Ok(Suspicion::WaitsForOthers)
+	}
+
+	/// Writes down that an entry is about to be delivered which an earlier process may have had, so
+	/// that it is known if this process ends now. Returns `false` for any other entry.
+	fn mark(
+		&self, state: &mut State, entry: &Entry, attempts: u32, before: Option<RetryV1>,
+	) -> Result<bool, LogError> {
+		let index = entry.index().get();
+		let counts = index <= state.there_before && state.marks_left > 0;
+		if !counts || self.options.max_crashes.is_none() {
+			return Ok(false);
+		}
+		let crashes = before.map_or(0, |before| before.crashes).saturating_add(1);
+		let record = RetryV1 { attempts, not_before: Timestamp::default(), crashes };
+		let mut batch = Batch::new();
+		batch.durability(Durability::Lazy);
+		self.owner.guard(&mut batch);
+		batch.put(self.keys.retry(index), records::value(&record));
+		if let Err(error) = self.run(Plan::of(batch)) {
+			state.lanes.free(entry.lane(), Some(index));
+			return Err(error);
+		}
+		state.marks_left -= 1;
+		// Released before, and marked again: what was there at first is put back in the end.
+		let before = state.released.remove(&index).unwrap_or(before);
+		state.marked.insert(index, before);
+		Ok(true)
 	}
 
 	/// Frees each lane whose head waits or is a dead letter and was acked in bulk.
@@ -750,6 +891,30 @@ impl Inner {
 			Err(LogError::Store(StoreError::Conflict { .. })) => Err(none()),
 			Err(error) => Err(error),
 		}
+	}
+}
+
+impl Drop for Inner {
+	/// Takes back the marks of deliveries that were released in order: no process ended because of
+	/// them.
+	fn drop(&mut self) {
+		let mut state = std::mem::replace(self.state.get_mut(), State::over());
+		self.take_note(&mut state);
+		if state.released.is_empty() {
+			return;
+		}
+		let mut batch = Batch::new();
+		batch.durability(Durability::Lazy);
+		self.owner.guard(&mut batch);
+		for (index, before) in state.released.drain().take(self.log.store().guarantees().max_writes)
+		{
+			match before {
+				Some(before) => batch.put(self.keys.retry(index), records::value(&before)),
+				None => batch.delete(self.keys.retry(index)),
+			};
+		}
+		// Nobody waits. Without it, the next process counts a crash that was none.
+		drop(self.log.store().commit(batch));
 	}
 }
 

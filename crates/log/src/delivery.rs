@@ -37,11 +37,13 @@ pub(crate) struct Lease {
 	lane: Lane,
 	index: LogIndex,
 	settled: bool,
+	/// A flag that the delivery has a record on disk, by which a crash is counted.
+	marked: bool,
 }
 
 impl Lease {
-	pub(crate) fn new(consumer: Arc<Inner>, lane: Lane, index: LogIndex) -> Self {
-		Self { consumer, lane, index, settled: false }
+	pub(crate) fn new(consumer: Arc<Inner>, lane: Lane, index: LogIndex, marked: bool) -> Self {
+		Self { consumer, lane, index, settled: false, marked }
 	}
 
 	fn settle(mut self, outcome: Outcome) {
@@ -53,7 +55,8 @@ impl Lease {
 impl Drop for Lease {
 	fn drop(&mut self) {
 		if !self.settled {
-			let outcome = Outcome::Released;
+			// A handler that panics may end its process.
+			let outcome = Outcome::Released { in_order: !std::thread::panicking() };
 			self.consumer.settle(Settlement { lane: self.lane, index: self.index, outcome });
 		}
 	}
@@ -109,7 +112,8 @@ impl Delivery {
 		self.entry.appended_at()
 	}
 
-	/// Which attempt this is, from 1 on. Attempts that ended in a crash are not counted.
+	/// Returns which attempt this is, from 1 on. Attempts that ended in a crash are counted as far as
+	/// [`max_crashes`](crate::ConsumerOptions::max_crashes) says.
 	pub fn attempt(&self) -> u32 {
 		self.attempt
 	}
@@ -195,7 +199,7 @@ impl Delivery {
 		let Self { attempt, lease, .. } = self;
 		let consumer = Arc::clone(&lease.consumer);
 		let not_before = consumer.log.shared.clock.look().running.after(wait);
-		let record = RetryV1 { attempts: attempt, not_before };
+		let record = RetryV1 { attempts: attempt, not_before, crashes: 0 };
 		let mut batch = Batch::new();
 		consumer.owner.guard(&mut batch);
 		batch.put(consumer.keys.retry(lease.index.get()), records::value(&record));
@@ -226,7 +230,11 @@ impl Delivery {
 		let index = lease.index.get();
 		batch.put(consumer.keys.dead(index), records::value(&record));
 		batch.delete(consumer.keys.retry(index));
-		batch.after_commit(move |_| lease.settle(Outcome::Parked { moved_on }));
+		let (reason, place) = (record.reason, lease.index);
+		batch.after_commit(move |_| {
+			lease.consumer.log.shared.observers.parked(&lease.consumer.name, place, &reason);
+			lease.settle(Outcome::Parked { moved_on });
+		});
 		consumer.run(Plan::of(batch))
 	}
 
@@ -239,7 +247,7 @@ impl Delivery {
 		// other's way. One that is there already landed without an answer, and so did its effect.
 		batch.expect(keys.ack(index, index), Expectation::Absent);
 		batch.put(keys.ack(index, index), records::value(&AckV1));
-		if attempt > 1 {
+		if attempt > 1 || lease.marked {
 			batch.delete(keys.retry(index));
 		}
 		batch.after_commit(move |_| lease.settle(Outcome::Acked));

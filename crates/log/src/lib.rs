@@ -32,8 +32,9 @@
 //! what lies behind the first of them.
 //!
 //! # Not promised
-//! Deliveries repeat after a crash. An attempt that ends in a crash is not counted, so an event
-//! that kills the process each time is delivered each time.
+//! Deliveries repeat after a crash. An entry that is being handled when one process after another
+//! ends is a dead letter after [`ConsumerOptions::max_crashes`]; a process that is killed for another reason while
+//! an entry is handled counts as well.
 
 mod consumer;
 mod delivery;

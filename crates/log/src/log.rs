@@ -61,6 +61,8 @@ pub(crate) struct Shared {
 	pub(crate) epoch: LogEpoch,
 	/// The highest index that is durable.
 	pub(crate) head: AtomicU64,
+	/// The highest index when the log was opened: later ones are of this process.
+	pub(crate) opened_at: u64,
 	pub(crate) signal: Signal,
 	pub(crate) tail: Tail,
 	pub(crate) housekeeping: Housekeeping,
@@ -103,7 +105,8 @@ impl EventLog {
 			Some(_) => renew(&store, &keys)?,
 			None => create(&store, &keys)?,
 		};
-		let head = AtomicU64::new(lookup::head(&store, &keys)?);
+		let opened_at = lookup::head(&store, &keys)?;
+		let head = AtomicU64::new(opened_at);
 		let epoch = LogEpoch(epoch);
 		let (signal, tail) = (Signal::default(), Tail::default());
 		let (housekeeping, observers) = (Housekeeping::default(), Observers::default());
@@ -114,6 +117,7 @@ impl EventLog {
 			options,
 			epoch,
 			head,
+			opened_at,
 			signal,
 			tail,
 			housekeeping,

@@ -30,6 +30,11 @@ pub trait LogObserver: Send + Sync {
 		let _ = consumer;
 	}
 
+	/// Hears that an entry is a dead letter of a consumer, durably: an operator has to look at it.
+	fn parked(&self, consumer: &str, index: LogIndex, reason: &str) {
+		let _ = (consumer, index, reason);
+	}
+
 	/// Hears that a consumer has acked these entries, durably.
 	fn acked(&self, consumer: &str, indices: &[LogIndex]);
 }
@@ -56,6 +61,10 @@ impl Observers {
 
 	pub(crate) fn removed(&self, consumer: &str) {
 		self.each(|observer| observer.removed(consumer));
+	}
+
+	pub(crate) fn parked(&self, consumer: &str, index: LogIndex, reason: &str) {
+		self.each(|observer| observer.parked(consumer, index, reason));
 	}
 
 	pub(crate) fn acked(&self, consumer: &str, indices: &[u64]) {

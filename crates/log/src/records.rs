@@ -88,11 +88,15 @@ pub(crate) fn occurrence(id: &EventId, repeat: u32) -> EventId {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct AckV1;
 
-/// A delivery that is to be tried again.
+/// A delivery that is to be tried again, or that was under way when its process ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct RetryV1 {
+	/// The attempts that were begun.
 	pub(crate) attempts: u32,
+	/// In running time.
 	pub(crate) not_before: Timestamp,
+	/// The processes in a row that may have ended because of it.
+	pub(crate) crashes: u32,
 }
 
 /// An entry that waits for an operator.
@@ -309,8 +313,9 @@ mod tests {
 		];
 		assert_eq!(body(&entry, 0x0103), expected.concat());
 		assert_eq!(body(&AckV1, 0x0104), [] as [u8; 0]);
-		let retry = RetryV1 { attempts: 3, not_before: at };
-		assert_eq!(body(&retry, 0x0105), [&[0, 0, 0, 3][..], &number(1_000)].concat());
+		let retry = RetryV1 { attempts: 3, not_before: at, crashes: 2 };
+		let expected = [&[0, 0, 0, 3][..], &number(1_000), &[0, 0, 0, 2]].concat();
+		assert_eq!(body(&retry, 0x0105), expected);
 		let dead =
 			DeadV1 { attempts: 2, parked_at: at, lane, moved_on: true, reason: "no".to_owned() };
 		let expected =

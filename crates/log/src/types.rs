@@ -296,16 +296,25 @@ pub struct ConsumerOptions {
 	pub on_exhausted: OnExhausted,
 	/// How many deliveries may be in somebody's hands at once.
 	pub max_in_flight: usize,
+	/// How many processes in a row may end while an entry is handled until it is a dead letter;
+	/// `None` for no end. From the third on the entry is delivered alone, so that none is taken for
+	/// what another one does.
+	///
+	/// Entries are counted that are there when the log is opened, the first
+	/// [`max_in_flight`](ConsumerOptions::max_in_flight) that are delivered. Each of them costs a
+	/// commit that is not flushed.
+	pub max_crashes: Option<u32>,
 }
 
 impl Default for ConsumerOptions {
-	/// From the beginning, without end, nothing overtaken, 1024 in flight.
+	/// From the beginning, without end, nothing overtaken, 1024 in flight, 10 crashes.
 	fn default() -> Self {
 		Self {
 			start: Start::Beginning,
 			retry: RetryPolicy::default(),
 			on_exhausted: OnExhausted::HoldLane,
 			max_in_flight: 1024,
+			max_crashes: Some(10),
 		}
 	}
 }

@@ -350,6 +350,7 @@ fn open(
 				retry: RetryPolicy::default(),
 				on_exhausted: *on_exhausted,
 				max_in_flight: 1024,
+				max_crashes: None,
 			};
 			process.log.consumer(name, options).unwrap()
 		})

@@ -85,8 +85,13 @@ fn live(
 	let log = EventLog::open(Arc::clone(&store), STREAM, Arc::clone(clock) as _, options)?;
 	let open = |name, on_exhausted| {
 		let retry = RetryPolicy { max_attempts: Some(2), ..RetryPolicy::default() };
-		let options =
-			ConsumerOptions { start: Start::Beginning, retry, on_exhausted, max_in_flight: 8 };
+		let options = ConsumerOptions {
+			start: Start::Beginning,
+			retry,
+			on_exhausted,
+			max_in_flight: 8,
+			..ConsumerOptions::default()
+		};
 		log.consumer(name, options)
 	};
 	let plain = open("plain", OnExhausted::HoldLane)?;

@@ -1,0 +1,85 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Dead letters, told to the node's log.
+
+use std::sync::Arc;
+
+use leyden_id::EventKind;
+use leyden_log::{EventLog, LogError, LogIndex, LogObserver};
+
+/// What is told of a dead letter.
+type Tell = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Tells of every entry of a log that a consumer gives up, or that is given up because processes end
+/// while it is handled. Nobody else says so.
+pub(crate) struct DeadLetterTeller {
+	stream: String,
+	tell: Tell,
+}
+
+impl DeadLetterTeller {
+	/// Tells for as long as what is returned is kept.
+	pub(crate) fn of(log: &EventLog, tell: Tell) -> Result<Arc<dyn LogObserver>, LogError> {
+		let stream = log.name().to_owned();
+		let teller: Arc<dyn LogObserver> = Arc::new(Self { stream, tell });
+		log.observe(&teller)?;
+		Ok(teller)
+	}
+}
+
+impl LogObserver for DeadLetterTeller {
+	fn appended(&self, _: LogIndex, _: &EventKind) {}
+
+	fn opened(&self, _: &str, _: u64) {}
+
+	fn acked(&self, _: &str, _: &[LogIndex]) {}
+
+	fn parked(&self, consumer: &str, index: LogIndex, reason: &str) {
+		let message = format!(
+			"entry {index} of stream {} is a dead letter of consumer {consumer} ({}); look at it with \
+			 `leyden inspect`, then requeue or discard it",
+			self.stream,
+			reason.escape_debug()
+		);
+		(self.tell)(&message);
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use leyden_id::{EventId, Lane};
+	use leyden_log::{ConsumerOptions, LogOptions, NewEvent};
+	use leyden_store::{ManualClock, MemoryStore};
+	use parking_lot::Mutex;
+
+	use super::*;
+
+	#[test]
+	fn a_dead_letter_is_told() {
+		let store = Arc::new(MemoryStore::new().unwrap());
+		let clock = Arc::new(ManualClock::default());
+		let log = EventLog::open(store, "events", clock, LogOptions::default()).unwrap();
+		let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+		let telling = Arc::clone(&lines);
+		let tell = Box::new(move |line: &str| telling.lock().push(line.to_owned()));
+		let told = DeadLetterTeller::of(&log, tell).unwrap();
+		let consumer = log.consumer("app", ConsumerOptions::default()).unwrap();
+		let append = |n: u8| {
+			let (id, lane) = (EventId::from_bytes([n; 32]), Lane::payment([n; 32]));
+			let kind = EventKind::from_static("Kind");
+			log.append(NewEvent { id, kind, lane, payload: vec![n] }).unwrap();
+			consumer.next_event().unwrap().unwrap()
+		};
+		append(1).dead_letter("no\nway").unwrap();
+		let line = lines.lock().remove(0);
+		assert!(line.contains("entry 1 of stream events") && line.contains("no\\nway"), "{line}");
+		// Nobody is told once the node is gone.
+		drop(told);
+		append(2).dead_letter("no").unwrap();
+		assert!(lines.lock().is_empty());
+	}
+}
