@@ -25,6 +25,10 @@ fn event(n: u64) -> NewEvent {
 	NewEvent { id, kind, lane: Lane::named("lane"), payload: vec![n as u8; 100] }
 }
 
+fn append(leyden: &Leyden, n: u64) {
+	leyden.events().append(event(n)).unwrap();
+}
+
 fn urls(dir: &Path) -> Vec<(StoreUrl, PathBuf)> {
 	let (sqlite, redb) = (dir.join("node.leyden"), dir.join("node.redb"));
 	let mut urls = vec![(StoreUrl::Sqlite(sqlite.clone()), sqlite)];
@@ -94,7 +98,7 @@ fn yesterdays_database_is_refused_until_it_is_accepted() {
 	let dir = tempfile::tempdir().unwrap();
 	for (url, path) in urls(dir.path()) {
 		let leyden = open(&url).unwrap();
-		(1..=5).for_each(|n| drop(leyden.events().append(event(n)).unwrap()));
+		(1..=5).for_each(|n| append(&leyden, n));
 		owe(&payouts(&leyden), 1);
 		let callback = |n: u8| {
 			let id = CallbackId::new("kind", &[n], 0);
@@ -151,10 +155,10 @@ fn a_copy_of_a_running_store_says_that_it_is_one() {
 	let dir = tempfile::tempdir().unwrap();
 	for (number, (url, path)) in urls(dir.path()).into_iter().enumerate() {
 		let leyden = open(&url).unwrap();
-		drop(leyden.events().append(event(1)).unwrap());
+		append(&leyden, 1);
 		drop(leyden);
 		let leyden = open(&url).unwrap();
-		drop(leyden.events().append(event(2)).unwrap());
+		append(&leyden, 2);
 		let backup = leyden.backup(dir.path().join(format!("backup-{number}"))).unwrap().place;
 		assert!(reason(open(&backup)).starts_with("it is a copy"));
 		assert_eq!(backup.accept(&Namespace::default()).unwrap().len(), 0);
@@ -193,7 +197,7 @@ fn links_and_moves_keep_the_witness() {
 	fs::copy(&path, &yesterday).unwrap();
 	// As after a crash: the store was in use when it was copied, and its witness knows.
 	let leyden = open(&linked).unwrap();
-	drop(leyden.events().append(event(1)).unwrap());
+	append(&leyden, 1);
 	let crashed = leyden.backup(dir.path().join("crashed")).unwrap().place;
 	let StoreUrl::Sqlite(crashed) = crashed else { unreachable!() };
 	fs::copy(&places[0], dir.path().join("crashed-witness")).unwrap();

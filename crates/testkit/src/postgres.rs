@@ -44,6 +44,20 @@ impl Server {
 	/// As [`start`](Server::start).
 	pub fn start_with(settings: &[&str]) -> Option<Self> {
 		let bin = binaries()?;
+		let server = Self::bare(settings);
+		let made = server
+			.command(&bin.join("initdb"))
+			.args(["--no-sync", "--auth=trust", "--username=leyden", "--encoding=UTF8", "-D"])
+			.arg(server.data())
+			.output()
+			.expect("initdb");
+		assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+		server.resume();
+		Some(server)
+	}
+
+	/// A server without data.
+	fn bare(settings: &[&str]) -> Self {
 		static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
 		let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
 		// Short: the path of a socket has about a hundred bytes.
@@ -59,16 +73,7 @@ impl Server {
 		let port = settings.iter().find_map(|setting| setting.strip_prefix("port="));
 		let port = port.unwrap_or("5432").to_owned();
 		let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-		let server = Self { dir, process: Mutex::new(None), user, settings, port };
-		let made = server
-			.command(&bin.join("initdb"))
-			.args(["--no-sync", "--auth=trust", "--username=leyden", "--encoding=UTF8", "-D"])
-			.arg(server.data())
-			.output()
-			.expect("initdb");
-		assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-		server.resume();
-		Some(server)
+		Self { dir, process: Mutex::new(None), user, settings, port }
 	}
 
 	/// One that all who ask share while somebody has it.
@@ -89,6 +94,57 @@ impl Server {
 	/// A connection string for it.
 	pub fn url(&self) -> String {
 		format!("postgres://leyden@%2F{}/postgres", self.socket_in_url())
+	}
+
+	/// Returns a connection string for this server or another one, whichever takes writes.
+	pub fn url_with(&self, other: &Server) -> String {
+		let (one, two) = (self.socket_in_url(), other.socket_in_url());
+		format!("postgres://leyden@%2F{one},%2F{two}/postgres?target_session_attrs=read-write")
+	}
+
+	/// Makes a server that follows this one, and has each commit wait for it.
+	///
+	/// # Panics
+	/// If it does not start.
+	pub fn standby(&self) -> Self {
+		let standby = Self::bare(&[]);
+		standby.follow(self);
+		standby
+	}
+
+	/// Throws everything away that this server has, and has it follow `primary`, whose commits wait
+	/// for it then.
+	///
+	/// # Panics
+	/// If it does not start.
+	pub fn follow(&self, primary: &Server) {
+		self.kill();
+		let _ = fs::remove_dir_all(self.data());
+		let bin = binaries().expect("they were here");
+		let copied = self
+			.command(&bin.join("pg_basebackup"))
+			.args(["-R", "--checkpoint=fast", "--no-sync", "-U", "leyden", "-D"])
+			.arg(self.data())
+			.arg("-h")
+			.arg(&primary.dir)
+			.args(["-p", &primary.port])
+			.output()
+			.expect("pg_basebackup");
+		assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+		self.resume();
+		let streams = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+		while primary.psql(streams) != "1" {}
+		primary.psql("ALTER SYSTEM SET synchronous_standby_names = '*'");
+		primary.psql("SELECT pg_reload_conf()");
+		while primary.psql("SELECT sync_state FROM pg_stat_replication") != "sync" {}
+	}
+
+	/// Has a server that follows another one take writes.
+	///
+	/// # Panics
+	/// If it does not.
+	pub fn promote(&self) {
+		assert_eq!(self.psql("SELECT pg_promote()"), "t");
 	}
 
 	/// Where its socket is.
