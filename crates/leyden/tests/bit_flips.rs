@@ -9,10 +9,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use leyden::id::{Domain, EventKind, IdBuilder, Lane};
 use leyden::log::{LogReader, NewEvent, Start};
-use leyden::store::Namespace;
+use leyden::store::witness::WitnessedStore;
+use leyden::store::{Namespace, Store, SystemClock};
 use leyden::{Leyden, StoreUrl};
 
 fn flips() -> u64 {
@@ -28,7 +30,10 @@ fn event(n: u64) -> NewEvent {
 
 /// A store with two consumers, of which one is behind, acks, a retry and a dead letter.
 fn fill(url: &StoreUrl) {
-	let leyden = Leyden::builder().url(url.clone()).open().unwrap();
+	fill_open(&Leyden::builder().url(url.clone()).open().unwrap());
+}
+
+fn fill_open(leyden: &Leyden) {
 	for n in 0..200 {
 		leyden.events().append(event(n)).unwrap();
 	}
@@ -134,6 +139,68 @@ fn no_bit_of_a_closed_sqlite_store_flips_unnoticed() {
 	println!("SQLite: {outcomes:#?}");
 	assert!(outcomes.silent.is_empty(), "{:?}", outcomes.silent);
 	assert!(outcomes.found + outcomes.refused > flips() / 4);
+}
+
+/// Flips bits of the log of a SQLite store that was killed. SQLite takes what is damaged for the end of
+/// the log, and drops everything behind it without a word: the witness tells.
+fn flip_log(count: u64, with_witness: bool) -> Outcomes {
+	let dir = tempfile::tempdir().unwrap();
+	let path = dir.path().join("node.leyden");
+	let url = StoreUrl::Sqlite(path.clone());
+	let witness = url.witness(&Namespace::default()).unwrap();
+	let store = url.open(Namespace::default()).unwrap();
+	let store = Arc::new(WitnessedStore::open(store, Box::new(witness)).unwrap());
+	let shared: Arc<dyn Store> = Arc::<WitnessedStore>::clone(&store);
+	fill_open(&Leyden::on(shared, Arc::new(SystemClock)).unwrap());
+	store.catch_up().unwrap();
+	// What a kill leaves.
+	let files = ["", "-wal", "-witness"].map(|ending| format!("node.leyden{ending}"));
+	let killed = files.clone().map(|name| fs::read(dir.path().join(name)).unwrap());
+	let expected = read(&url).unwrap();
+	let mut outcomes = Outcomes::default();
+	for n in 0..=count {
+		let random = scramble(n);
+		let (byte, bit) = ((random >> 8) as usize % killed[1].len(), random as u8 % 8);
+		let again = tempfile::tempdir().unwrap();
+		for (name, bytes) in files.iter().zip(&killed) {
+			fs::write(again.path().join(name), bytes).unwrap();
+		}
+		let mut log = killed[1].clone();
+		// The first time, nothing is wrong with it.
+		log[byte] ^= u8::from(n > 0) << bit;
+		fs::write(again.path().join(&files[1]), log).unwrap();
+		let url = StoreUrl::Sqlite(again.path().join(&files[0]));
+		let outcome = std::panic::catch_unwind(|| {
+			let builder = Leyden::builder().url(url.clone());
+			let builder = if with_witness { builder } else { builder.without_witness() };
+			builder.open().map(drop).map_err(|error| error.to_string())?;
+			read(&url)
+		});
+		match outcome {
+			Ok(Ok(seen)) if seen == expected => outcomes.unchanged += u64::from(n > 0),
+			other if n == 0 => {
+				panic!("a store that was killed: {:?}", other.map(|read| read.err()))
+			},
+			Ok(Ok(seen)) => {
+				let lost = expected.keys().filter(|key| !seen.contains_key(*key)).count();
+				outcomes.silent.push(format!("{n}: byte {byte} bit {bit}: {lost} are lost"));
+			},
+			Ok(Err(_)) => outcomes.refused += 1,
+			Err(_) => outcomes.silent.push(format!("{n}: byte {byte} bit {bit}: a panic")),
+		}
+	}
+	outcomes
+}
+
+#[test]
+fn no_bit_of_the_log_of_a_killed_store_flips_unnoticed() {
+	let outcomes = flip_log(flips(), true);
+	println!("SQLite's log: {outcomes:#?}");
+	assert!(outcomes.silent.is_empty(), "{:?}", outcomes.silent);
+	// Negative control: without a witness nobody notices.
+	let outcomes = flip_log(50, false);
+	println!("SQLite's log, without a witness: {} of 50 are silent", outcomes.silent.len());
+	assert!(outcomes.silent.len() > 25, "{outcomes:?}");
 }
 
 #[cfg(feature = "storage-redb")]

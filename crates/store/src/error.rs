@@ -234,7 +234,7 @@ impl fmt::Display for StoreError {
 				f,
 				"the database is not the one of the witness at {witness}: {reason}. What was done since \
 				 would be done again: payments may have been sent, and events handled, of which it knows \
-				 nothing. Put the newest database back in its place; if there is none, look at it with \
+				 nothing. Put the newest database back in its place, with its log; if there is none, look at it with \
 				 `leyden list`, and accept it with `leyden accept`"
 			),
 			Self::Invalid { reason } => f.write_str(reason),
