@@ -674,3 +674,19 @@ fn a_standby_takes_over_by_its_url() {
 	let fenced = first.commit(append("late")).wait();
 	assert!(matches!(fenced, Err(StoreError::Fenced { .. })), "{fenced:?}");
 }
+
+/// A warning that has nothing to do with a standby ends nothing: where no commit waits for one, none
+/// counts.
+#[test]
+fn a_warning_without_standbys_is_no_doubt() {
+	let Some(server) = Server::start() else { return };
+	let store = open(&server.url());
+	server.psql(
+		"CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS
+			$$ BEGIN RAISE WARNING 'transaction numbers run out'; RETURN NEW; END $$",
+	);
+	server.psql("CREATE TRIGGER warn BEFORE INSERT ON leyden.records EXECUTE FUNCTION warn()");
+	store.commit(append("warned")).wait().unwrap();
+	server.psql("DROP TRIGGER warn ON leyden.records");
+	assert_eq!(bodies(&store), ["warned"]);
+}

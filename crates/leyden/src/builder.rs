@@ -63,7 +63,9 @@ impl LeydenBuilder {
 	}
 
 	/// With this witness of how far the database is, in a better place than a file beside it. See
-	/// [`witness`](leyden_store::witness).
+	/// [`witness`](leyden_store::witness). The tools (`leyden accept`, `leyden migrate`) know the file
+	/// only: a program with a witness of its own accepts an older database with
+	/// [`accept`](leyden_store::witness::accept).
 	pub fn witness(mut self, witness: impl Witness + 'static) -> Self {
 		self.witness = Choice::Own(Box::new(witness));
 		self

@@ -87,8 +87,8 @@ pub fn migrate(
 		// It ended between the last two writes.
 		None if begun => {
 			let (digest, records) = compare(&source, &target, &mut progress)?;
-			source.import(vec![MoveMark { done: true, ..leaving }.write()?])?;
 			tell_witness(to, &*target, namespace)?;
+			source.import(vec![MoveMark { done: true, ..leaving }.write()?])?;
 			return Ok(Moved { records, found: records, digest });
 		},
 		None => {
@@ -110,8 +110,9 @@ pub fn migrate(
 	own.extend(stale.map(|(key, _)| (key, None)));
 	own.push((MoveMark::key(), None));
 	target.import(own)?;
-	source.import(vec![MoveMark { done: true, ..leaving }.write()?])?;
+	// Before it is said that the move is over: without its witness the destination may be refused.
 	tell_witness(to, &*target, namespace)?;
+	source.import(vec![MoveMark { done: true, ..leaving }.write()?])?;
 	Ok(Moved { records, found, digest })
 }
 

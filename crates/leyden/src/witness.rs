@@ -59,14 +59,24 @@ impl StoreUrl {
 
 /// Returns the path of a file that may not be there yet, without links and from the root on.
 fn resolved(path: &Path) -> PathBuf {
-	if let Ok(whole) = path.canonicalize() {
-		return whole;
+	/// The most links that are followed.
+	const MOST: usize = 32;
+	let mut path = path.to_owned();
+	for _ in 0..MOST {
+		if let Ok(whole) = path.canonicalize() {
+			return whole;
+		}
+		let parent = path.parent().filter(|parent| *parent != Path::new(""));
+		let parent = parent.unwrap_or(Path::new(".")).to_owned();
+		// A link whose end is not there yet.
+		if let Ok(target) = path.read_link() {
+			path = parent.join(target);
+			continue;
+		}
+		let parent = parent.canonicalize().unwrap_or(parent);
+		return path.file_name().map_or(path.clone(), |name| parent.join(name));
 	}
-	let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-	match (parent.canonicalize(), path.file_name()) {
-		(Ok(parent), Some(name)) => parent.join(name),
-		_ => path.to_owned(),
-	}
+	path
 }
 
 /// Returns what each consumer has not acked.

@@ -148,6 +148,20 @@ fn yesterdays_database_is_refused_until_it_is_accepted() {
 	}
 }
 
+/// A debt that was decided and paid after the copy is not in it, and comes again: payouts are frozen
+/// also if the copy has no debt.
+#[test]
+fn payouts_are_frozen_over_a_copy_without_debts() {
+	let dir = tempfile::tempdir().unwrap();
+	let url = StoreUrl::Sqlite(dir.path().join("node.leyden"));
+	drop(payouts(&open(&url).unwrap()));
+	url.accept(&Namespace::default()).unwrap();
+	let leyden = open(&url).unwrap();
+	assert!(payouts(&leyden).breaker().unwrap().is_some());
+	payouts(&leyden).reset_breaker().unwrap();
+	assert_eq!(payouts(&leyden).breaker().unwrap(), None);
+}
+
 /// A copy that was made while the node ran, and is opened elsewhere: by `leyden backup`, or of the
 /// file without its log, which has all of today.
 #[test]
@@ -191,6 +205,13 @@ fn links_and_moves_keep_the_witness() {
 	let (url, linked) = (StoreUrl::Sqlite(path.clone()), StoreUrl::Sqlite(link.clone()));
 	drop(open(&url).unwrap());
 	std::os::unix::fs::symlink(&path, &link).unwrap();
+	// Also of a link whose end was not there yet.
+	let early = dir.path().join("early.leyden");
+	std::os::unix::fs::symlink("late.leyden", &early).unwrap();
+	let place = || StoreUrl::Sqlite(early.clone()).witness(&Namespace::default()).unwrap().place();
+	let before = place();
+	drop(open(&StoreUrl::Sqlite(early.clone())).unwrap());
+	assert_eq!(place(), before);
 	let places = [&url, &linked].map(|url| url.witness(&Namespace::default()).unwrap().place());
 	assert_eq!(places[0], places[1]);
 	let yesterday = dir.path().join("yesterday");

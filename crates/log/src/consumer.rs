@@ -16,7 +16,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use leyden_id::Lane;
-use leyden_store::{sharing, Batch, Durability, Expectation, Plan, Store, StoreError, Timestamp};
+use leyden_store::{
+	sharing, Batch, Durability, Expectation, Plan, Store, StoreError, Timestamp, Version,
+};
 use parking_lot::Mutex;
 
 use crate::delivery::{Delivery, Lease};
@@ -34,6 +36,8 @@ use crate::{lookup, LogError};
 
 /// Entries read ahead of the consumer.
 const PAGE: usize = 256;
+/// A process that ends because of an entry does so within this time.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 /// From how many crashes on an entry is delivered alone.
 const ALONE_AFTER_CRASHES: u32 = 3;
 /// Entries looked at for one lane before other lanes have their turn.
@@ -122,11 +126,21 @@ struct State {
 	/// The number of deliveries of such entries that are still marked.
 	marks_left: usize,
 	/// Marks of deliveries that were released in order, and the records to put back in their place.
-	released: HashMap<u64, Option<RetryV1>>,
-	/// The records before the marks of deliveries that are in somebody's hands.
-	marked: HashMap<u64, Option<RetryV1>>,
-	/// `true` while an entry is delivered alone, or is to be.
-	alone: bool,
+	released: HashMap<u64, Mark>,
+	/// Marks of deliveries that are in somebody's hands.
+	marked: HashMap<u64, Mark>,
+	/// Until when an entry is delivered alone, or is to be, in running time.
+	alone_until: Option<Timestamp>,
+}
+
+/// The record of a delivery by which a crash is counted.
+#[derive(Clone, Copy)]
+struct Mark {
+	/// The record that was there before.
+	before: Option<RetryV1>,
+	version: Version,
+	/// When the entry was delivered, in running time.
+	since: Timestamp,
 }
 
 impl State {
@@ -144,8 +158,14 @@ impl State {
 			marks_left: 0,
 			released: HashMap::new(),
 			marked: HashMap::new(),
-			alone: false,
+			alone_until: None,
 		}
+	}
+
+	/// What became of a delivery is written: there is nothing to put back.
+	fn forget_marks(&mut self, index: u64) {
+		self.marked.remove(&index);
+		self.released.remove(&index);
 	}
 
 	/// What was read ahead is no longer what the log holds: read it again.
@@ -211,19 +231,27 @@ impl Consumer {
 		let (bounds, long_tail) = Bounds::open(store, &keys, head)?;
 		let watermark = bounds.watermark.load(Ordering::SeqCst);
 		let folding = Folding::new(keys.clone(), bounds);
+		let mut attempts = attempts(store, &keys)?;
+		if attempts.values().any(|retry| retry.crashes > 0) {
+			// A consumer of this process may have taken its marks back, without waiting.
+			let mut batch = Batch::new();
+			batch.durability(Durability::Lazy).expect(keys.consumer.clone(), Expectation::Present);
+			store.commit(batch).wait()?;
+			attempts = self::attempts(store, &keys)?;
+		}
 		let state = State {
 			passed: watermark,
 			read: watermark,
 			ahead: VecDeque::new(),
 			lanes: Lanes::default(),
 			in_flight: 0,
-			attempts: attempts(store, &keys)?,
+			attempts,
 			recheck: false,
 			there_before: log.shared.opened_at,
 			marks_left: options.max_in_flight,
 			released: HashMap::new(),
 			marked: HashMap::new(),
-			alone: false,
+			alone_until: None,
 		};
 		log.shared.housekeeping.take_in(&folding, long_tail);
 		log.shared.observers.opened(name, watermark);
@@ -258,12 +286,13 @@ impl Consumer {
 		if state.in_flight >= self.inner.options.max_in_flight {
 			return Ok(None);
 		}
-		if state.alone && state.in_flight > 0 {
+		let now = self.inner.log.shared.clock.look().running;
+		self.inner.unmark(&mut state, now);
+		if state.in_flight > 0 && state.alone_until.is_some_and(|until| now < until) {
 			return Ok(None);
 		}
-		state.alone = false;
+		state.alone_until = None;
 		self.inner.own(&mut state)?;
-		let now = self.inner.log.shared.clock.look().running;
 		state.lanes.end_waits(now);
 		loop {
 			let ready = self.inner.next_of_ready(&mut state, now)?;
@@ -272,8 +301,8 @@ impl Consumer {
 				None => self.inner.next_ahead(&mut state, now)?,
 			};
 			let Some(entry) = found else { return Ok(None) };
-			match self.inner.suspicion(&mut state, &entry)? {
-				Suspicion::None => return self.deliver(&mut state, entry).map(Some),
+			match self.inner.suspicion(&mut state, &entry, now)? {
+				Suspicion::None => return self.deliver(&mut state, entry, now).map(Some),
 				Suspicion::WaitsForOthers => return Ok(None),
 				Suspicion::Parked => {},
 			}
@@ -477,20 +506,27 @@ impl Consumer {
 		}
 	}
 
-	fn deliver(&self, state: &mut State, entry: Entry) -> Result<Delivery, LogError> {
+	fn deliver(
+		&self, state: &mut State, entry: Entry, now: Timestamp,
+	) -> Result<Delivery, LogError> {
 		let (lane, index) = (entry.lane(), entry.index());
 		let retry = state.attempts.get(&index.get()).copied();
 		let attempt = retry.map_or(0, |retry| retry.attempts).saturating_add(1);
-		let marked = self.inner.mark(state, &entry, attempt, retry)?;
+		let marked = self.inner.mark(state, &entry, (attempt, retry), now)?;
 		state.lanes.hold(lane, Head::InFlight(index.get()));
 		state.in_flight += 1;
 		let lease = Lease::new(Arc::clone(&self.inner), lane, index, marked);
 		Ok(Delivery::new(entry, attempt, lease))
 	}
 
+	/// Returns the time until something changes by itself.
 	fn until_retry(&self) -> Option<Duration> {
 		let now = self.inner.log.shared.clock.look().running;
-		Some(self.next_retry_at()?.since(now))
+		let retry = self.next_retry_at();
+		let state = self.inner.state.lock();
+		let unmarked = state.marked.values().map(|mark| mark.since.after(ENDS_WITHIN)).min();
+		let at = [retry, state.alone_until, unmarked].into_iter().flatten().min()?;
+		Some(at.since(now))
 	}
 }
 
@@ -537,23 +573,43 @@ impl Inner {
 
 	/// Commits a plan that this handle's batch is part of, and waits.
 	pub(crate) fn run<T: 'static>(&self, plan: Plan<T>) -> Result<T, LogError> {
-		plan.commit(self.log.store()).wait().map_err(|error| match self.owner.has_lost(&error) {
+		plan.commit(self.log.store()).wait().map_err(|error| self.lost_or(error))
+	}
+
+	/// As [`run`](Inner::run), for a task.
+	pub(crate) async fn run_async<T: 'static>(&self, plan: Plan<T>) -> Result<T, LogError> {
+		plan.commit(self.log.store()).await.map_err(|error| self.lost_or(error))
+	}
+
+	fn lost_or(&self, error: StoreError) -> LogError {
+		match self.owner.has_lost(&error) {
 			true => LogError::TakenOver { consumer: self.name.clone() },
 			false => error.into(),
-		})
+		}
 	}
 
 	/// Commits a plan that settles the delivery of `index`, and waits.
 	pub(crate) fn settle_by<T: 'static>(
 		&self, plan: Plan<T>, index: LogIndex,
 	) -> Result<T, LogError> {
+		self.run(plan).map_err(|error| self.acked_or(index, error))
+	}
+
+	/// As [`settle_by`](Inner::settle_by), for a task.
+	pub(crate) async fn settle_by_async<T: 'static>(
+		&self, plan: Plan<T>, index: LogIndex,
+	) -> Result<T, LogError> {
+		self.run_async(plan).await.map_err(|error| self.acked_or(index, error))
+	}
+
+	fn acked_or(&self, index: LogIndex, error: LogError) -> LogError {
 		let ack = self.keys.ack(index.get(), index.get());
-		self.run(plan).map_err(|error| match error {
+		match error {
 			LogError::Store(StoreError::Conflict { key, .. }) if key == ack => {
 				LogError::AlreadyAcked { index }
 			},
 			error => error,
-		})
+		}
 	}
 
 	/// Returns the plan of an ack, after whose commit housekeeping moves on without being waited
@@ -582,13 +638,13 @@ impl Inner {
 			state.in_flight = state.in_flight.saturating_sub(1);
 			match outcome {
 				Outcome::Acked => {
-					state.marked.remove(&index);
+					state.forget_marks(index);
 					state.attempts.remove(&index);
 					state.lanes.free(lane, None);
 				},
 				Outcome::Released { in_order } => {
-					let before = state.marked.remove(&index).filter(|_| in_order);
-					state.released.extend(before.map(|before| (index, before)));
+					let mark = state.marked.remove(&index).filter(|_| in_order);
+					state.released.extend(mark.map(|mark| (index, mark)));
 					let not_before = Timestamp::default();
 					let none = RetryV1 { attempts: 0, not_before, crashes: 0 };
 					let retry = state.attempts.entry(index).or_insert(none);
@@ -596,12 +652,12 @@ impl Inner {
 					state.lanes.free(lane, Some(index));
 				},
 				Outcome::Retry { attempts, not_before } => {
-					state.marked.remove(&index);
+					state.forget_marks(index);
 					state.attempts.insert(index, RetryV1 { attempts, not_before, crashes: 0 });
 					state.lanes.hold_in_turn(lane, index, Head::Waiting(index, not_before));
 				},
 				Outcome::Parked { moved_on } => {
-					state.marked.remove(&index);
+					state.forget_marks(index);
 					state.attempts.remove(&index);
 					if moved_on {
 						state.lanes.free(lane, None);
@@ -614,14 +670,16 @@ impl Inner {
 	}
 
 	/// Decides whether an entry may be delivered, by the processes that have ended while it was handled.
-	fn suspicion(&self, state: &mut State, entry: &Entry) -> Result<Suspicion, LogError> {
+	fn suspicion(
+		&self, state: &mut State, entry: &Entry, now: Timestamp,
+	) -> Result<Suspicion, LogError> {
 		let (lane, index) = (entry.lane(), entry.index());
 		let retry = state.attempts.get(&index.get()).copied();
 		let Some(retry) = retry.filter(|retry| retry.crashes > 0) else {
 			return Ok(Suspicion::None);
 		};
 		if self.options.max_crashes.is_some_and(|most| retry.crashes >= most) {
-			let reason = format!("{} processes ended while it was handled", retry.crashes);
+			let reason = format!("{} processes in a row ended while it was handled", retry.crashes);
 			let moved_on = self.options.on_exhausted == OnExhausted::MoveOn;
 			let record = DeadV1 {
 				attempts: retry.attempts,
@@ -639,19 +697,20 @@ impl Inner {
 				return Err(error);
 			}
 			self.folding.bounds.last_dead.fetch_max(index.get(), Ordering::SeqCst);
-			self.log.shared.observers.parked(&self.name, index, &record.reason);
 			state.attempts.remove(&index.get());
 			match moved_on {
 				true => state.lanes.free(lane, None),
 				false => state.lanes.hold(lane, Head::Parked(index.get())),
 			}
+			self.log.shared.observers.parked(&self.name, index, &record.reason);
 			return Ok(Suspicion::Parked);
 		}
 		if retry.crashes < ALONE_AFTER_CRASHES {
 			return Ok(Suspicion::None);
 		}
-		// Nothing else is delivered until it is done.
-		state.alone = true;
+		// Nothing else is delivered until it is done, or has been in hand for so long that no process
+		// will end because of it.
+		state.alone_until = Some(now.after(ENDS_WITHIN));
 		if state.in_flight == 0 {
 			return Ok(Suspicion::None);
 		}
@@ -662,7 +721,8 @@ impl Inner {
 	/// Writes down that an entry is about to be delivered which an earlier process may have had, so
 	/// that it is known if this process ends now. Returns `false` for any other entry.
 	fn mark(
-		&self, state: &mut State, entry: &Entry, attempts: u32, before: Option<RetryV1>,
+		&self, state: &mut State, entry: &Entry, (attempts, before): (u32, Option<RetryV1>),
+		now: Timestamp,
 	) -> Result<bool, LogError> {
 		let index = entry.index().get();
 		let counts = index <= state.there_before && state.marks_left > 0;
@@ -675,15 +735,45 @@ impl Inner {
 		batch.durability(Durability::Lazy);
 		self.owner.guard(&mut batch);
 		batch.put(self.keys.retry(index), records::value(&record));
-		if let Err(error) = self.run(Plan::of(batch)) {
-			state.lanes.free(entry.lane(), Some(index));
-			return Err(error);
-		}
+		let version = match self.run(Plan::new(batch, |committed| committed.version())) {
+			Ok(version) => version,
+			Err(error) => {
+				state.lanes.free(entry.lane(), Some(index));
+				return Err(error);
+			},
+		};
 		state.marks_left -= 1;
 		// Released before, and marked again: what was there at first is put back in the end.
-		let before = state.released.remove(&index).unwrap_or(before);
-		state.marked.insert(index, before);
+		let before = state.released.remove(&index).map_or(before, |mark| mark.before);
+		state.marked.insert(index, Mark { before, version, since: now });
 		Ok(true)
+	}
+
+	/// Takes back the marks of entries that have been in somebody's hands for long: if this process
+	/// ends now, that is not because of them.
+	fn unmark(&self, state: &mut State, now: Timestamp) {
+		let is_old = |mark: &Mark| now.since(mark.since) >= ENDS_WITHIN;
+		let old = state.marked.iter().filter(|(_, mark)| is_old(mark));
+		let old: Vec<_> = old.map(|(index, mark)| (*index, *mark)).collect();
+		for (index, mark) in old {
+			state.marked.remove(&index);
+			self.put_back(index, mark);
+		}
+	}
+
+	/// Writes what was there before a mark, unless something else was written since. Nobody waits:
+	/// without it, the next process counts a crash that was none.
+	fn put_back(&self, index: u64, Mark { before, version, .. }: Mark) {
+		let key = self.keys.retry(index);
+		let mut batch = Batch::new();
+		batch.durability(Durability::Lazy);
+		self.owner.guard(&mut batch);
+		batch.expect(key.clone(), Expectation::Version(version));
+		match before {
+			Some(before) => batch.put(key, records::value(&before)),
+			None => batch.delete(key),
+		};
+		drop(self.log.store().commit(batch));
 	}
 
 	/// Frees each lane whose head waits or is a dead letter and was acked in bulk.
@@ -900,21 +990,9 @@ impl Drop for Inner {
 	fn drop(&mut self) {
 		let mut state = std::mem::replace(self.state.get_mut(), State::over());
 		self.take_note(&mut state);
-		if state.released.is_empty() {
-			return;
+		for (index, mark) in state.released.drain() {
+			self.put_back(index, mark);
 		}
-		let mut batch = Batch::new();
-		batch.durability(Durability::Lazy);
-		self.owner.guard(&mut batch);
-		for (index, before) in state.released.drain().take(self.log.store().guarantees().max_writes)
-		{
-			match before {
-				Some(before) => batch.put(self.keys.retry(index), records::value(&before)),
-				None => batch.delete(self.keys.retry(index)),
-			};
-		}
-		// Nobody waits. Without it, the next process counts a crash that was none.
-		drop(self.log.store().commit(batch));
 	}
 }
 

@@ -10,12 +10,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leyden_id::{EventId, EventKind, Lane};
+use leyden_id::{Domain, EventId, EventKind, IdBuilder, Lane};
 use leyden_store::{Batch, Durability, Expectation, Plan, Timestamp};
 
 use crate::consumer::{Inner, Outcome, Settlement};
 use crate::records::{self, AckV1, DeadV1, RetryV1};
-use crate::types::{Entry, LogIndex, OnExhausted};
+use crate::types::{Entry, LogIndex, NewEvent, OnExhausted};
 use crate::LogError;
 
 /// An entry that a consumer is to handle. It is the only one of its lane that is in anybody's
@@ -180,12 +180,8 @@ impl Delivery {
 	/// When it returns the attempt is counted and the wait is durable. A crash before that forgets
 	/// the attempt.
 	pub fn retry(self) -> Result<(), LogError> {
-		let policy = self.lease.consumer.options.retry;
-		if policy.max_attempts.is_some_and(|max| self.attempt >= max) {
-			return self.dead_letter("all attempts used up");
-		}
-		let wait = policy.wait_after(self.attempt, &self.id());
-		self.retry_after(wait)
+		let consumer = Arc::clone(&self.lease.consumer);
+		consumer.run(self.retry_plan())
 	}
 
 	/// Failed; to be tried again after `wait`.
@@ -196,6 +192,11 @@ impl Delivery {
 	/// # Failure Behavior and Persistence
 	/// As [`retry`](Delivery::retry).
 	pub fn retry_after(self, wait: Duration) -> Result<(), LogError> {
+		let consumer = Arc::clone(&self.lease.consumer);
+		consumer.run(self.retry_after_plan(wait))
+	}
+
+	fn retry_after_plan(self, wait: Duration) -> Plan<()> {
 		let Self { attempt, lease, .. } = self;
 		let consumer = Arc::clone(&lease.consumer);
 		let not_before = consumer.log.shared.clock.look().running.after(wait);
@@ -204,7 +205,7 @@ impl Delivery {
 		consumer.owner.guard(&mut batch);
 		batch.put(consumer.keys.retry(lease.index.get()), records::value(&record));
 		batch.after_commit(move |_| lease.settle(Outcome::Retry { attempts: attempt, not_before }));
-		consumer.run(Plan::of(batch))
+		Plan::of(batch)
 	}
 
 	/// Given up: it waits in the dead letters until an operator requeues or discards it.
@@ -215,6 +216,11 @@ impl Delivery {
 	/// # Failure Behavior and Persistence
 	/// When it returns the dead letter is durable. The entry stays un-acked, and is not trimmed.
 	pub fn dead_letter(self, reason: &str) -> Result<(), LogError> {
+		let consumer = Arc::clone(&self.lease.consumer);
+		consumer.run(self.dead_letter_plan(reason))
+	}
+
+	fn dead_letter_plan(self, reason: &str) -> Plan<()> {
 		let Self { attempt, lease, .. } = self;
 		let consumer = Arc::clone(&lease.consumer);
 		let moved_on = consumer.options.on_exhausted == OnExhausted::MoveOn;
@@ -232,10 +238,83 @@ impl Delivery {
 		batch.delete(consumer.keys.retry(index));
 		let (reason, place) = (record.reason, lease.index);
 		batch.after_commit(move |_| {
-			lease.consumer.log.shared.observers.parked(&lease.consumer.name, place, &reason);
+			let consumer = Arc::clone(&lease.consumer);
 			lease.settle(Outcome::Parked { moved_on });
+			consumer.log.shared.observers.parked(&consumer.name, place, &reason);
 		});
-		consumer.run(Plan::of(batch))
+		Plan::of(batch)
+	}
+
+	/// As [`ack`](Delivery::ack), without blocking this thread.
+	///
+	/// # Errors
+	/// As [`ack`](Delivery::ack).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`ack`](Delivery::ack). The ack is submitted when the future is first polled; dropped after
+	/// that, it may be durable or not.
+	pub async fn ack_async(self) -> Result<(), LogError> {
+		let (consumer, index) = (Arc::clone(&self.lease.consumer), self.index());
+		is_acked(consumer.settle_by_async(self.ack_plan(), index).await)
+	}
+
+	/// As [`ack_with`](Delivery::ack_with), without blocking this thread.
+	///
+	/// # Errors
+	/// As [`ack_with`](Delivery::ack_with).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`ack_with`](Delivery::ack_with), and as [`ack_async`](Delivery::ack_async) if the future is
+	/// dropped.
+	pub async fn ack_with_async<T: 'static>(self, plan: Plan<T>) -> Result<T, LogError> {
+		let (consumer, index) = (Arc::clone(&self.lease.consumer), self.index());
+		let (answer, ()) = consumer.settle_by_async(plan.and(self.ack_plan()), index).await?;
+		Ok(answer)
+	}
+
+	/// As [`retry`](Delivery::retry), without blocking this thread.
+	///
+	/// # Errors
+	/// As [`retry`](Delivery::retry).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`retry`](Delivery::retry).
+	pub async fn retry_async(self) -> Result<(), LogError> {
+		let (consumer, plan) = (Arc::clone(&self.lease.consumer), self.retry_plan());
+		consumer.run_async(plan).await
+	}
+
+	/// As [`retry_after`](Delivery::retry_after), without blocking this thread.
+	///
+	/// # Errors
+	/// As [`retry`](Delivery::retry).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`retry`](Delivery::retry).
+	pub async fn retry_after_async(self, wait: Duration) -> Result<(), LogError> {
+		let (consumer, plan) = (Arc::clone(&self.lease.consumer), self.retry_after_plan(wait));
+		consumer.run_async(plan).await
+	}
+
+	/// As [`dead_letter`](Delivery::dead_letter), without blocking this thread.
+	///
+	/// # Errors
+	/// As [`retry`](Delivery::retry).
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`dead_letter`](Delivery::dead_letter).
+	pub async fn dead_letter_async(self, reason: &str) -> Result<(), LogError> {
+		let (consumer, plan) = (Arc::clone(&self.lease.consumer), self.dead_letter_plan(reason));
+		consumer.run_async(plan).await
+	}
+
+	fn retry_plan(self) -> Plan<()> {
+		let policy = self.lease.consumer.options.retry;
+		if policy.max_attempts.is_some_and(|max| self.attempt >= max) {
+			return self.dead_letter_plan("all attempts used up");
+		}
+		let wait = policy.wait_after(self.attempt, &self.id());
+		self.retry_after_plan(wait)
 	}
 
 	fn ack_batch(self) -> Batch {
@@ -252,6 +331,18 @@ impl Delivery {
 		}
 		batch.after_commit(move |_| lease.settle(Outcome::Acked));
 		batch
+	}
+}
+
+impl NewEvent {
+	/// Returns an event that follows from a delivery, in the delivery's lane. Its id comes from that of
+	/// the delivery, `kind` and `part`, so that the same delivery, however often it comes, gives the
+	/// same event: a stream that is fed so has one entry for each. `part` tells apart several events
+	/// of one kind that follow from one delivery.
+	pub fn caused_by(cause: &Delivery, kind: EventKind, part: u64, payload: Vec<u8>) -> Self {
+		const DOMAIN: Domain = Domain::new("leyden/caused", 1);
+		let id = IdBuilder::new(DOMAIN, kind.name()).bytes(cause.id().as_bytes()).number(part);
+		Self { id: id.finish(), kind, lane: cause.lane(), payload }
 	}
 }
 

@@ -296,13 +296,15 @@ pub struct ConsumerOptions {
 	pub on_exhausted: OnExhausted,
 	/// How many deliveries may be in somebody's hands at once.
 	pub max_in_flight: usize,
-	/// How many processes in a row may end while an entry is handled until it is a dead letter;
-	/// `None` for no end. From the third on the entry is delivered alone, so that none is taken for
-	/// what another one does.
+	/// How many processes in a row may end, within half a minute after an entry was delivered and
+	/// before it was settled, until the entry is a dead letter; `None` for no end. From the third on
+	/// the entry is delivered alone for up to half a minute, so that none is taken for what another
+	/// one does. A process that is killed for another reason counts as well.
 	///
 	/// Entries are counted that are there when the log is opened, the first
 	/// [`max_in_flight`](ConsumerOptions::max_in_flight) that are delivered. Each of them costs a
-	/// commit that is not flushed.
+	/// commit that is not flushed; a store that loses such commits when its process is killed (redb)
+	/// counts less.
 	pub max_crashes: Option<u32>,
 }
 

@@ -72,7 +72,7 @@ fn an_entry_that_ends_every_process_is_parked_and_no_other_is() {
 		let consumer = process.log.consumer("app", options()).unwrap();
 		assert_eq!(dead(&consumer), [KILLER], "{at_a_time} at a time");
 		let letter = consumer.dead_letters(None, 1).unwrap().remove(0);
-		assert_eq!(letter.reason, "5 processes ended while it was handled");
+		assert_eq!(letter.reason, "5 processes in a row ended while it was handled");
 		assert!(consumer.next_event().unwrap().is_none());
 		// An operator lets it try again, with its crashes forgotten.
 		consumer.requeue(LogIndex::new(KILLER).unwrap()).unwrap();
@@ -113,7 +113,7 @@ fn what_is_parked_for_its_crashes_is_told_and_holds_its_lane_or_not() {
 		let consumer = process.log.consumer("app", options).unwrap();
 		let next = consumer.next_event().unwrap().map(|delivery| delivery.index().get());
 		assert_eq!(next, (on_exhausted == OnExhausted::MoveOn).then_some(2));
-		assert_eq!(*hears.0.lock(), ["app 1: 5 processes ended while it was handled"]);
+		assert_eq!(*hears.0.lock(), ["app 1: 5 processes in a row ended while it was handled"]);
 	}
 }
 
@@ -278,4 +278,48 @@ fn what_is_released_twice_is_as_it_was_before() {
 		drop(consumer);
 		assert_eq!(count_records(&*process.store, "log_retries"), 0);
 	}
+}
+
+/// An entry that is in hand for half a minute has ended no process: others come meanwhile, and a kill
+/// after that does not count.
+#[test]
+fn what_is_in_hand_for_long_holds_nothing_up_and_is_no_crash() {
+	let half_a_minute = std::time::Duration::from_secs(30);
+	let medium = MemoryMedium::new();
+	fill(&medium);
+	for _ in 0..3 {
+		assert!(live(&medium, options(), 1));
+	}
+	for life in 0..10 {
+		let process = Process::on(&medium);
+		let consumer = process.log.consumer("app", options()).unwrap();
+		let alone = consumer.next_event().unwrap().unwrap();
+		assert_eq!((alone.index().get(), alone.attempt()), (KILLER, 4), "life {life}");
+		process.clock.advance(half_a_minute - std::time::Duration::from_millis(1));
+		assert!(consumer.next_event().unwrap().is_none());
+		process.clock.advance(std::time::Duration::from_millis(1));
+		process.append(100 + life, 100 + life as u8);
+		let others: Vec<_> = std::iter::from_fn(|| consumer.next_event().unwrap()).collect();
+		assert!(!others.is_empty(), "life {life}");
+		others.into_iter().for_each(|other| other.ack().unwrap());
+		std::mem::forget((alone, consumer, process));
+	}
+}
+
+/// A retry that is durable is not written over when the consumer is closed.
+#[test]
+fn a_retry_outlives_the_end_of_its_consumer() {
+	let medium = MemoryMedium::new();
+	fill(&medium);
+	let one = ConsumerOptions { max_in_flight: 1, ..options() };
+	let wait = std::time::Duration::from_secs(1_000);
+	let process = Process::on(&medium);
+	let consumer = process.log.consumer("app", one).unwrap();
+	// Marked and released, then delivered without a mark, and told to wait.
+	drop(consumer.next_event().unwrap().unwrap());
+	consumer.next_event().unwrap().unwrap().retry_after(wait).unwrap();
+	drop((consumer, process));
+	let process = Process::on(&medium);
+	let consumer = process.log.consumer("app", one).unwrap();
+	assert_eq!(consumer.next_event().unwrap().unwrap().index().get(), 2);
 }

@@ -112,7 +112,7 @@ impl Outbox {
 		let window = WINDOW + state.leases.len();
 		let mut candidates: Vec<(u64, Candidate)> = self.candidates(end, now, window)?;
 		candidates.sort_by_key(|(number, candidate)| {
-			let left = schedule.time_left(candidate.index.deadline, height, latest(times));
+			let left = schedule.time_left(candidate.index.deadline, height, times.latest);
 			(left.unwrap_or(Duration::MAX), candidate.due.unwrap_or_default(), *number)
 		});
 		for (number, Candidate { index, due }) in candidates {
@@ -274,7 +274,7 @@ impl Claim {
 		let facts = Facts {
 			failures: self.open.failures.saturating_add(1),
 			age: times.lived_since(self.lived_ms),
-			time_left: options.schedule.time_left(self.callback.deadline(), height, latest(times)),
+			time_left: options.schedule.time_left(self.callback.deadline(), height, times.latest),
 			horizon: options.horizon,
 			jitter: self.callback.sequence().get() ^ times.running.0,
 		};
@@ -312,12 +312,6 @@ impl Claim {
 		}
 		self.prepare(state, verdict, said)
 	}
-}
-
-/// Returns the latest time that it may be: a clock that was set back must not make a deadline look
-/// far away.
-fn latest(times: Times) -> Timestamp {
-	times.wall.max(times.steady)
 }
 
 /// Whether the endpoint does not work, rather than this callback.

@@ -112,7 +112,7 @@ pub enum StoreError {
 		reason: String,
 	},
 	/// The database is older than its [`Witness`](crate::witness::Witness) knows, or another one, or a
-	/// copy. It is left as it is.
+	/// copy. Nothing is written but the epoch of the handle that was refused.
 	Restored {
 		/// The place of the witness.
 		witness: String,

@@ -79,6 +79,11 @@ impl Plan<()> {
 		Self::new(batch, |_| ())
 	}
 
+	/// A plan that changes nothing, for a place where one is wanted.
+	pub fn nothing() -> Self {
+		Self::of(Batch::new())
+	}
+
 	/// As `of(batch).commit(store)`, refused if `store` refuses.
 	///
 	/// # Errors
@@ -91,8 +96,80 @@ impl Plan<()> {
 	}
 }
 
+impl<T: 'static> Plan<Vec<T>> {
+	/// All of these changes as one, which is durable as a whole or not at all, with their answers in
+	/// the same order. Of none of them, it changes nothing.
+	pub fn all(plans: impl IntoIterator<Item = Plan<T>>) -> Self {
+		let mut whole = Batch::new();
+		let mut parts = Vec::new();
+		for Plan { batch, finish } in plans {
+			let (base, count) = (whole.append_count(), batch.append_count());
+			whole = whole.and(batch);
+			parts.push((base, count, finish));
+		}
+		Plan::new(whole, move |committed| {
+			let part = |(base, count, finish): (usize, usize, Finish<T>)| {
+				finish(&committed.part(base, count))
+			};
+			parts.into_iter().map(part).collect()
+		})
+	}
+}
+
+impl From<Batch> for Plan<()> {
+	fn from(batch: Batch) -> Self {
+		Self::of(batch)
+	}
+}
+
 impl<T> fmt::Debug for Plan<T> {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		f.debug_tuple("Plan").field(&self.batch).finish()
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use crate::{Appended, Key, MemoryStore, RecordType, Table, Value};
+
+	fn value() -> Value {
+		Value::new(RecordType(0x8000), 1, vec![1])
+	}
+
+	/// A plan with an append, and with another one if `two`; it answers the last number.
+	fn append(two: bool) -> Plan<u64> {
+		let mut batch = Batch::new();
+		for _ in 0..1 + u32::from(two) {
+			let _ = batch.append(Table::new("t"), b"", value());
+		}
+		Plan::new(batch, |committed| match committed.appends().last() {
+			Some(Appended::New(number) | Appended::Known(number)) => number.get(),
+			None => 0,
+		})
+	}
+
+	#[test]
+	fn all_plans_are_one_commit_and_each_has_its_answer() {
+		let store = MemoryStore::new().unwrap();
+		let plan = Plan::all([append(false), append(true), append(false)]);
+		assert_eq!(plan.commit(&store).wait().unwrap(), [1, 3, 4]);
+		let mut refused = Batch::new();
+		refused.expect(Key::new(Table::new("t"), *b"k"), crate::Expectation::Present);
+		let refused = Plan::new(refused, |_| 0);
+		assert!(Plan::all([append(false), refused]).commit(&store).wait().is_err());
+		assert_eq!(append(false).commit(&store).wait().unwrap(), 5, "nothing was appended");
+	}
+
+	#[test]
+	fn nothing_changes_nothing() {
+		let store = MemoryStore::new().unwrap();
+		Plan::nothing().run(&store).unwrap();
+		assert_eq!(Plan::<Vec<()>>::all([]).commit(&store).wait().unwrap(), []);
+		let mut batch = Batch::new();
+		batch.put(Key::new(Table::new("t"), *b"k"), value());
+		let plan: Plan<()> = batch.into();
+		plan.and(Plan::nothing()).commit(&store).wait().unwrap();
+		assert!(store.get(&Key::new(Table::new("t"), *b"k")).wait().unwrap().is_some());
 	}
 }

@@ -39,8 +39,10 @@ use crate::sharing;
 use crate::store::Store;
 
 const CLOCK: Table = Table::new("_clock");
-/// The times are written down when one of them has moved on by this much.
-const KEEP_EVERY: Duration = Duration::from_secs(60);
+/// Dates are written down when one of them has moved on by this much.
+const KEEP_DATES_EVERY: Duration = Duration::from_secs(60);
+/// The time lived is written down when it has moved on by this much: a process may be short.
+const KEEP_LIVED_EVERY: Duration = Duration::from_secs(10);
 
 /// One reading of a [`StoreClock`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,6 +55,9 @@ pub struct Times {
 	pub steady: Timestamp,
 	/// The time in which processes have run with the store, in milliseconds, for what is forgotten.
 	pub lived_ms: u64,
+	/// The latest date that it may be, for how near a deadline of others is: the later one of `wall`
+	/// and `steady`, unless the wall clock has been behind for an hour.
+	pub latest: Timestamp,
 }
 
 impl Times {
@@ -109,8 +114,8 @@ struct State {
 	time: Time,
 	/// The times that are in the store.
 	kept: Option<ClockV1>,
-	/// A flag that they are being written.
-	writing: bool,
+	/// The times that are being written.
+	writing: Option<ClockV1>,
 }
 
 impl StoreClock {
@@ -127,7 +132,7 @@ impl StoreClock {
 			let kept = store.get(&key).wait()?;
 			let kept = kept.map(|record| codec::decode::<ClockV1>(&key, &record)).transpose()?;
 			let time = Time::new(kept, clock.now(), clock.elapsed());
-			let state = Arc::new(Mutex::new(State { time, kept, writing: false }));
+			let state = Arc::new(Mutex::new(State { time, kept, writing: None }));
 			let opened = Self { store: Arc::clone(store), clock, state };
 			opened.look();
 			Ok(opened)
@@ -144,13 +149,12 @@ impl StoreClock {
 		let (wall, elapsed) = (self.clock.now(), self.clock.elapsed());
 		let mut state = self.state.lock();
 		let times = state.time.look(wall, elapsed);
-		let Times { running, steady, lived_ms, .. } = times;
-		let shown = ClockV1 { running, steady, lived_ms };
-		let is_kept = state.kept.is_some_and(|kept| !shown.is_far_from(&kept));
-		if is_kept || state.writing {
+		let shown = state.time.record();
+		let known = state.writing.or(state.kept);
+		if known.is_some_and(|known| !shown.is_far_from(&known)) {
 			return times;
 		}
-		state.writing = true;
+		state.writing = Some(shown);
 		drop(state);
 		self.keep(shown);
 		times
@@ -162,7 +166,7 @@ impl StoreClock {
 	}
 
 	fn keep(&self, shown: ClockV1) {
-		let writing = Writing(Arc::clone(&self.state));
+		let writing = Writing(Arc::clone(&self.state), shown);
 		let Ok(value) = codec::encode(&shown) else { return };
 		let mut batch = Batch::new();
 		batch.durability(Durability::Lazy);
@@ -173,13 +177,28 @@ impl StoreClock {
 	}
 }
 
-/// Says that the times are being written, until it is dropped: with the hook of the batch, whether
+impl Drop for StoreClock {
+	/// Writes what the last looks have shown. Nobody waits.
+	fn drop(&mut self) {
+		let state = self.state.lock();
+		let shown = state.time.record();
+		if state.kept != Some(shown) {
+			drop(state);
+			self.keep(shown);
+		}
+	}
+}
+
+/// Says that these times are being written, until it is dropped: with the hook of the batch, whether
 /// that was committed or not.
-struct Writing(Arc<Mutex<State>>);
+struct Writing(Arc<Mutex<State>>, ClockV1);
 
 impl Drop for Writing {
 	fn drop(&mut self) {
-		self.0.lock().writing = false;
+		let mut state = self.0.lock();
+		if state.writing == Some(self.1) {
+			state.writing = None;
+		}
 	}
 }
 
@@ -199,6 +218,9 @@ struct ClockV1 {
 	running: Timestamp,
 	steady: Timestamp,
 	lived_ms: u64,
+	doubt: Option<Doubt>,
+	/// For how long the wall clock has been behind steady time, in milliseconds.
+	behind_ms: u64,
 }
 
 impl Stored for ClockV1 {
@@ -208,10 +230,10 @@ impl Stored for ClockV1 {
 
 impl ClockV1 {
 	fn is_far_from(&self, other: &Self) -> bool {
-		let is_far = |a: u64, b: u64| Duration::from_millis(a.abs_diff(b)) >= KEEP_EVERY;
-		is_far(self.running.0, other.running.0)
-			|| is_far(self.steady.0, other.steady.0)
-			|| is_far(self.lived_ms, other.lived_ms)
+		let apart = |a: u64, b: u64| Duration::from_millis(a.abs_diff(b));
+		apart(self.running.0, other.running.0) >= KEEP_DATES_EVERY
+			|| apart(self.steady.0, other.steady.0) >= KEEP_DATES_EVERY
+			|| apart(self.lived_ms, other.lived_ms) >= KEEP_LIVED_EVERY
 	}
 }
 
@@ -220,8 +242,9 @@ impl ClockV1 {
 /// While the process runs, all of them go on with the stopwatch; `lived_ms` does nothing else. What the wall clock shows beyond
 /// that is a *jump*: the machine was suspended, the process was away, or the clock was set.
 /// [`running`](Times::running) follows a jump ahead at once. [`steady`](Times::steady) follows one
-/// that is small, [`STEP`] in each [`GRACE`] at most, and any other after the wall clock has gone on
-/// from there for [`GRACE`]. Neither follows a jump back.
+/// that is small, [`STEP`] in each [`GRACE`] at most, and any other after the wall clock was ahead by as
+/// much for [`GRACE`], over any number of processes: of a clock that jumps ahead again and again, as that
+/// of a machine that sleeps, it follows what is an hour old. Neither follows a jump back.
 #[derive(Debug)]
 struct Time {
 	running: Timestamp,
@@ -232,15 +255,17 @@ struct Time {
 	/// The sum of the small jumps that were believed, less what time has made good.
 	jumped: Duration,
 	doubt: Option<Doubt>,
+	/// For how long the wall clock has been behind steady time.
+	behind: Duration,
 }
 
 /// A wall clock that is ahead by more than is believed.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct Doubt {
-	/// By how much it was ahead at first.
-	ahead: Duration,
-	/// For how long it has gone on so.
-	seen: Duration,
+	/// By how much it was ahead all the while, in milliseconds.
+	ahead_ms: u64,
+	/// For how long, in milliseconds.
+	seen_ms: u64,
 }
 
 /// How far a wall clock may jump ahead to be believed at once.
@@ -253,11 +278,11 @@ const GRACE_STEPS: u32 = (GRACE.as_secs() / STEP.as_secs()) as u32;
 impl Time {
 	/// Goes on from the times that are known; the first time, from what the wall clock shows.
 	fn new(known: Option<ClockV1>, wall: Timestamp, elapsed: Duration) -> Self {
-		let first = ClockV1 { running: wall, steady: wall, lived_ms: 0 };
-		let ClockV1 { running, steady, lived_ms } = known.unwrap_or(first);
+		let first = ClockV1 { running: wall, steady: wall, lived_ms: 0, doubt: None, behind_ms: 0 };
+		let ClockV1 { running, steady, lived_ms, doubt, behind_ms } = known.unwrap_or(first);
 		let lived = Duration::from_millis(lived_ms);
-		let mut time =
-			Self { running, steady, lived, elapsed, jumped: Duration::ZERO, doubt: None };
+		let (jumped, behind) = (Duration::ZERO, Duration::from_millis(behind_ms));
+		let mut time = Self { running, steady, lived, elapsed, jumped, doubt, behind };
 		time.look(wall, elapsed);
 		time
 	}
@@ -270,8 +295,20 @@ impl Time {
 		self.lived += passed;
 		self.jumped = self.jumped.saturating_sub(passed / GRACE_STEPS);
 		self.follow(wall, passed);
-		let lived_ms = Timestamp::default().after(self.lived).0;
-		Times { wall, running: self.running, steady: self.steady, lived_ms }
+		self.behind = match self.steady.since(wall) > STEP {
+			true => self.behind + passed,
+			false => Duration::ZERO,
+		};
+		let ClockV1 { running, steady, lived_ms, .. } = self.record();
+		let latest = if self.behind >= GRACE { wall } else { wall.max(steady) };
+		Times { wall, running, steady, lived_ms, latest }
+	}
+
+	/// Returns what is kept of the times.
+	fn record(&self) -> ClockV1 {
+		let Self { running, steady, doubt, .. } = *self;
+		let (lived_ms, behind_ms) = (millis(self.lived), millis(self.behind));
+		ClockV1 { running, steady, lived_ms, doubt, behind_ms }
 	}
 
 	/// Has steady time follow a jump of the wall clock, or not.
@@ -283,20 +320,30 @@ impl Time {
 			self.doubt = None;
 			return;
 		}
-		let doubt = match self.doubt.take() {
-			// It goes on as it did.
-			Some(doubt) if doubt.ahead.abs_diff(ahead) <= STEP => {
-				Doubt { seen: doubt.seen + passed, ..doubt }
+		let ahead_ms = millis(ahead);
+		let doubt = match self.doubt {
+			// It was ahead by so much all the while, whatever came on top of that.
+			Some(Doubt { ahead_ms: before, seen_ms }) => Doubt {
+				ahead_ms: before.min(ahead_ms),
+				seen_ms: seen_ms.saturating_add(millis(passed)),
 			},
-			_ => Doubt { ahead, seen: Duration::ZERO },
+			None => Doubt { ahead_ms, seen_ms: 0 },
 		};
-		if doubt.seen < GRACE {
-			self.doubt = Some(doubt);
+		self.doubt = Some(doubt);
+		if doubt.seen_ms < millis(GRACE) {
 			return;
 		}
-		self.steady = wall;
+		self.steady = self.steady.after(Duration::from_millis(doubt.ahead_ms));
 		self.jumped = Duration::ZERO;
+		// What is beyond that is new.
+		let rest_ms = millis(wall.since(self.steady));
+		let is_more = rest_ms > millis(STEP);
+		self.doubt = is_more.then_some(Doubt { ahead_ms: rest_ms, seen_ms: 0 });
 	}
+}
+
+fn millis(duration: Duration) -> u64 {
+	Timestamp::default().after(duration).0
 }
 
 #[cfg(test)]
@@ -340,8 +387,8 @@ mod tests {
 
 		/// The process ends and another one goes on.
 		fn restart(&mut self) -> Times {
-			let Times { running, steady, lived_ms, .. } = self.look();
-			let known = ClockV1 { running, steady, lived_ms };
+			self.look();
+			let known = self.1.record();
 			self.1 = Time::new(Some(known), self.0.now(), self.0.elapsed());
 			self.look()
 		}
@@ -406,14 +453,55 @@ mod tests {
 	}
 
 	#[test]
-	fn a_jump_in_doubt_begins_anew_with_the_next() {
+	fn a_jump_on_top_of_another_is_believed_an_hour_after_it() {
 		let mut clock = Both::new();
 		clock.jump(DAY);
 		clock.after(50 * MINUTE);
 		let times = clock.jump(YEAR);
 		assert_eq!(times.steady, START.after(50 * MINUTE));
-		assert_eq!(clock.after(50 * MINUTE).steady, START.after(100 * MINUTE));
-		assert_all(clock.after(10 * MINUTE), START.after(DAY + YEAR + 110 * MINUTE));
+		// The day is an hour old, and the year is not.
+		assert_eq!(clock.after(10 * MINUTE).steady, START.after(DAY + HOUR));
+		assert_eq!(clock.after(50 * MINUTE).steady, START.after(DAY + 110 * MINUTE));
+		assert_all(clock.after(10 * MINUTE), START.after(DAY + YEAR + 2 * HOUR));
+	}
+
+	/// A machine that sleeps most of the time, and processes that are short: steady time is behind by
+	/// what came in the last hour in which they ran.
+	#[test]
+	fn a_machine_that_sleeps_falls_behind_by_no_more_than_an_hour_of_its_day() {
+		for restarts in [false, true] {
+			let mut clock = Both::new();
+			for _ in 0..1_000 {
+				clock.after(10 * MINUTE);
+				clock.jump(20 * MINUTE);
+				if restarts {
+					clock.restart();
+				}
+			}
+			let Times { wall, steady, .. } = clock.look();
+			let behind = wall.since(steady);
+			assert!(behind <= 2 * 6 * 20 * MINUTE, "restarts {restarts}: {behind:?}");
+		}
+	}
+
+	/// The date that counts for how near a deadline is, with a clock that was set back, and with one
+	/// that was wrong for so long that it was believed.
+	#[test]
+	fn the_latest_date_is_that_of_the_clock_again_after_an_hour() {
+		let mut clock = Both::new();
+		assert_eq!(clock.set_back(DAY).latest, START);
+		assert_eq!(clock.after(59 * MINUTE).latest, START.after(59 * MINUTE));
+		let times = clock.after(MINUTE);
+		assert_eq!(times.latest, times.wall);
+		let mut clock = Both::new();
+		clock.jump(10 * YEAR);
+		clock.after(HOUR);
+		let times = clock.set_back(10 * YEAR);
+		assert_eq!(times.latest, times.steady);
+		clock.restart();
+		let times = clock.after(HOUR);
+		assert_eq!((times.latest, times.wall), (START.after(2 * HOUR), START.after(2 * HOUR)));
+		assert_eq!(clock.after(HOUR).latest, START.after(3 * HOUR));
 	}
 
 	#[test]
@@ -428,26 +516,28 @@ mod tests {
 		assert_eq!(clock.after(MINUTE).lived_since(lived), MINUTE);
 	}
 
-	/// An attacker of NTP cannot run steady time ahead step by step.
+	/// An attacker of NTP cannot run steady time ahead step by step: what is not an hour old counts up
+	/// to the limit.
 	#[test]
 	fn small_steps_are_believed_up_to_their_limit() {
 		let mut clock = Both::new();
 		assert_all(clock.jump(10 * MINUTE), START.after(10 * MINUTE));
 		assert_eq!(clock.jump(10 * MINUTE).steady, START.after(10 * MINUTE));
-		for _ in 0..1_000 {
+		for minute in 1..1_000 {
 			clock.jump(14 * MINUTE);
-			clock.after(MINUTE);
+			let steady = clock.after(MINUTE).steady;
+			let ahead = steady.since(START.after(minute * MINUTE));
+			let an_hour_old = 14 * MINUTE * minute.saturating_sub(59);
+			let most = STEP + minute * MINUTE / GRACE_STEPS + an_hour_old + 20 * MINUTE;
+			assert!(ahead <= most, "minute {minute}: {ahead:?}");
 		}
-		let steady = clock.look().steady;
-		let ahead = steady.since(START.after(1_000 * MINUTE));
-		assert!(ahead <= STEP + 1_000 * MINUTE / GRACE_STEPS, "{ahead:?}");
 	}
 
 	#[test]
 	fn what_others_have_dated_is_over_when_both_times_are_past_it() {
 		let times = |wall, steady| {
 			let (wall, steady) = (Timestamp(wall), Timestamp(steady));
-			Times { wall, running: Timestamp(99), steady, lived_ms: 0 }
+			Times { wall, running: Timestamp(99), steady, lived_ms: 0, latest: wall }
 		};
 		assert!(times(5, 5).are_past(Timestamp(5)));
 		assert!(!times(9, 4).are_past(Timestamp(5)));
@@ -499,7 +589,8 @@ mod tests {
 			Arc::new(MemoryStore::open(&medium, Namespace::default()).unwrap());
 		let times = open(&store).look();
 		assert_eq!(times.wall, START);
-		assert_eq!((times.running, times.steady), (START.after(10 * YEAR), START));
+		assert_eq!(times.running, START.after(10 * YEAR + Duration::from_secs(59)));
+		assert_eq!(times.steady, START.after(Duration::from_secs(59)));
 	}
 
 	/// The times are written once in a while, and never while they are being written.
@@ -521,7 +612,7 @@ mod tests {
 		times.look();
 		let first = version();
 		assert!(first.is_some());
-		for _ in 0..59 {
+		for _ in 0..9 {
 			clock.advance(Duration::from_secs(1));
 			times.look();
 		}
@@ -563,15 +654,22 @@ mod tests {
 		let clock = Arc::new(ManualClock::new(START));
 		let shown: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
 		let times = StoreClock::open(&store, shown).unwrap();
-		for _ in 0..10 {
-			clock.advance(HOUR);
+		let written = || slow.1.load(std::sync::atomic::Ordering::SeqCst);
+		for _ in 0..9 {
+			clock.advance(Duration::from_secs(1));
 			times.look();
 		}
-		assert_eq!(slow.1.load(std::sync::atomic::Ordering::SeqCst), 1);
+		assert_eq!(written(), 1);
+		// A jump is written at once: what its reader commits may go with it.
+		clock.set(START.after(10 * YEAR));
+		times.look();
+		times.look();
+		assert_eq!(written(), 2);
 	}
 
 	fn kept() -> ClockV1 {
-		ClockV1 { running: Timestamp(1), steady: Timestamp(2), lived_ms: 3 }
+		let doubt = Some(Doubt { ahead_ms: 4, seen_ms: 5 });
+		ClockV1 { running: Timestamp(1), steady: Timestamp(2), lived_ms: 3, doubt, behind_ms: 6 }
 	}
 
 	/// What is on users' disks.
@@ -579,6 +677,9 @@ mod tests {
 	fn golden_bytes() {
 		let body = codec::encode(&kept()).unwrap().body;
 		let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
-		assert_eq!(hex, "000000000000000100000000000000020000000000000003");
+		let number = |n: u64| format!("{n:016x}");
+		let expected =
+			[number(1), number(2), number(3), "01".to_owned(), number(4), number(5), number(6)];
+		assert_eq!(hex, expected.concat());
 	}
 }

@@ -268,9 +268,14 @@ impl Engine {
 	/// there, and a standby that was to have it may not (a wait for synchronous replication that was
 	/// cancelled, by an operator or by the time limit of a statement).
 	fn believe_warning(&mut self) -> Result<(), StoreError> {
-		match self.session.as_ref().and_then(Session::take_warning) {
-			Some(warning) => Err(self.in_doubt(&warning)),
-			None => Ok(()),
+		let Some(warning) = self.session.as_ref().and_then(Session::take_warning) else {
+			return Ok(());
+		};
+		// A server warns of other things, too: of transaction numbers that run out, with each commit.
+		let rows = self.read_rows("asking for the server's standbys", STANDBYS, &[]);
+		match rows.map(|rows| rows.first().is_some_and(|row| row.get(0))) {
+			Ok(false) => Ok(()),
+			Ok(true) | Err(_) => Err(self.in_doubt(&warning)),
 		}
 	}
 
@@ -278,15 +283,24 @@ impl Engine {
 	/// committed after it waits for the same standbys.
 	fn confirm(&mut self, row: WriterRow) -> Result<(), StoreError> {
 		let name = self.namespace.name().to_owned();
-		let deadline = Instant::now() + self.server.timeout;
-		let touched = self.connected(deadline).and_then(|session| {
-			session.take_warning();
-			session.query(TOUCH, &[&name, &row.epoch, &row.last])
-		});
-		match touched {
-			Ok(rows) if !rows.is_empty() => self.believe_warning(),
-			Ok(_) => Err(self.in_doubt("another writer came before it was replicated")),
-			Err(failure) => Err(self.in_doubt(&said_of(&failure))),
+		loop {
+			let deadline = Instant::now() + self.server.timeout;
+			let touched = self.connected(deadline).and_then(|session| {
+				session.take_warning();
+				session.query(TOUCH, &[&name, &row.epoch, &row.last])
+			});
+			let failure = match touched {
+				Ok(rows) if !rows.is_empty() => return self.believe_warning(),
+				Ok(_) => return Err(self.in_doubt("another writer came before it was replicated")),
+				Err(failure) => failure,
+			};
+			// It starts, or ends, or is stopped.
+			self.session = None;
+			let said = said_of(&failure);
+			let error = unavailable("committing", self.server.place(), &Said(said.clone()));
+			if !self.outages.pause(Asked::Write, &error) {
+				return Err(self.in_doubt(&said));
+			}
 		}
 	}
 

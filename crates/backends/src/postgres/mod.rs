@@ -19,7 +19,8 @@
 //! be, whatever is still under way in the server, and it is sent again; if it cannot, the group was
 //! written. [`Indeterminate`](StoreError::Indeterminate) is left for a server that cannot be reached
 //! within the [tolerance](OutagePolicy::tolerance), for a lost group after which another writer has
-//! come, and for a database that was restored from an older copy.
+//! come, for a database that was restored from an older copy, and for a commit that a synchronous
+//! standby may not have: the server gave up waiting, and says so in a warning.
 //!
 //! # A server that is away
 //! Requests wait for a server that cannot be reached, and go on when it is back: at any moment of a

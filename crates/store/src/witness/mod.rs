@@ -39,7 +39,7 @@ pub use file::FileWitness;
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{Batch, Durability};
+use crate::batch::{Batch, Durability, MAX_BATCH_BYTES, MAX_BATCH_OPS};
 use crate::codec::{self, Stored};
 use crate::committed::Committed;
 use crate::error::StoreError;
@@ -52,6 +52,8 @@ use crate::store::Store;
 use crate::ticket::Ticket;
 
 const WITNESS: Table = Table::new("_witness");
+/// More than a mark takes in a batch.
+const MARK_BYTES: usize = 1024;
 /// The pause between two things that a witness is told.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -268,7 +270,9 @@ impl Store for WitnessedStore {
 		if batch.required_durability() != Durability::Sync {
 			return self.inner.commit(batch);
 		}
-		if !self.shared.due.swap(false, Ordering::SeqCst) {
+		let is_full = batch.ops().len() >= MAX_BATCH_OPS
+			|| batch.bytes().saturating_add(MARK_BYTES) > MAX_BATCH_BYTES;
+		if is_full || !self.shared.due.swap(false, Ordering::SeqCst) {
 			self.shared.missed.store(true, Ordering::SeqCst);
 			return self.inner.commit(batch);
 		}
@@ -308,6 +312,10 @@ impl Store for WitnessedStore {
 		if self.said == Witnessed::Missing {
 			observer(&StoreEvent::WitnessMissing { place: self.shared.witness.place() });
 		}
+		if let Some(error) = self.witness_failure() {
+			let place = self.shared.witness.place();
+			observer(&StoreEvent::WitnessFailed { place, error });
+		}
 		self.shared.observers.lock().push(Arc::clone(&observer));
 		self.inner.observe(observer);
 		true
@@ -331,10 +339,18 @@ impl Drop for WitnessedStore {
 	fn drop(&mut self) {
 		self.shared.told.lock().closing = true;
 		self.shared.changed.notify_all();
-		if let Some(thread) = self.thread.take() {
-			let _ = thread.join();
+		let closed = self.shared.catch_up(false);
+		// The hook of a batch may drop the last handle. It must not wait for a thread that waits for
+		// the store; the thread ends by itself.
+		if matches!(closed, Err(StoreError::Indeterminate { .. })) {
+			return;
 		}
-		let _ = self.shared.catch_up(false);
+		let mut thread = self.thread.take();
+		self.inner.block(&mut || {
+			if let Some(thread) = thread.take() {
+				let _ = thread.join();
+			}
+		});
 	}
 }
 
@@ -384,7 +400,7 @@ impl Shared {
 		let (ticket, number) = {
 			let mut newest = self.newest.lock();
 			newest.number = newest.number.saturating_add(1);
-			newest.open = open;
+			newest.open = open && !self.told.lock().closing;
 			let mut batch = Batch::new();
 			batch.put(key(), codec::encode(&*newest)?);
 			(self.store.commit(batch), newest.number)
@@ -500,7 +516,7 @@ mod tests {
 
 	/// A witness in memory, which can be broken.
 	#[derive(Clone, Default)]
-	struct Known(Arc<Mutex<(Option<HistoryMark>, bool)>>);
+	struct Known(Arc<Mutex<(Option<HistoryMark>, bool)>>, Arc<Condvar>);
 
 	impl Witness for Known {
 		fn newest(&self) -> io::Result<Option<HistoryMark>> {
@@ -513,6 +529,7 @@ mod tests {
 				return Err(io::Error::other("it is broken"));
 			}
 			known.0 = Some(*mark);
+			self.1.notify_all();
 			Ok(())
 		}
 
@@ -642,12 +659,13 @@ mod tests {
 		let of_copy = read(&opened).unwrap().unwrap().number;
 		let older = medium.snapshot();
 		put(&opened, 3);
-		let began = std::time::Instant::now();
 		// Until the witness is ahead of the copy.
-		while known.0.lock().0.unwrap().number <= of_copy {
-			std::thread::yield_now();
-			assert!(began.elapsed() < Duration::from_secs(30), "nobody tells the witness");
+		let mut newest = known.0.lock();
+		while newest.0.unwrap().number <= of_copy {
+			let waited = known.1.wait_for(&mut newest, Duration::from_secs(30));
+			assert!(!waited.timed_out(), "nobody tells the witness");
 		}
+		drop(newest);
 		crash(opened);
 		assert_eq!(reason(open(&older, &known)), "it lacks what was committed last");
 	}
@@ -711,6 +729,29 @@ mod tests {
 		known.0.lock().1 = false;
 		opened.catch_up().unwrap();
 		assert_eq!(opened.witness_failure(), None);
+	}
+
+	#[test]
+	fn a_witness_that_never_took_a_mark_is_told_of_to_who_listens_later() {
+		let (medium, known) = (MemoryMedium::new(), Known::default());
+		known.0.lock().1 = true;
+		let opened = open(&medium, &known).unwrap();
+		let told = Arc::new(Mutex::new(Vec::new()));
+		let telling = Arc::clone(&told);
+		opened.observe(Arc::new(move |event: &StoreEvent| telling.lock().push(event.to_string())));
+		assert!(told.lock()[0].contains("takes no marks"), "{:?}", told.lock());
+	}
+
+	#[test]
+	fn a_batch_that_is_full_takes_no_mark_along() {
+		let (medium, known) = (MemoryMedium::new(), Known::default());
+		let opened = open(&medium, &known).unwrap();
+		let mut batch = Batch::new();
+		for n in 0..MAX_BATCH_OPS as u64 {
+			let key = Key::new(Table::new("t"), n.to_be_bytes());
+			batch.put(key, Value::new(RecordType(0x8000), 1, vec![1]));
+		}
+		opened.commit(batch).wait().unwrap();
 	}
 
 	/// What is on users' disks.
