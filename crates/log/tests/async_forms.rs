@@ -53,7 +53,7 @@ fn a_task_settles_a_delivery_as_a_thread_does() {
 #[test]
 fn a_task_hears_that_an_entry_is_acked_already_and_that_its_consumer_was_taken_over() {
 	let process = Process::new();
-	(1..=2).for_each(|n| {
+	(1..=3).for_each(|n| {
 		process.append(n, n as u8);
 	});
 	let consumer = process.consumer("a");
@@ -62,6 +62,10 @@ fn a_task_hears_that_an_entry_is_acked_already_and_that_its_consumer_was_taken_o
 	consumer.ack_plan_many(&[first.index()]).commit(&*process.store).wait().unwrap();
 	let told = block_on(&*process.store, first.ack_with_async(credit(1)));
 	assert!(matches!(told, Err(LogError::AlreadyAcked { .. })), "{told:?}");
+	// For an ack alone that is what it is for.
+	let third = consumer.next_event().unwrap().unwrap();
+	consumer.ack_plan_many(&[third.index()]).commit(&*process.store).wait().unwrap();
+	block_on(&*process.store, third.ack_async()).unwrap();
 	// Another layer around the store has a consumer of its own.
 	let layer: std::sync::Arc<dyn leyden_store::Store> = std::sync::Arc::new(process.store.clone());
 	let other = Process::over(layer, process.clock.clone(), LogOptions::default());
