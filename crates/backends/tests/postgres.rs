@@ -675,10 +675,9 @@ fn a_standby_takes_over_by_its_url() {
 	assert!(matches!(fenced, Err(StoreError::Fenced { .. })), "{fenced:?}");
 }
 
-/// A warning that has nothing to do with a standby ends nothing: where no commit waits for one, none
-/// counts.
+/// A warning that has nothing to do with a standby ends nothing.
 #[test]
-fn a_warning_without_standbys_is_no_doubt() {
+fn a_warning_of_something_else_is_no_doubt() {
 	let Some(server) = Server::start() else { return };
 	let store = open(&server.url());
 	server.psql(

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use leyden::id::{Domain, EventId, EventKind, IdBuilder, Lane};
 use leyden::log::{ConsumerOptions, EventLog, LogOptions, NewEvent};
 use leyden::migrate::{migrate, Moved};
-use leyden::store::{ManualClock, Namespace, Store, StoreError};
+use leyden::store::{
+	Batch, Key, ManualClock, Namespace, RecordType, Store, StoreError, Table, Value,
+};
 use leyden::{Leyden, StoreUrl};
 
 fn id(n: u64) -> EventId {
@@ -168,4 +170,25 @@ fn a_move_is_refused_while_somebody_writes_and_onto_what_is_there() {
 	// None of that has hurt.
 	drop(Leyden::builder().url(url("a")).open().unwrap());
 	drop(Leyden::builder().url(url("full")).open().unwrap());
+}
+
+/// A table that had records and has none is no difference.
+#[test]
+fn a_table_that_is_empty_moves() {
+	let dir = tempfile::tempdir().unwrap();
+	let from = StoreUrl::Sqlite(dir.path().join("from"));
+	let to = StoreUrl::Sqlite(dir.path().join("to"));
+	fill(&from);
+	let store = from.open(Namespace::default()).unwrap();
+	let key = Key::new(Table::new("was_here"), *b"k");
+	let mut batch = Batch::new();
+	batch.put(key.clone(), Value::new(RecordType(0x8000), 1, vec![1]));
+	store.commit(batch).wait().unwrap();
+	let mut batch = Batch::new();
+	batch.delete(key);
+	store.commit(batch).wait().unwrap();
+	drop(store);
+	let before = seen(&from);
+	migrate(&from, &to, &Namespace::default(), |_| ()).unwrap();
+	assert_eq!(seen(&to), before);
 }

@@ -131,6 +131,8 @@ struct State {
 	marked: HashMap<u64, Mark>,
 	/// Until when an entry is delivered alone, or is to be, in running time.
 	alone_until: Option<Timestamp>,
+	/// When something was delivered last, in running time.
+	delivered_at: Timestamp,
 }
 
 /// The record of a delivery by which a crash is counted.
@@ -159,6 +161,7 @@ impl State {
 			released: HashMap::new(),
 			marked: HashMap::new(),
 			alone_until: None,
+			delivered_at: Timestamp::default(),
 		}
 	}
 
@@ -236,7 +239,11 @@ impl Consumer {
 			// A consumer of this process may have taken its marks back, without waiting.
 			let mut batch = Batch::new();
 			batch.durability(Durability::Lazy).expect(keys.consumer.clone(), Expectation::Present);
-			store.commit(batch).wait()?;
+			match store.commit(batch).wait() {
+				// Who cannot write has taken nothing back.
+				Ok(_) | Err(StoreError::ReadOnly { .. }) => {},
+				Err(error) => return Err(error.into()),
+			}
 			attempts = self::attempts(store, &keys)?;
 		}
 		let state = State {
@@ -252,6 +259,7 @@ impl Consumer {
 			released: HashMap::new(),
 			marked: HashMap::new(),
 			alone_until: None,
+			delivered_at: Timestamp::default(),
 		};
 		log.shared.housekeeping.take_in(&folding, long_tail);
 		log.shared.observers.opened(name, watermark);
@@ -283,17 +291,17 @@ impl Consumer {
 		let mut state = self.inner.state.lock();
 		self.inner.take_note(&mut state);
 		self.inner.recheck(&mut state)?;
+		let now = self.inner.log.shared.clock.look().running;
+		self.inner.unmark(&mut state, now);
+		state.lanes.end_waits(now);
 		if state.in_flight >= self.inner.options.max_in_flight {
 			return Ok(None);
 		}
-		let now = self.inner.log.shared.clock.look().running;
-		self.inner.unmark(&mut state, now);
 		if state.in_flight > 0 && state.alone_until.is_some_and(|until| now < until) {
 			return Ok(None);
 		}
 		state.alone_until = None;
 		self.inner.own(&mut state)?;
-		state.lanes.end_waits(now);
 		loop {
 			let ready = self.inner.next_of_ready(&mut state, now)?;
 			let found = match ready {
@@ -325,7 +333,7 @@ impl Consumer {
 		}
 	}
 
-	/// The next delivery. `sleep` resolves after the given time; it is only used while a retry is
+	/// The next delivery. `sleep` resolves after the given time; it is only used while something is
 	/// due later.
 	///
 	/// # Errors
@@ -515,6 +523,7 @@ impl Consumer {
 		let marked = self.inner.mark(state, &entry, (attempt, retry), now)?;
 		state.lanes.hold(lane, Head::InFlight(index.get()));
 		state.in_flight += 1;
+		state.delivered_at = now;
 		let lease = Lease::new(Arc::clone(&self.inner), lane, index, marked);
 		Ok(Delivery::new(entry, attempt, lease))
 	}
@@ -525,7 +534,9 @@ impl Consumer {
 		let retry = self.next_retry_at();
 		let state = self.inner.state.lock();
 		let unmarked = state.marked.values().map(|mark| mark.since.after(ENDS_WITHIN)).min();
-		let at = [retry, state.alone_until, unmarked].into_iter().flatten().min()?;
+		// At the limit it is not looked at, and may be over.
+		let alone = state.alone_until.filter(|until| *until > now);
+		let at = [retry, alone, unmarked].into_iter().flatten().min()?;
 		Some(at.since(now))
 	}
 }
@@ -710,10 +721,12 @@ impl Inner {
 		}
 		// Nothing else is delivered until it is done, or has been in hand for so long that no process
 		// will end because of it.
-		state.alone_until = Some(now.after(ENDS_WITHIN));
-		if state.in_flight == 0 {
+		let others_are_old = now.since(state.delivered_at) >= ENDS_WITHIN;
+		if state.in_flight == 0 || others_are_old {
+			state.alone_until = Some(now.after(ENDS_WITHIN));
 			return Ok(Suspicion::None);
 		}
+		state.alone_until = Some(state.delivered_at.after(ENDS_WITHIN));
 		state.lanes.free(lane, Some(index.get()));
 		Ok(Suspicion::WaitsForOthers)
 	}
@@ -749,15 +762,17 @@ impl Inner {
 		Ok(true)
 	}
 
-	/// Takes back the marks of entries that have been in somebody's hands for long: if this process
-	/// ends now, that is not because of them.
+	/// Takes back the marks of entries that were delivered long ago: if this process ends now, that is
+	/// not because of them.
 	fn unmark(&self, state: &mut State, now: Timestamp) {
 		let is_old = |mark: &Mark| now.since(mark.since) >= ENDS_WITHIN;
-		let old = state.marked.iter().filter(|(_, mark)| is_old(mark));
-		let old: Vec<_> = old.map(|(index, mark)| (*index, *mark)).collect();
-		for (index, mark) in old {
-			state.marked.remove(&index);
-			self.put_back(index, mark);
+		for marks in [&mut state.marked, &mut state.released] {
+			let old = marks.iter().filter(|(_, mark)| is_old(mark));
+			let old: Vec<_> = old.map(|(index, mark)| (*index, *mark)).collect();
+			for (index, mark) in old {
+				marks.remove(&index);
+				self.put_back(index, mark);
+			}
 		}
 	}
 

@@ -299,7 +299,8 @@ pub struct ConsumerOptions {
 	/// How many processes in a row may end, within half a minute after an entry was delivered and
 	/// before it was settled, until the entry is a dead letter; `None` for no end. From the third on
 	/// the entry is delivered alone for up to half a minute, so that none is taken for what another
-	/// one does. A process that is killed for another reason counts as well.
+	/// one does. A process that is killed for another reason counts as well, and so does half a minute
+	/// in which the consumer is not asked for anything.
 	///
 	/// Entries are counted that are there when the log is opened, the first
 	/// [`max_in_flight`](ConsumerOptions::max_in_flight) that are delivered. Each of them costs a

@@ -323,3 +323,53 @@ fn a_retry_outlives_the_end_of_its_consumer() {
 	let consumer = process.log.consumer("app", one).unwrap();
 	assert_eq!(consumer.next_event().unwrap().unwrap().index().get(), 2);
 }
+
+/// A suspect waits for what was delivered in the last half minute, and not for what is in hand for hours.
+#[test]
+fn a_suspect_does_not_wait_for_what_is_held_for_long() {
+	let half_a_minute = std::time::Duration::from_secs(30);
+	let medium = MemoryMedium::new();
+	fill(&medium);
+	for life in 0..4 {
+		let process = Process::on(&medium);
+		let consumer = process.log.consumer("app", options()).unwrap();
+		let held = consumer.next_event().unwrap().unwrap();
+		assert_eq!(held.index().get(), 1, "life {life}");
+		if life == 3 {
+			assert!(consumer.next_event().unwrap().is_none(), "it is suspected");
+		}
+		process.clock.advance(half_a_minute);
+		let mut next = consumer.next_event().unwrap().unwrap();
+		if next.index().get() == 2 {
+			next.ack().unwrap();
+			next = consumer.next_event().unwrap().unwrap();
+		}
+		assert_eq!(next.index().get(), KILLER, "life {life}");
+		std::mem::forget((held, next, consumer, process));
+	}
+}
+
+/// Who waits for a delivery sleeps until something can come: not again and again for no time, while a
+/// retry is due for which there is no room.
+#[test]
+fn nobody_waits_for_no_time() {
+	let process = Process::new();
+	(1..=2).for_each(|n| {
+		process.append(n, n as u8);
+	});
+	let consumer = process.log.consumer("app", ConsumerOptions { max_in_flight: 1, ..options() });
+	let consumer = consumer.unwrap();
+	let soon = std::time::Duration::from_secs(10);
+	consumer.next_event().unwrap().unwrap().retry_after(soon).unwrap();
+	let _held = consumer.next_event().unwrap().unwrap();
+	process.clock.advance(soon * 6);
+	let slept = Mutex::new(Vec::new());
+	let next = consumer.next_event_async(|time| {
+		slept.lock().push(time);
+		std::future::pending()
+	});
+	let mut next = std::pin::pin!(next);
+	let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+	assert!(std::future::Future::poll(next.as_mut(), &mut context).is_pending());
+	assert!(!slept.lock().contains(&std::time::Duration::ZERO), "{:?}", slept.lock());
+}

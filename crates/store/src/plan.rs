@@ -79,9 +79,9 @@ impl Plan<()> {
 		Self::new(batch, |_| ())
 	}
 
-	/// A plan that changes nothing, for a place where one is wanted.
+	/// A plan that changes nothing, for a place where one is wanted. It asks for no flush.
 	pub fn nothing() -> Self {
-		Self::of(Batch::new())
+		Self::of(Batch::new()).lazily()
 	}
 
 	/// As `of(batch).commit(store)`, refused if `store` refuses.
@@ -98,9 +98,12 @@ impl Plan<()> {
 
 impl<T: 'static> Plan<Vec<T>> {
 	/// All of these changes as one, which is durable as a whole or not at all, with their answers in
-	/// the same order. Of none of them, it changes nothing.
+	/// the same order. Of none of them, it changes nothing. It is lazy if all of them are.
+	///
+	/// It is meant for some dozens of plans: the hooks of each are wrapped once for every plan behind it.
 	pub fn all(plans: impl IntoIterator<Item = Plan<T>>) -> Self {
 		let mut whole = Batch::new();
+		whole.durability(Durability::Lazy);
 		let mut parts = Vec::new();
 		for Plan { batch, finish } in plans {
 			let (base, count) = (whole.append_count(), batch.append_count());
@@ -165,6 +168,10 @@ mod tests {
 	fn nothing_changes_nothing() {
 		let store = MemoryStore::new().unwrap();
 		Plan::nothing().run(&store).unwrap();
+		let durability = |plan: &Plan<Vec<()>>| plan.batch().required_durability();
+		let (lazy, sync) = (Plan::nothing, || Plan::of(Batch::new()));
+		assert_eq!(durability(&Plan::all([lazy(), lazy()])), Durability::Lazy);
+		assert_eq!(durability(&Plan::all([lazy(), sync()])), Durability::Sync);
 		assert_eq!(Plan::<Vec<()>>::all([]).commit(&store).wait().unwrap(), []);
 		let mut batch = Batch::new();
 		batch.put(Key::new(Table::new("t"), *b"k"), value());

@@ -86,6 +86,9 @@ impl Times {
 		let Stamp { wall, steady } = began;
 		match wall <= self.steady {
 			true => self.steady.since(wall.max(steady)),
+			// At most what the wall clock says, if that has not gone back: steady time may have caught up
+			// with a part of an outage, and not come to that date yet.
+			false if wall <= self.wall => self.steady.since(steady).min(self.wall.since(wall)),
 			false => self.steady.since(steady),
 		}
 	}
@@ -219,8 +222,8 @@ struct ClockV1 {
 	steady: Timestamp,
 	lived_ms: u64,
 	doubt: Option<Doubt>,
-	/// For how long the wall clock has been behind steady time, in milliseconds.
-	behind_ms: u64,
+	/// For how long the wall clock was seen to be behind steady time, in milliseconds.
+	behind_ms: Option<u64>,
 }
 
 impl Stored for ClockV1 {
@@ -255,8 +258,8 @@ struct Time {
 	/// The sum of the small jumps that were believed, less what time has made good.
 	jumped: Duration,
 	doubt: Option<Doubt>,
-	/// For how long the wall clock has been behind steady time.
-	behind: Duration,
+	/// For how long the wall clock was seen to be behind steady time.
+	behind: Option<Duration>,
 }
 
 /// A wall clock that is ahead by more than is believed.
@@ -278,10 +281,11 @@ const GRACE_STEPS: u32 = (GRACE.as_secs() / STEP.as_secs()) as u32;
 impl Time {
 	/// Goes on from the times that are known; the first time, from what the wall clock shows.
 	fn new(known: Option<ClockV1>, wall: Timestamp, elapsed: Duration) -> Self {
-		let first = ClockV1 { running: wall, steady: wall, lived_ms: 0, doubt: None, behind_ms: 0 };
+		let first =
+			ClockV1 { running: wall, steady: wall, lived_ms: 0, doubt: None, behind_ms: None };
 		let ClockV1 { running, steady, lived_ms, doubt, behind_ms } = known.unwrap_or(first);
 		let lived = Duration::from_millis(lived_ms);
-		let (jumped, behind) = (Duration::ZERO, Duration::from_millis(behind_ms));
+		let (jumped, behind) = (Duration::ZERO, behind_ms.map(Duration::from_millis));
 		let mut time = Self { running, steady, lived, elapsed, jumped, doubt, behind };
 		time.look(wall, elapsed);
 		time
@@ -296,18 +300,20 @@ impl Time {
 		self.jumped = self.jumped.saturating_sub(passed / GRACE_STEPS);
 		self.follow(wall, passed);
 		self.behind = match self.steady.since(wall) > STEP {
-			true => self.behind + passed,
-			false => Duration::ZERO,
+			// What passed before it was seen to be behind does not count.
+			true => Some(self.behind.map_or(Duration::ZERO, |behind| behind + passed)),
+			false => None,
 		};
 		let ClockV1 { running, steady, lived_ms, .. } = self.record();
-		let latest = if self.behind >= GRACE { wall } else { wall.max(steady) };
+		let is_believed = self.behind.is_some_and(|behind| behind >= GRACE);
+		let latest = if is_believed { wall } else { wall.max(steady) };
 		Times { wall, running, steady, lived_ms, latest }
 	}
 
 	/// Returns what is kept of the times.
 	fn record(&self) -> ClockV1 {
 		let Self { running, steady, doubt, .. } = *self;
-		let (lived_ms, behind_ms) = (millis(self.lived), millis(self.behind));
+		let (lived_ms, behind_ms) = (millis(self.lived), self.behind.map(millis));
 		ClockV1 { running, steady, lived_ms, doubt, behind_ms }
 	}
 
@@ -482,6 +488,30 @@ mod tests {
 			let behind = wall.since(steady);
 			assert!(behind <= 2 * 6 * 20 * MINUTE, "restarts {restarts}: {behind:?}");
 		}
+	}
+
+	/// A clock that was set back while nobody looked is not believed at the first look.
+	#[test]
+	fn time_in_which_nobody_looked_makes_no_clock_right() {
+		let mut clock = Both::new();
+		clock.0.set(Timestamp(START.0 - millis(DAY)));
+		let times = clock.after(2 * HOUR);
+		assert_eq!(times.latest, times.steady);
+	}
+
+	/// Steady time may catch up with an outage, and not with what came after it: what began meanwhile is
+	/// no older than the clock says.
+	#[test]
+	fn what_begins_between_two_jumps_is_no_older_than_it_is() {
+		let mut clock = Both::new();
+		clock.jump(20 * DAY);
+		clock.after(20 * MINUTE);
+		clock.jump(16 * MINUTE);
+		clock.after(30 * MINUTE);
+		let began = clock.look().stamp();
+		let times = clock.after(10 * MINUTE);
+		assert_eq!(times.age(began), 10 * MINUTE);
+		assert!(times.steady.since(began.steady) > DAY, "it has caught up");
 	}
 
 	/// The date that counts for how near a deadline is, with a clock that was set back, and with one
@@ -673,7 +703,13 @@ mod tests {
 
 	fn kept() -> ClockV1 {
 		let doubt = Some(Doubt { ahead_ms: 4, seen_ms: 5 });
-		ClockV1 { running: Timestamp(1), steady: Timestamp(2), lived_ms: 3, doubt, behind_ms: 6 }
+		ClockV1 {
+			running: Timestamp(1),
+			steady: Timestamp(2),
+			lived_ms: 3,
+			doubt,
+			behind_ms: Some(6),
+		}
 	}
 
 	/// What is on users' disks.
@@ -682,8 +718,16 @@ mod tests {
 		let body = codec::encode(&kept()).unwrap().body;
 		let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
 		let number = |n: u64| format!("{n:016x}");
-		let expected =
-			[number(1), number(2), number(3), "01".to_owned(), number(4), number(5), number(6)];
+		let expected = [
+			number(1),
+			number(2),
+			number(3),
+			"01".to_owned(),
+			number(4),
+			number(5),
+			"01".to_owned(),
+			number(6),
+		];
 		assert_eq!(hex, expected.concat());
 	}
 }

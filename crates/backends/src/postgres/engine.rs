@@ -268,14 +268,9 @@ impl Engine {
 	/// there, and a standby that was to have it may not (a wait for synchronous replication that was
 	/// cancelled, by an operator or by the time limit of a statement).
 	fn believe_warning(&mut self) -> Result<(), StoreError> {
-		let Some(warning) = self.session.as_ref().and_then(Session::take_warning) else {
-			return Ok(());
-		};
-		// A server warns of other things, too: of transaction numbers that run out, with each commit.
-		let rows = self.read_rows("asking for the server's standbys", STANDBYS, &[]);
-		match rows.map(|rows| rows.first().is_some_and(|row| row.get(0))) {
-			Ok(false) => Ok(()),
-			Ok(true) | Err(_) => Err(self.in_doubt(&warning)),
+		match self.session.as_ref().and_then(Session::take_warning) {
+			Some(warning) => Err(self.in_doubt(&warning)),
+			None => Ok(()),
 		}
 	}
 

@@ -88,7 +88,7 @@ pub(super) struct Session {
 	client: Option<Client>,
 	connection: JoinHandle<()>,
 	statements: HashMap<&'static str, Statement>,
-	/// The last warning of the server.
+	/// The last warning of the server that a standby may not have a commit.
 	warning: Arc<Mutex<Option<String>>>,
 	timeout: Duration,
 }
@@ -146,9 +146,15 @@ impl Drop for Session {
 	}
 }
 
-/// Keeps a warning. Notices of less weight say nothing about what is durable.
+/// The function of the server that waits for standbys, as its messages name it in every language. Their
+/// code is that of any warning.
+const WAITS_FOR_STANDBYS: &str = "SyncRepWaitForLSN";
+
+/// Keeps a warning that a standby may not have a commit. A server warns of other things, too: of
+/// transaction numbers that run out, with each commit.
 fn hear(heard: &Mutex<Option<String>>, notice: &DbError) {
-	if notice.parsed_severity() != Some(Severity::Warning) {
+	let is_warning = notice.parsed_severity() == Some(Severity::Warning);
+	if !is_warning || notice.routine() != Some(WAITS_FOR_STANDBYS) {
 		return;
 	}
 	let detail = notice.detail().map(|detail| format!(": {detail}")).unwrap_or_default();

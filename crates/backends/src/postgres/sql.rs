@@ -47,8 +47,6 @@ pub(super) const GET_WRITER: &str = "SELECT epoch, last FROM leyden.writers WHER
 pub(super) const SET_EPOCH: &str = "UPDATE leyden.writers SET epoch = $2 WHERE ns = $1";
 pub(super) const MOVE: &str = "UPDATE leyden.writers SET last = $4
 	WHERE ns = $1 AND epoch = $2 AND last = $3 RETURNING last";
-/// Whether commits wait for other servers.
-pub(super) const STANDBYS: &str = "SELECT current_setting('synchronous_standby_names') <> ''";
 /// Changes nothing. Whoever waits for it to be replicated waits for all that came before.
 pub(super) const TOUCH: &str = "UPDATE leyden.writers SET last = last
 	WHERE ns = $1 AND epoch = $2 AND last = $3 RETURNING last";

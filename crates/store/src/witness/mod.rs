@@ -52,6 +52,8 @@ use crate::store::Store;
 use crate::ticket::Ticket;
 
 const WITNESS: Table = Table::new("_witness");
+/// More than a key takes in a batch.
+const KEY_BYTES: usize = 256;
 /// More than a mark takes in a batch.
 const MARK_BYTES: usize = 1024;
 /// The pause between two things that a witness is told.
@@ -270,8 +272,10 @@ impl Store for WitnessedStore {
 		if batch.required_durability() != Durability::Sync {
 			return self.inner.commit(batch);
 		}
-		let is_full = batch.ops().len() >= MAX_BATCH_OPS
-			|| batch.bytes().saturating_add(MARK_BYTES) > MAX_BATCH_BYTES;
+		let parts = batch.ops().len() + batch.expectations().len();
+		// Keys count, too.
+		let bytes = batch.bytes().saturating_add(parts * KEY_BYTES + MARK_BYTES);
+		let is_full = parts >= MAX_BATCH_OPS || bytes > MAX_BATCH_BYTES;
 		if is_full || !self.shared.due.swap(false, Ordering::SeqCst) {
 			self.shared.missed.store(true, Ordering::SeqCst);
 			return self.inner.commit(batch);
@@ -747,7 +751,8 @@ mod tests {
 		let (medium, known) = (MemoryMedium::new(), Known::default());
 		let opened = open(&medium, &known).unwrap();
 		let mut batch = Batch::new();
-		for n in 0..MAX_BATCH_OPS as u64 {
+		batch.expect(Key::new(Table::new("t"), *b"k"), crate::Expectation::Absent);
+		for n in 1..MAX_BATCH_OPS as u64 {
 			let key = Key::new(Table::new("t"), n.to_be_bytes());
 			batch.put(key, Value::new(RecordType(0x8000), 1, vec![1]));
 		}
