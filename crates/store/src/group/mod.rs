@@ -123,7 +123,7 @@ pub trait Medium: RawRead + Send + 'static {
 	}
 
 	/// Moves what is in a log beside the database into the database; see
-	/// [`Store::checkpoint`](crate::Store::checkpoint).
+	/// [`Store::checkpoint`].
 	///
 	/// # Errors
 	/// The engine's.
