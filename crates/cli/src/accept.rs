@@ -22,12 +22,11 @@ pub fn accept(arguments: &AcceptArguments, output: &mut Output) -> Result<(), Fa
 		let text = format!("{url} has no witness beside it: its program knows which one it has");
 		return Err(Failure::Error(text));
 	};
-	// Nothing is created for a name that was mistyped.
-	drop(url.open_read_only(namespace.clone()).map_err(tell)?);
+	let reason = url.refused(&namespace).map_err(tell)?;
 	if !yes {
 		return Err(Failure::Error(format!(
-			"what was committed since this copy of {url} was made will be unknown to it: payments may be \
-			 sent and events handled a second time; say --yes if there is no newer database"
+			"{url}: {reason}. What was committed since is unknown to it, so that payments may be sent and \
+			 events handled a second time; say --yes if there is no newer database"
 		)));
 	}
 	let told_again = url.accept(&namespace).map_err(tell)?;

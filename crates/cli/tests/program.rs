@@ -345,13 +345,17 @@ fn a_copy_is_accepted_by_hand() {
 	let refused = open().map(|_| ()).unwrap_err().to_string();
 	assert!(refused.contains("leyden accept"), "{refused}");
 	let asks = complaint(&["accept", "--store", path(&copy)]);
-	assert!(asks.contains("--yes"), "{asks}");
+	assert!(asks.contains("--yes") && asks.contains("it is a copy"), "{asks}");
 	assert!(open().is_err(), "nothing was done without --yes");
 	let said = text(&leyden(&["accept", "--store", path(&copy), "--yes"]));
 	assert!(said.contains("is accepted") && said.contains("monday.leyden-witness"), "{said}");
 	let app = said.lines().find(|line| line.contains("app")).unwrap();
 	assert_eq!(app.split_whitespace().nth(3), Some("3"), "{said}");
 	assert_eq!(open().unwrap().events().head().unwrap().get(), 3);
+	let again = complaint(&["accept", "--store", path(&copy), "--yes"]);
+	assert!(again.contains("nothing is to be accepted"), "{again}");
+	let other = ["accept", "--store", path(&copy), "--yes", "--namespace", "other"];
+	assert!(complaint(&other).contains("no namespace other"));
 	let nothing = complaint(&["accept", "--store", path(&dir.path().join("none")), "--yes"]);
 	assert!(!dir.path().join("none").exists(), "{nothing}");
 }

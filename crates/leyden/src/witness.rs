@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use leyden_log::{LogError, LogReader};
-use leyden_store::witness::{accept, FileWitness};
+use leyden_store::witness::{accept, check, FileWitness};
 use leyden_store::{Namespace, StoreError};
 
 use crate::backup::ToldAgain;
@@ -35,13 +35,38 @@ impl StoreUrl {
 		Some(FileWitness::new(PathBuf::from(name)))
 	}
 
+	/// Returns why the database at this place is refused by its witness. Nothing is written.
+	///
+	/// # Errors
+	/// [`StoreError::Invalid`] for a place without a file, for a namespace that is not there, and for a
+	/// database that is opened as it is; the store's.
+	pub fn refused(&self, namespace: &Namespace) -> Result<&'static str, StoreError> {
+		let Some(witness) = self.witness(namespace) else {
+			return Err(StoreError::invalid(format!("{self} has no witness of its own")));
+		};
+		// Before it is opened: nothing is created for a name that was mistyped.
+		if !self.namespaces()?.contains(namespace) {
+			return Err(StoreError::invalid(format!("{self} has no namespace {namespace}")));
+		}
+		match check(&*self.open_read_only(namespace.clone())?, &witness) {
+			Err(StoreError::Restored { reason, .. }) => Ok(reason),
+			Err(error) => Err(error),
+			Ok(_) => {
+				let text =
+					format!("{self} is no older than its witness knows: nothing is to be accepted");
+				Err(StoreError::invalid(text))
+			},
+		}
+	}
+
 	/// Accepts the database at this place, although it is older than its witness knows, another one,
 	/// or a copy. It gets a new identity: cursors of readers are refused, and payouts are frozen until
 	/// somebody has looked. Returns what a node on it will be told again.
 	///
 	/// # Errors
-	/// [`StoreError::Invalid`] for a place without a file, whose witness only its program knows: see
-	/// [`accept`]. The store's; it must not be in use.
+	/// [`StoreError::Invalid`] for a place without a file, whose witness only its program knows (see
+	/// [`accept`]), for a namespace that is not there, and for a database that is opened as it is. The
+	/// store's; it must not be in use.
 	///
 	/// # Failure Behavior and Persistence
 	/// When it returns, the store opens. A crash before that leaves it refused.
@@ -50,6 +75,7 @@ impl StoreUrl {
 			let text = format!("{self} has no witness of its own");
 			return Err(StoreError::invalid(text).into());
 		};
+		self.refused(namespace)?;
 		let store = self.open(namespace.clone())?;
 		let told_again = told_again(&LogReader::new(Arc::clone(&store)), namespace)?;
 		accept(&*store, &witness)?;

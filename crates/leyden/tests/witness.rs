@@ -154,12 +154,30 @@ fn yesterdays_database_is_refused_until_it_is_accepted() {
 fn payouts_are_frozen_over_a_copy_without_debts() {
 	let dir = tempfile::tempdir().unwrap();
 	let url = StoreUrl::Sqlite(dir.path().join("node.leyden"));
-	drop(payouts(&open(&url).unwrap()));
+	let leyden = open(&url).unwrap();
+	drop(payouts(&leyden));
+	let url = leyden.backup(dir.path().join("copy")).unwrap().place;
 	url.accept(&Namespace::default()).unwrap();
 	let leyden = open(&url).unwrap();
 	assert!(payouts(&leyden).breaker().unwrap().is_some());
 	payouts(&leyden).reset_breaker().unwrap();
 	assert_eq!(payouts(&leyden).breaker().unwrap(), None);
+}
+
+/// What is not refused is not accepted: it would lose its identity for nothing. A name that was mistyped
+/// creates nothing.
+#[test]
+fn a_database_that_opens_is_not_accepted() {
+	let dir = tempfile::tempdir().unwrap();
+	for (url, _) in urls(dir.path()) {
+		drop(open(&url).unwrap());
+		let told = url.accept(&Namespace::default()).unwrap_err().to_string();
+		assert!(told.contains("nothing is to be accepted"), "{told}");
+		let told = url.accept(&Namespace::new("mistyped").unwrap()).unwrap_err().to_string();
+		assert!(told.contains("has no namespace mistyped"), "{told}");
+		assert_eq!(url.namespaces().unwrap(), [Namespace::default()]);
+		assert!(open(&url).is_ok());
+	}
 }
 
 /// A copy that was made while the node ran, and is opened elsewhere: by `leyden backup`, or of the
