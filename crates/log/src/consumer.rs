@@ -16,9 +16,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use leyden_id::Lane;
-use leyden_store::{
-	sharing, Batch, Durability, Expectation, Plan, Store, StoreError, Timestamp, Version,
-};
+use leyden_store::{sharing, Batch, Durability, Expectation, Plan, Store, StoreError, Timestamp};
 use parking_lot::Mutex;
 
 use crate::delivery::{Delivery, Lease};
@@ -28,6 +26,7 @@ use crate::owner::Owner;
 use crate::pending::{self, Bounds};
 use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, DeadV1, RetryV1, StreamV1};
 use crate::removal::{self, REMOVED};
+use crate::suspects::{Mark, Suspects, Verdict};
 use crate::tidy::Folding;
 use crate::types::{
 	ConsumerOptions, DeadLetter, Entry, LogIndex, OnExhausted, Start, MAX_CONSUMER_CHARS,
@@ -36,10 +35,6 @@ use crate::{lookup, LogError};
 
 /// Entries read ahead of the consumer.
 const PAGE: usize = 256;
-/// A process that ends because of an entry does so within this time.
-const ENDS_WITHIN: Duration = Duration::from_secs(30);
-/// From how many crashes on an entry is delivered alone.
-const ALONE_AFTER_CRASHES: u32 = 3;
 /// Entries looked at for one lane before other lanes have their turn.
 const LOOK_AT_A_TIME: usize = 4096;
 
@@ -88,16 +83,6 @@ pub(crate) enum Outcome {
 	},
 }
 
-/// What is to be done with an entry that an earlier process may have ended for.
-enum Suspicion {
-	/// Nothing: deliver it.
-	None,
-	/// It is to be delivered alone, and others are in somebody's hands.
-	WaitsForOthers,
-	/// It is a dead letter now.
-	Parked,
-}
-
 /// What is to be done with an entry that was passed.
 enum Due {
 	/// Deliver it.
@@ -120,29 +105,7 @@ struct State {
 	attempts: HashMap<u64, RetryV1>,
 	/// `true` if entries that hold their lane up may have been acked in bulk.
 	recheck: bool,
-	/// Entries up to here were there when the log was opened: an earlier process may have ended because
-	/// of one of them.
-	there_before: u64,
-	/// The number of deliveries of such entries that are still marked.
-	marks_left: usize,
-	/// Marks of deliveries that were released in order, and the records to put back in their place.
-	released: HashMap<u64, Mark>,
-	/// Marks of deliveries that are in somebody's hands.
-	marked: HashMap<u64, Mark>,
-	/// Until when an entry is delivered alone, or is to be, in running time.
-	alone_until: Option<Timestamp>,
-	/// When something was delivered last, in running time.
-	delivered_at: Timestamp,
-}
-
-/// The record of a delivery by which a crash is counted.
-#[derive(Clone, Copy)]
-struct Mark {
-	/// The record that was there before.
-	before: Option<RetryV1>,
-	version: Version,
-	/// When the entry was delivered, in running time.
-	since: Timestamp,
+	suspects: Suspects,
 }
 
 impl State {
@@ -156,19 +119,8 @@ impl State {
 			in_flight: 0,
 			attempts: HashMap::new(),
 			recheck: false,
-			there_before: 0,
-			marks_left: 0,
-			released: HashMap::new(),
-			marked: HashMap::new(),
-			alone_until: None,
-			delivered_at: Timestamp::default(),
+			suspects: Suspects::default(),
 		}
-	}
-
-	/// What became of a delivery is written: there is nothing to put back.
-	fn forget_marks(&mut self, index: u64) {
-		self.marked.remove(&index);
-		self.released.remove(&index);
 	}
 
 	/// What was read ahead is no longer what the log holds: read it again.
@@ -254,12 +206,7 @@ impl Consumer {
 			in_flight: 0,
 			attempts,
 			recheck: false,
-			there_before: log.shared.opened_at,
-			marks_left: options.max_in_flight,
-			released: HashMap::new(),
-			marked: HashMap::new(),
-			alone_until: None,
-			delivered_at: Timestamp::default(),
+			suspects: Suspects::new(log.shared.opened_at, options.max_in_flight),
 		};
 		log.shared.housekeeping.take_in(&folding, long_tail);
 		log.shared.observers.opened(name, watermark);
@@ -297,10 +244,10 @@ impl Consumer {
 		if state.in_flight >= self.inner.options.max_in_flight {
 			return Ok(None);
 		}
-		if state.in_flight > 0 && state.alone_until.is_some_and(|until| now < until) {
+		let in_flight = state.in_flight;
+		if state.suspects.holds(in_flight, now) {
 			return Ok(None);
 		}
-		state.alone_until = None;
 		self.inner.own(&mut state)?;
 		loop {
 			let ready = self.inner.next_of_ready(&mut state, now)?;
@@ -309,10 +256,16 @@ impl Consumer {
 				None => self.inner.next_ahead(&mut state, now)?,
 			};
 			let Some(entry) = found else { return Ok(None) };
-			match self.inner.suspicion(&mut state, &entry, now)? {
-				Suspicion::None => return self.deliver(&mut state, entry, now).map(Some),
-				Suspicion::WaitsForOthers => return Ok(None),
-				Suspicion::Parked => {},
+			let retry = state.attempts.get(&entry.index().get());
+			let crashes = retry.map_or(0, |retry| retry.crashes);
+			let (in_flight, most) = (state.in_flight, self.inner.options.max_crashes);
+			match state.suspects.judge(crashes, most, in_flight, now) {
+				Verdict::Deliver => return self.deliver(&mut state, entry, now).map(Some),
+				Verdict::Wait => {
+					state.lanes.free(entry.lane(), Some(entry.index().get()));
+					return Ok(None);
+				},
+				Verdict::Park => self.inner.park(&mut state, &entry)?,
 			}
 		}
 	}
@@ -523,7 +476,7 @@ impl Consumer {
 		let marked = self.inner.mark(state, &entry, (attempt, retry), now)?;
 		state.lanes.hold(lane, Head::InFlight(index.get()));
 		state.in_flight += 1;
-		state.delivered_at = now;
+		state.suspects.delivered(now);
 		let lease = Lease::new(Arc::clone(&self.inner), lane, index, marked);
 		Ok(Delivery::new(entry, attempt, lease))
 	}
@@ -533,10 +486,8 @@ impl Consumer {
 		let now = self.inner.log.shared.clock.look().running;
 		let retry = self.next_retry_at();
 		let state = self.inner.state.lock();
-		let unmarked = state.marked.values().map(|mark| mark.since.after(ENDS_WITHIN)).min();
-		// At the limit it is not looked at, and may be over.
-		let alone = state.alone_until.filter(|until| *until > now);
-		let at = [retry, alone, unmarked].into_iter().flatten().min()?;
+		let suspects = state.suspects.next_change(now);
+		let at = retry.into_iter().chain(suspects).min()?;
 		Some(at.since(now))
 	}
 }
@@ -649,13 +600,12 @@ impl Inner {
 			state.in_flight = state.in_flight.saturating_sub(1);
 			match outcome {
 				Outcome::Acked => {
-					state.forget_marks(index);
+					state.suspects.settled(index);
 					state.attempts.remove(&index);
 					state.lanes.free(lane, None);
 				},
 				Outcome::Released { in_order } => {
-					let mark = state.marked.remove(&index).filter(|_| in_order);
-					state.released.extend(mark.map(|mark| (index, mark)));
+					state.suspects.dropped(index, in_order);
 					let not_before = Timestamp::default();
 					let none = RetryV1 { attempts: 0, not_before, crashes: 0 };
 					let retry = state.attempts.entry(index).or_insert(none);
@@ -663,12 +613,12 @@ impl Inner {
 					state.lanes.free(lane, Some(index));
 				},
 				Outcome::Retry { attempts, not_before } => {
-					state.forget_marks(index);
+					state.suspects.settled(index);
 					state.attempts.insert(index, RetryV1 { attempts, not_before, crashes: 0 });
 					state.lanes.hold_in_turn(lane, index, Head::Waiting(index, not_before));
 				},
 				Outcome::Parked { moved_on } => {
-					state.forget_marks(index);
+					state.suspects.settled(index);
 					state.attempts.remove(&index);
 					if moved_on {
 						state.lanes.free(lane, None);
@@ -680,55 +630,35 @@ impl Inner {
 		}
 	}
 
-	/// Decides whether an entry may be delivered, by the processes that have ended while it was handled.
-	fn suspicion(
-		&self, state: &mut State, entry: &Entry, now: Timestamp,
-	) -> Result<Suspicion, LogError> {
+	/// Makes an entry a dead letter because processes have ended while it was handled.
+	fn park(&self, state: &mut State, entry: &Entry) -> Result<(), LogError> {
 		let (lane, index) = (entry.lane(), entry.index());
-		let retry = state.attempts.get(&index.get()).copied();
-		let Some(retry) = retry.filter(|retry| retry.crashes > 0) else {
-			return Ok(Suspicion::None);
+		let retry = state.attempts.get(&index.get());
+		let (attempts, crashes) = retry.map_or((0, 0), |retry| (retry.attempts, retry.crashes));
+		let moved_on = self.options.on_exhausted == OnExhausted::MoveOn;
+		let record = DeadV1 {
+			attempts,
+			parked_at: self.log.shared.clock.look().wall,
+			lane,
+			moved_on,
+			reason: format!("{crashes} processes in a row ended while it was handled"),
 		};
-		if self.options.max_crashes.is_some_and(|most| retry.crashes >= most) {
-			let reason = format!("{} processes in a row ended while it was handled", retry.crashes);
-			let moved_on = self.options.on_exhausted == OnExhausted::MoveOn;
-			let record = DeadV1 {
-				attempts: retry.attempts,
-				parked_at: self.log.shared.clock.look().wall,
-				lane,
-				moved_on,
-				reason,
-			};
-			let mut batch = Batch::new();
-			self.owner.guard(&mut batch);
-			batch.put(self.keys.dead(index.get()), records::value(&record));
-			batch.delete(self.keys.retry(index.get()));
-			if let Err(error) = self.run(Plan::of(batch)) {
-				state.lanes.free(lane, Some(index.get()));
-				return Err(error);
-			}
-			self.folding.bounds.last_dead.fetch_max(index.get(), Ordering::SeqCst);
-			state.attempts.remove(&index.get());
-			match moved_on {
-				true => state.lanes.free(lane, None),
-				false => state.lanes.hold(lane, Head::Parked(index.get())),
-			}
-			self.log.shared.observers.parked(&self.name, index, &record.reason);
-			return Ok(Suspicion::Parked);
+		let mut batch = Batch::new();
+		self.owner.guard(&mut batch);
+		batch.put(self.keys.dead(index.get()), records::value(&record));
+		batch.delete(self.keys.retry(index.get()));
+		if let Err(error) = self.run(Plan::of(batch)) {
+			state.lanes.free(lane, Some(index.get()));
+			return Err(error);
 		}
-		if retry.crashes < ALONE_AFTER_CRASHES {
-			return Ok(Suspicion::None);
+		self.folding.bounds.last_dead.fetch_max(index.get(), Ordering::SeqCst);
+		state.attempts.remove(&index.get());
+		match moved_on {
+			true => state.lanes.free(lane, None),
+			false => state.lanes.hold(lane, Head::Parked(index.get())),
 		}
-		// Nothing else is delivered until it is done, or has been in hand for so long that no process
-		// will end because of it.
-		let others_are_old = now.since(state.delivered_at) >= ENDS_WITHIN;
-		if state.in_flight == 0 || others_are_old {
-			state.alone_until = Some(now.after(ENDS_WITHIN));
-			return Ok(Suspicion::None);
-		}
-		state.alone_until = Some(state.delivered_at.after(ENDS_WITHIN));
-		state.lanes.free(lane, Some(index.get()));
-		Ok(Suspicion::WaitsForOthers)
+		self.log.shared.observers.parked(&self.name, index, &record.reason);
+		Ok(())
 	}
 
 	/// Writes down that an entry is about to be delivered which an earlier process may have had, so
@@ -738,8 +668,7 @@ impl Inner {
 		now: Timestamp,
 	) -> Result<bool, LogError> {
 		let index = entry.index().get();
-		let counts = index <= state.there_before && state.marks_left > 0;
-		if !counts || self.options.max_crashes.is_none() {
+		if !state.suspects.counts(index) || self.options.max_crashes.is_none() {
 			return Ok(false);
 		}
 		let crashes = before.map_or(0, |before| before.crashes).saturating_add(1);
@@ -755,24 +684,15 @@ impl Inner {
 				return Err(error);
 			},
 		};
-		state.marks_left -= 1;
-		// Released before, and marked again: what was there at first is put back in the end.
-		let before = state.released.remove(&index).map_or(before, |mark| mark.before);
-		state.marked.insert(index, Mark { before, version, since: now });
+		state.suspects.marked(index, before, version, now);
 		Ok(true)
 	}
 
 	/// Takes back the marks of entries that were delivered long ago: if this process ends now, that is
 	/// not because of them.
 	fn unmark(&self, state: &mut State, now: Timestamp) {
-		let is_old = |mark: &Mark| now.since(mark.since) >= ENDS_WITHIN;
-		for marks in [&mut state.marked, &mut state.released] {
-			let old = marks.iter().filter(|(_, mark)| is_old(mark));
-			let old: Vec<_> = old.map(|(index, mark)| (*index, *mark)).collect();
-			for (index, mark) in old {
-				marks.remove(&index);
-				self.put_back(index, mark);
-			}
+		for (index, mark) in state.suspects.take_old(now) {
+			self.put_back(index, mark);
 		}
 	}
 
@@ -1005,7 +925,7 @@ impl Drop for Inner {
 	fn drop(&mut self) {
 		let mut state = std::mem::replace(self.state.get_mut(), State::over());
 		self.take_note(&mut state);
-		for (index, mark) in state.released.drain() {
+		for (index, mark) in state.suspects.take_released() {
 			self.put_back(index, mark);
 		}
 	}

@@ -49,6 +49,7 @@ mod reader;
 mod records;
 mod removal;
 mod signal;
+mod suspects;
 mod tail;
 mod tidy;
 mod types;
