@@ -89,7 +89,7 @@ impl Load {
 	}
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Default)]
 struct Failovers {
 	acknowledged: u64,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use leyden_id::EventKind;
 use leyden_log::{EventLog, LogError, LogIndex, LogObserver};
 
-/// What is told of a dead letter.
+/// The listener for the text about a dead letter.
 type Tell = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Tells of every entry of a log that a consumer gives up, or that is given up because processes end

@@ -62,7 +62,7 @@ impl LeydenBuilder {
 		self
 	}
 
-	/// With this witness of how far the database is, in a better place than a file beside it. See
+	/// Sets the witness of how far the database is, for a better place than a file beside it. See
 	/// [`witness`](leyden_store::witness). The tools (`leyden accept`, `leyden migrate`) know the file
 	/// only: a program with a witness of its own accepts an older database with
 	/// [`accept`](leyden_store::witness::accept).
@@ -71,7 +71,7 @@ impl LeydenBuilder {
 		self
 	}
 
-	/// Without a witness: a database that was restored from an older copy is opened like any other.
+	/// Leaves the witness out: a database that was restored from an older copy is opened like any other.
 	pub fn without_witness(mut self) -> Self {
 		self.witness = Choice::None;
 		self

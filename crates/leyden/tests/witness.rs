@@ -164,7 +164,7 @@ fn payouts_are_frozen_over_a_copy_without_debts() {
 	assert_eq!(payouts(&leyden).breaker().unwrap(), None);
 }
 
-/// What is not refused is not accepted: it would lose its identity for nothing. A name that was mistyped
+/// A database that is not refused is not accepted: it would lose its identity for nothing. A name that was mistyped
 /// creates nothing.
 #[test]
 fn a_database_that_opens_is_not_accepted() {

@@ -70,7 +70,7 @@ pub(crate) struct Settlement {
 
 pub(crate) enum Outcome {
 	Acked,
-	/// Dropped without a word; in the middle of a panic, or in order.
+	/// The delivery was dropped without a word; in the middle of a panic, or in order.
 	Released {
 		in_order: bool,
 	},
@@ -538,7 +538,7 @@ impl Inner {
 		plan.commit(self.log.store()).wait().map_err(|error| self.lost_or(error))
 	}
 
-	/// As [`run`](Inner::run), for a task.
+	/// Does what [`run`](Inner::run) does, for a task.
 	pub(crate) async fn run_async<T: 'static>(&self, plan: Plan<T>) -> Result<T, LogError> {
 		plan.commit(self.log.store()).await.map_err(|error| self.lost_or(error))
 	}
@@ -557,7 +557,7 @@ impl Inner {
 		self.run(plan).map_err(|error| self.acked_or(index, error))
 	}
 
-	/// As [`settle_by`](Inner::settle_by), for a task.
+	/// Does what [`settle_by`](Inner::settle_by) does, for a task.
 	pub(crate) async fn settle_by_async<T: 'static>(
 		&self, plan: Plan<T>, index: LogIndex,
 	) -> Result<T, LogError> {

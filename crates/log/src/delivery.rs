@@ -245,7 +245,7 @@ impl Delivery {
 		Plan::of(batch)
 	}
 
-	/// As [`ack`](Delivery::ack), without blocking this thread.
+	/// Does what [`ack`](Delivery::ack) does, without blocking this thread.
 	///
 	/// # Errors
 	/// As [`ack`](Delivery::ack).
@@ -258,7 +258,7 @@ impl Delivery {
 		is_acked(consumer.settle_by_async(self.ack_plan(), index).await)
 	}
 
-	/// As [`ack_with`](Delivery::ack_with), without blocking this thread.
+	/// Does what [`ack_with`](Delivery::ack_with) does, without blocking this thread.
 	///
 	/// # Errors
 	/// As [`ack_with`](Delivery::ack_with).
@@ -272,7 +272,7 @@ impl Delivery {
 		Ok(answer)
 	}
 
-	/// As [`retry`](Delivery::retry), without blocking this thread.
+	/// Does what [`retry`](Delivery::retry) does, without blocking this thread.
 	///
 	/// # Errors
 	/// As [`retry`](Delivery::retry).
@@ -284,7 +284,7 @@ impl Delivery {
 		consumer.run_async(plan).await
 	}
 
-	/// As [`retry_after`](Delivery::retry_after), without blocking this thread.
+	/// Does what [`retry_after`](Delivery::retry_after) does, without blocking this thread.
 	///
 	/// # Errors
 	/// As [`retry`](Delivery::retry).
@@ -296,7 +296,7 @@ impl Delivery {
 		consumer.run_async(plan).await
 	}
 
-	/// As [`dead_letter`](Delivery::dead_letter), without blocking this thread.
+	/// Does what [`dead_letter`](Delivery::dead_letter) does, without blocking this thread.
 	///
 	/// # Errors
 	/// As [`retry`](Delivery::retry).

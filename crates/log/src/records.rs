@@ -93,7 +93,7 @@ pub(crate) struct AckV1;
 pub(crate) struct RetryV1 {
 	/// The attempts that were begun.
 	pub(crate) attempts: u32,
-	/// In running time.
+	/// The running time before which it is not delivered.
 	pub(crate) not_before: Timestamp,
 	/// The processes in a row that may have ended because of it.
 	pub(crate) crashes: u32,
@@ -114,7 +114,7 @@ pub(crate) struct DeadV1 {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct TombV1 {
 	pub(crate) id: EventId,
-	/// As the entry's.
+	/// The time of the entry that is gone.
 	pub(crate) lived_ms: u64,
 }
 

@@ -296,8 +296,8 @@ pub struct ConsumerOptions {
 	pub on_exhausted: OnExhausted,
 	/// How many deliveries may be in somebody's hands at once.
 	pub max_in_flight: usize,
-	/// How many processes in a row may end, within half a minute after an entry was delivered and
-	/// before it was settled, until the entry is a dead letter; `None` for no end. From the third on
+	/// The number of processes in a row that may end, each within half a minute after an entry was
+	/// delivered and before it was settled, until the entry is a dead letter; `None` for no end. From the third on
 	/// the entry is delivered alone for up to half a minute, so that none is taken for what another
 	/// one does. A process that is killed for another reason counts as well, and so does half a minute
 	/// in which the consumer is not asked for anything.

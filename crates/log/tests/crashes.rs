@@ -161,7 +161,7 @@ fn a_panic_is_a_crash() {
 	assert_eq!(dead(&consumer), [1]);
 }
 
-/// What is counted costs one commit without a flush for each of the first deliveries of a life, of
+/// Counting costs one commit without a flush for each of the first deliveries of a life, of
 /// entries that were there before, and nothing for others.
 #[test]
 fn counting_costs_a_lazy_commit_of_what_was_there_before() {
@@ -354,7 +354,7 @@ fn a_suspect_does_not_wait_for_what_is_held_for_long() {
 	}
 }
 
-/// Who waits for a delivery sleeps until something can come: not again and again for no time, while a
+/// A caller that waits for a delivery sleeps until something can come: not again and again for no time, while a
 /// retry is due for which there is no room.
 #[test]
 fn nobody_waits_for_no_time() {

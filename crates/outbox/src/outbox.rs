@@ -111,7 +111,7 @@ pub(crate) struct Lease {
 	pub(crate) token: u64,
 	pub(crate) end: End,
 	pub(crate) lane: Lane,
-	/// In running time.
+	/// The end of the lease, in running time.
 	pub(crate) until: Timestamp,
 	/// Its outcome is being written.
 	pub(crate) settling: bool,
@@ -341,7 +341,7 @@ impl State {
 	}
 }
 
-/// What is known of the outbox. The first time, and after the database was restored from an older
+/// Returns what is known of the outbox. The first time, and after the database was restored from an older
 /// copy, another epoch is drawn.
 fn meta(store: &dyn Store) -> Result<MetaV1, OutboxError> {
 	let (key, restorations) = (records::meta_key(), restorations(store)?);

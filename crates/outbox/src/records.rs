@@ -62,7 +62,7 @@ pub(crate) struct MetaV1 {
 	pub(crate) epoch: u64,
 	/// Callbacks up to this one may be gone.
 	pub(crate) trimmed: u64,
-	/// How often the store had been restored when the epoch was drawn.
+	/// The number of times that the store had been restored when the epoch was drawn.
 	pub(crate) restorations: u32,
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct ItemV1 {
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct OpenV1 {
-	/// In running time.
+	/// The running time from which it may be sent.
 	pub(crate) due: Timestamp,
 	pub(crate) failures: u32,
 }
@@ -118,7 +118,7 @@ pub(crate) struct PausedV1 {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct TombV1 {
 	pub(crate) id: [u8; 32],
-	/// As the item's.
+	/// The time of the item that is gone.
 	pub(crate) lived_ms: u64,
 }
 

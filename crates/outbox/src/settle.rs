@@ -22,7 +22,7 @@ use crate::MAX_REASON_CHARS;
 pub enum Settled {
 	/// It was taken.
 	Done,
-	/// It is tried again, then, in [`running`](Times::running) time.
+	/// The callback is tried again, then, in [`running`](Times::running) time.
 	Again(Timestamp),
 	/// Nothing is sent to its endpoint any more, until somebody says so.
 	Paused,

@@ -150,7 +150,7 @@ fn a_callback_is_as_old_as_it_is_and_its_deadline_as_near() {
 	assert!(node.claim().is_none());
 }
 
-/// What is dated by others is over when the clock says so, too: steady time may have believed a
+/// A date of others is over when the clock says so, too: steady time may have believed a
 /// clock that was wrong for an hour.
 #[test]
 fn a_deadline_needs_both_times() {

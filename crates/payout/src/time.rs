@@ -12,7 +12,7 @@ use leyden_store::{Times, Timestamp};
 
 use crate::payouts::Payouts;
 
-/// Between two looks at debts that count as one stretch.
+/// The longest time between two looks at debts that count as one stretch.
 const MAX_GAP: Duration = Duration::from_secs(15 * 60);
 
 /// What time it is.
@@ -37,7 +37,7 @@ impl Now {
 /// The looks at debts, in running time.
 pub(crate) struct Awake {
 	last: Timestamp,
-	/// Since when there was no gap between two looks.
+	/// The time since which there was no gap between two looks.
 	since: Timestamp,
 }
 

@@ -53,7 +53,7 @@ fn history(seed: u64) {
 	assert_eq!(node.count("requests"), 0, "seed {seed}: a request is remembered for ever");
 }
 
-/// What may be done again when it is over is not done again on one look at a clock.
+/// A request that may be done again when it is over is not done again on one look at a clock.
 #[test]
 fn a_clock_that_jumps_makes_nothing_dead() {
 	let options = RequestOptions {

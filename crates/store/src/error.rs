@@ -116,7 +116,7 @@ pub enum StoreError {
 	Restored {
 		/// The place of the witness.
 		witness: String,
-		/// What tells.
+		/// The difference that was found.
 		reason: &'static str,
 	},
 	/// The request makes no sense (an empty key, a key written twice in one batch).

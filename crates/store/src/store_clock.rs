@@ -94,10 +94,10 @@ impl Times {
 	}
 }
 
-/// When something began, by two of the [`Times`].
+/// The beginning of something, by two of the [`Times`].
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Stamp {
-	/// What the wall clock showed: the date to show to users.
+	/// The date of the wall clock, which is shown to users.
 	pub wall: Timestamp,
 	/// The steady time.
 	pub steady: Timestamp,
@@ -222,7 +222,7 @@ struct ClockV1 {
 	steady: Timestamp,
 	lived_ms: u64,
 	doubt: Option<Doubt>,
-	/// For how long the wall clock was seen to be behind steady time, in milliseconds.
+	/// The time for which the wall clock was seen to be behind steady time, in milliseconds.
 	behind_ms: Option<u64>,
 }
 
@@ -253,27 +253,27 @@ struct Time {
 	running: Timestamp,
 	steady: Timestamp,
 	lived: Duration,
-	/// What the stopwatch showed last.
+	/// The last reading of the stopwatch.
 	elapsed: Duration,
 	/// The sum of the small jumps that were believed, less what time has made good.
 	jumped: Duration,
 	doubt: Option<Doubt>,
-	/// For how long the wall clock was seen to be behind steady time.
+	/// The time for which the wall clock was seen to be behind steady time.
 	behind: Option<Duration>,
 }
 
 /// A wall clock that is ahead by more than is believed.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct Doubt {
-	/// By how much it was ahead all the while, in milliseconds.
+	/// The amount by which it was ahead all the while, in milliseconds.
 	ahead_ms: u64,
-	/// For how long, in milliseconds.
+	/// The time for which it was ahead, in milliseconds.
 	seen_ms: u64,
 }
 
-/// How far a wall clock may jump ahead to be believed at once.
+/// The longest jump ahead of a wall clock that is believed at once.
 const STEP: Duration = Duration::from_secs(15 * 60);
-/// How long a wall clock that jumped further must go on before it is believed.
+/// The time that a wall clock which jumped further must go on before it is believed.
 const GRACE: Duration = Duration::from_secs(60 * 60);
 /// The number of `STEP`s in a `GRACE`.
 const GRACE_STEPS: u32 = (GRACE.as_secs() / STEP.as_secs()) as u32;
@@ -712,7 +712,7 @@ mod tests {
 		}
 	}
 
-	/// What is on users' disks.
+	/// The bytes on users' disks.
 	#[test]
 	fn golden_bytes() {
 		let body = codec::encode(&kept()).unwrap().body;

@@ -19,14 +19,14 @@ pub struct ClockHistory {
 	random: u64,
 	clock: Arc<ManualClock>,
 	truth: Timestamp,
-	/// By how much the wall clock is off, in milliseconds.
+	/// The amount by which the wall clock is off, in milliseconds.
 	off: i64,
-	/// For how long it goes on being off, in time in which the process runs.
+	/// The time for which it goes on being off, in time in which the process runs.
 	off_for: Duration,
 	set_ahead: Duration,
 }
 
-/// What happens next.
+/// The next thing that happens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ClockTurn {
 	/// The process goes on.

@@ -70,7 +70,7 @@ impl fmt::Debug for Address {
 	}
 }
 
-/// What a connection string says that is not for the driver.
+/// The options of a connection string that are not for the driver.
 #[derive(Default)]
 struct Given {
 	roots: Option<PathBuf>,
@@ -123,7 +123,7 @@ fn take_ours(text: &str) -> Result<(String, Given), StoreError> {
 	}
 }
 
-/// What tells that words are not for the driver alone.
+/// The words that are not for the driver alone.
 const OURS: [&str; 3] = ["sslrootcert", "verify-", "leyden_"];
 
 fn is_url(text: &str) -> bool {

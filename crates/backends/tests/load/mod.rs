@@ -40,7 +40,7 @@ pub enum Kind {
 	RedbTwoPhase,
 	RedbLazy,
 	Postgres,
-	/// With a witness in the same directory.
+	/// SQLite with a witness in the same directory.
 	SqliteWitnessed,
 	RedbWitnessed,
 	/// Negative control: the witness is ahead of a database that was not flushed.

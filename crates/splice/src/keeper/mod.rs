@@ -199,7 +199,7 @@ impl Splices {
 		Ok(Plan::of(batch).run(&*self.store)?)
 	}
 
-	/// What the wall clock shows, for the steps of a splice.
+	/// Returns what the wall clock shows, for the steps of a splice.
 	fn now(&self) -> Timestamp {
 		self.clock.look().wall
 	}

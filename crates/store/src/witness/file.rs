@@ -148,7 +148,7 @@ mod tests {
 		std::fs::remove_dir_all(folder).unwrap();
 	}
 
-	/// What a loss of power leaves of the second slot, and a disk of both.
+	/// A loss of power damages the second slot, and a disk both.
 	#[test]
 	fn one_damaged_mark_leaves_the_other_and_two_leave_none() {
 		let folder = folder("damage");

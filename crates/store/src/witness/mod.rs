@@ -59,7 +59,7 @@ const MARK_BYTES: usize = 1024;
 /// The pause between two things that a witness is told.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How far a database was.
+/// The progress of a database.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HistoryMark {
 	/// The identity of the database, drawn when it was first witnessed and when it was accepted.
@@ -87,7 +87,7 @@ pub trait Witness: Send + Sync {
 	fn place(&self) -> String;
 }
 
-/// What a witness has said when a store was opened.
+/// The answer of a witness when a store was opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Witnessed {
 	/// The database is as new as its witness knows.
@@ -683,7 +683,7 @@ mod tests {
 		assert_eq!(known.0.lock().0.unwrap().number, 50);
 	}
 
-	/// Where no witness can be kept, a store that crashed must open without one.
+	/// A store that crashed must open without a witness where none can be kept.
 	#[test]
 	fn a_store_whose_witness_cannot_be_kept_is_opened_after_a_crash() {
 		let (medium, known) = (MemoryMedium::new(), Known::default());
@@ -759,7 +759,7 @@ mod tests {
 		opened.commit(batch).wait().unwrap();
 	}
 
-	/// What is on users' disks.
+	/// The bytes on users' disks.
 	#[test]
 	fn golden_bytes() {
 		let record = WitnessV1 { history: [1; 16], number: 2, open: true, restorations: 3 };
