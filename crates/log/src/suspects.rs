@@ -193,6 +193,8 @@ mod tests {
 			let is_alone = crashes >= ALONE_AFTER_CRASHES && verdict != Park;
 			assert_eq!(suspects.next_change(T(now)), is_alone.then_some(T(until)));
 			assert_eq!(suspects.holds(1, T(until - 1)), is_alone);
+			// At the consumer's limit nobody looks whether it is over.
+			assert_eq!(suspects.next_change(T(until)), None);
 			assert!(!suspects.holds(1, T(until)));
 		}
 		let mut suspects = Suspects::new(9, 9);
