@@ -142,6 +142,10 @@ impl Store for Counting {
 		self.0.get(key)
 	}
 
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		self.0.get_raw(key)
+	}
+
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
 		self.0.scan(range, limit)
 	}

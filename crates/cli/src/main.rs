@@ -8,7 +8,7 @@
 
 mod accept;
 mod check;
-mod consumers;
+mod consumer;
 mod demo;
 mod migrate;
 mod node;
@@ -44,6 +44,7 @@ const EXAMPLES: &str = "Examples:
   leyden backup --store node.leyden --to monday.leyden    while the node runs
   leyden verify --store monday.leyden
   leyden accept --store node.leyden --yes       a database that was restored
+  leyden consumer discard app --index 17 --store node.leyden --yes    a dead letter
   leyden migrate --from node.leyden --to postgres://node@db/node";
 
 #[derive(Subcommand)]
@@ -64,9 +65,10 @@ enum Command {
 	/// Accept a database that is not the newest one, or a copy: it gets a new identity, and payouts
 	/// stay frozen until somebody has looked. The node must be stopped.
 	Accept(AcceptArguments),
-	/// Remove a consumer that nobody reads any more, and for which entries are kept for ever. The
-	/// node must be stopped.
-	RemoveConsumer(RemoveConsumerArguments),
+	/// Remove, reset, rename, pause or resume a consumer, or decide on one of its dead letters. The node
+	/// must be stopped.
+	#[command(subcommand)]
+	Consumer(ConsumerCommand),
 	/// Move everything in a store to another one: indexes, ids, versions and epochs stay as they are.
 	Migrate(MigrateArguments),
 	/// Print a completion script for a shell.
@@ -197,8 +199,68 @@ struct AcceptArguments {
 	yes: bool,
 }
 
+#[derive(Subcommand)]
+enum ConsumerCommand {
+	/// Remove a consumer that nobody reads any more, and for which entries are kept for ever.
+	Remove {
+		#[command(flatten)]
+		consumer: ConsumerArguments,
+		/// Do it; without, only what would happen is said.
+		#[arg(long)]
+		yes: bool,
+	},
+	/// Set a consumer to another place of its stream. Its acks, retries and dead letters are forgotten.
+	Reset {
+		#[command(flatten)]
+		consumer: ConsumerArguments,
+		/// The last entry that it is not told of again: an index, or "beginning" or "end".
+		#[arg(long, value_name = "INDEX")]
+		after: String,
+		/// Do it; without, only what would happen is said.
+		#[arg(long)]
+		yes: bool,
+	},
+	/// Give a consumer another name; it goes on where it was.
+	Rename {
+		#[command(flatten)]
+		consumer: ConsumerArguments,
+		/// The new name.
+		#[arg(long, value_name = "NAME")]
+		to: String,
+	},
+	/// Have nothing delivered to a consumer until it is resumed, whenever the node runs.
+	Pause {
+		#[command(flatten)]
+		consumer: ConsumerArguments,
+	},
+	/// Have a paused consumer told again.
+	Resume {
+		#[command(flatten)]
+		consumer: ConsumerArguments,
+	},
+	/// Have a dead letter delivered again.
+	Requeue {
+		#[command(flatten)]
+		consumer: ConsumerArguments,
+		/// The index of the entry.
+		#[arg(long, value_name = "INDEX")]
+		index: u64,
+	},
+	/// Put a dead letter aside: the consumer is never told of it, and its lane goes on.
+	Discard {
+		#[command(flatten)]
+		consumer: ConsumerArguments,
+		/// The index of the entry.
+		#[arg(long, value_name = "INDEX")]
+		index: u64,
+		/// Do it; without, only what would happen is said.
+		#[arg(long)]
+		yes: bool,
+	},
+}
+
 #[derive(clap::Args)]
-struct RemoveConsumerArguments {
+struct ConsumerArguments {
 	/// The consumer.
 	name: String,
 	/// The stream that it reads.
@@ -210,9 +272,6 @@ struct RemoveConsumerArguments {
 	/// The namespace in it.
 	#[arg(long, value_name = "NAME", default_value = "default")]
 	namespace: String,
-	/// Do it; without, only what would happen is said.
-	#[arg(long)]
-	yes: bool,
 }
 
 #[derive(clap::Args)]
@@ -245,7 +304,7 @@ fn main() -> ExitCode {
 		Command::Backup(arguments) => check::backup(&arguments, &mut output),
 		Command::Verify(arguments) => check::verify(&arguments, &mut output),
 		Command::Accept(arguments) => accept::accept(&arguments, &mut output),
-		Command::RemoveConsumer(arguments) => consumers::remove(&arguments, &mut output),
+		Command::Consumer(command) => consumer::run(&command, &mut output),
 		Command::Migrate(arguments) => migrate::run(&arguments, &mut output),
 		Command::Completions { shell } => {
 			let mut script = Vec::new();

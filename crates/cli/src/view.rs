@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use leyden::ldk::{decode_user_event, UserEvent, EVENT_STREAM};
 use leyden::lightning::events::Event;
-use leyden::log::{Entry, LogIndex, LogReader, StreamInfo};
+use leyden::log::{ConsumerInfo, DamagedEntry, Entry, LogIndex, LogReader, StreamInfo};
 use leyden::splice::{SpliceFailed, SpliceKind};
 use leyden::store::{Namespace, Store};
 use leyden::StoreUrl;
@@ -22,8 +22,8 @@ use crate::{payouts, InspectArguments, ListArguments, StoreArguments};
 /// Digits of an id that are shown in a list; `inspect` takes them.
 const SHORT: usize = 12;
 const PAGE: usize = 500;
-/// Un-acked entries that are counted for the summary.
-const COUNTED: usize = 1000;
+/// Shown for what cannot be read of a damaged entry.
+const UNKNOWN: &str = "unknown";
 
 pub fn list(arguments: &ListArguments, output: &mut Output) -> Result<(), Failure> {
 	let reader = open(&arguments.store)?;
@@ -43,9 +43,7 @@ pub fn list(arguments: &ListArguments, output: &mut Output) -> Result<(), Failur
 			"epoch": stream.epoch.to_string(),
 			"head": stream.head,
 			"trimmed": stream.trimmed,
-			"consumers": stream.consumers.iter().map(|c| json!({
-				"name": c.name, "watermark": c.watermark,
-			})).collect::<Vec<_>>(),
+			"consumers": consumers(&reader, stream)?,
 			"entries": rows.iter().map(Row::to_json).collect::<Vec<_>>(),
 		}));
 		blocks.push((summary(&reader, stream)?, rows));
@@ -92,8 +90,8 @@ pub fn inspect(arguments: &InspectArguments, output: &mut Output) -> Result<(), 
 			None => reader.find_by_prefix(&stream.name, &arguments.id).map_err(tell)?.map(|f| f.1),
 		};
 		if let Some(index) = index {
-			if let Some(entry) = reader.entry(&stream.name, index).map_err(tell)? {
-				found.push((stream, entry));
+			if let Some(place) = reader.entry(&stream.name, index).map_err(tell)? {
+				found.push((stream, place));
 			}
 		}
 	}
@@ -101,7 +99,7 @@ pub fn inspect(arguments: &InspectArguments, output: &mut Output) -> Result<(), 
 	if found.is_empty() && arguments.stream.is_none() && payouts::inspect(arguments, output)? {
 		return Ok(());
 	}
-	let [(stream, entry)] = found.as_slice() else {
+	let [(stream, place)] = found.as_slice() else {
 		let what = &arguments.id;
 		return Err(Failure::Error(if found.is_empty() {
 			format!(
@@ -111,27 +109,32 @@ pub fn inspect(arguments: &InspectArguments, output: &mut Output) -> Result<(), 
 			format!("{what} is in several streams; say which with --stream")
 		}));
 	};
-	let row = Row::of(&reader, stream, entry)?;
-	let facts = facts(stream, entry);
+	let row = Row::of(&reader, stream, place)?;
+	let facts = match place {
+		Ok(entry) => facts(stream, entry),
+		Err(damaged) => vec![("damage", damaged.error().to_string())],
+	};
+	let bytes = place.as_ref().ok().map(|entry| entry.payload().len());
 	if arguments.store.json {
 		let mut document = row.to_json();
 		if let Value::Object(fields) = &mut document {
 			fields.insert("v".to_owned(), json!(1));
 			fields.insert("stream".to_owned(), json!(stream.name));
-			fields.insert("payload_bytes".to_owned(), json!(entry.payload().len()));
+			fields.insert("payload_bytes".to_owned(), json!(bytes));
 			let facts = facts.iter().map(|(name, value)| ((*name).to_owned(), json!(value)));
 			fields.insert("event".to_owned(), Value::Object(facts.collect()));
 		}
 		return output.json(&document);
 	}
+	let appended = row.appended.map_or(UNKNOWN.to_owned(), |at| format!("{at} ms since 1970"));
 	let mut lines = vec![
 		vec!["stream".to_owned(), stream.name.clone()],
-		vec!["index".to_owned(), entry.index().to_string()],
-		vec!["id".to_owned(), entry.id().to_string()],
-		vec!["kind".to_owned(), entry.kind().to_string()],
-		vec!["lane".to_owned(), entry.lane().to_string()],
-		vec!["appended".to_owned(), format!("{} ms since 1970", entry.appended_at().0)],
-		vec!["payload".to_owned(), format!("{} bytes", entry.payload().len())],
+		vec!["index".to_owned(), row.index.to_string()],
+		vec!["id".to_owned(), row.id.clone()],
+		vec!["kind".to_owned(), row.kind.clone()],
+		vec!["lane".to_owned(), row.lane.clone()],
+		vec!["appended".to_owned(), appended],
+		vec!["payload".to_owned(), bytes.map_or(UNKNOWN.to_owned(), |n| format!("{n} bytes"))],
 	];
 	lines.extend(facts.into_iter().map(|(name, value)| vec![name.to_owned(), value]));
 	for (consumer, state) in &row.states {
@@ -140,29 +143,52 @@ pub fn inspect(arguments: &InspectArguments, output: &mut Output) -> Result<(), 
 	table(&lines).iter().try_for_each(|line| output.line(line))
 }
 
+/// An entry, or what is known of a damaged one.
+type Place = Result<Entry, DamagedEntry>;
+
+fn index_of(place: &Place) -> LogIndex {
+	match place {
+		Ok(entry) => entry.index(),
+		Err(damaged) => damaged.index(),
+	}
+}
+
 struct Row {
 	index: u64,
 	id: String,
 	kind: String,
 	lane: String,
-	appended: u64,
+	appended: Option<u64>,
 	/// By consumer.
 	states: Vec<(String, String)>,
 }
 
 impl Row {
-	fn of(reader: &LogReader, stream: &StreamInfo, entry: &Entry) -> Result<Self, Failure> {
+	fn of(reader: &LogReader, stream: &StreamInfo, place: &Place) -> Result<Self, Failure> {
+		let unknown = || UNKNOWN.to_owned();
+		let index = index_of(place);
 		let mut states = Vec::new();
 		for consumer in &stream.consumers {
-			states.push((consumer.name.clone(), state(reader, stream, &consumer.name, entry)?));
+			states.push((consumer.name.clone(), state(reader, stream, &consumer.name, index)?));
 		}
-		Ok(Self {
-			index: entry.index().get(),
-			id: entry.id().to_string(),
-			kind: entry.kind().to_string(),
-			lane: entry.lane().to_string(),
-			appended: entry.appended_at().0,
-			states,
+		let index = index.get();
+		Ok(match place {
+			Ok(entry) => Self {
+				index,
+				id: entry.id().to_string(),
+				kind: entry.kind().to_string(),
+				lane: entry.lane().to_string(),
+				appended: Some(entry.appended_at().0),
+				states,
+			},
+			Err(damaged) => Self {
+				index,
+				id: damaged.id().map_or_else(unknown, |id| id.to_string()),
+				kind: "(damaged)".to_owned(),
+				lane: damaged.lane().map_or_else(unknown, |lane| lane.to_string()),
+				appended: None,
+				states,
+			},
 		})
 	}
 
@@ -179,7 +205,7 @@ impl Row {
 			self.id.chars().take(SHORT).collect(),
 			self.kind.clone(),
 			self.lane.chars().take(SHORT + 8).collect(),
-			self.appended.to_string(),
+			self.appended.map_or(UNKNOWN.to_owned(), |at| at.to_string()),
 			states.join(", "),
 		]
 	}
@@ -197,6 +223,21 @@ impl Row {
 	}
 }
 
+fn consumers(reader: &LogReader, stream: &StreamInfo) -> Result<Vec<Value>, Failure> {
+	let consumer = |consumer: &ConsumerInfo| {
+		let lag = reader.lag(&stream.name, &consumer.name).map_err(tell)?;
+		Ok(json!({
+			"name": consumer.name,
+			"watermark": consumer.watermark,
+			"paused": consumer.paused,
+			"unacked": lag.unacked,
+			"oldest": lag.oldest.map(LogIndex::get),
+			"oldest_appended_at_ms": lag.oldest_appended_at.map(|at| at.0),
+		}))
+	};
+	stream.consumers.iter().map(consumer).collect()
+}
+
 fn rows(
 	reader: &LogReader, stream: &StreamInfo, arguments: &ListArguments,
 ) -> Result<Vec<Row>, Failure> {
@@ -204,12 +245,12 @@ fn rows(
 	loop {
 		let page = reader.entries(&stream.name, after, PAGE).map_err(tell)?;
 		let Some(last) = page.last() else { return Ok(rows) };
-		after = Some(last.index());
-		for entry in &page {
+		after = Some(index_of(last));
+		for place in &page {
 			if rows.len() >= arguments.limit {
 				return Ok(rows);
 			}
-			let mut row = Row::of(reader, stream, entry)?;
+			let mut row = Row::of(reader, stream, place)?;
 			if arguments.unacked && !row.is_unacked(arguments.consumer.as_ref()) {
 				continue;
 			}
@@ -222,9 +263,8 @@ fn rows(
 }
 
 fn state(
-	reader: &LogReader, stream: &StreamInfo, consumer: &str, entry: &Entry,
+	reader: &LogReader, stream: &StreamInfo, consumer: &str, index: LogIndex,
 ) -> Result<String, Failure> {
-	let index = entry.index();
 	if reader.is_acked(&stream.name, consumer, index).map_err(tell)? {
 		return Ok("acked".to_owned());
 	}
@@ -242,13 +282,14 @@ fn state(
 fn summary(reader: &LogReader, stream: &StreamInfo) -> Result<String, Failure> {
 	let mut consumers = Vec::new();
 	for consumer in &stream.consumers {
-		let unacked = reader.unacked(&stream.name, &consumer.name, None, COUNTED + 1);
-		let unacked = match unacked.map_err(tell)?.len() {
-			0 => "all acked".to_owned(),
-			n if n > COUNTED => format!("more than {COUNTED} un-acked"),
-			n => format!("{n} un-acked"),
+		let lag = reader.lag(&stream.name, &consumer.name).map_err(tell)?;
+		let unacked = match (lag.unacked, lag.oldest) {
+			(0, _) => "all acked".to_owned(),
+			(n, Some(oldest)) => format!("{n} un-acked, the oldest at {oldest}"),
+			(n, None) => format!("{n} un-acked"),
 		};
-		consumers.push(format!("{} ({unacked})", consumer.name));
+		let paused = if consumer.paused { ", paused" } else { "" };
+		consumers.push(format!("{} ({unacked}{paused})", consumer.name));
 	}
 	let head = stream.head;
 	let trimmed = if stream.trimmed > 0 {

@@ -315,11 +315,12 @@ fn a_consumer_that_nobody_reads_is_removed() {
 	let node = leyden::Leyden::builder().sqlite(&store).open().unwrap();
 	append_three(&node);
 	drop(node.consumer("apq", leyden::log::Start::Beginning).unwrap());
-	let remove = |name: &'static str| ["remove-consumer", name, "--store", path(&store), "--yes"];
+	let remove =
+		|name: &'static str| ["consumer", "remove", name, "--store", path(&store), "--yes"];
 	let running = complaint(&remove("apq"));
 	assert!(running.contains("another process"), "{running}");
 	drop(node);
-	let asked = complaint(&remove("apq")[..4]);
+	let asked = complaint(&remove("apq")[..5]);
 	assert!(asked.contains("has not acked 3 entries") && asked.contains("--yes"), "{asked}");
 	for (name, said) in [("nobody", "has no consumer nobody"), ("ldk", "belongs to the node")] {
 		let refused = complaint(&remove(name));
@@ -329,6 +330,124 @@ fn a_consumer_that_nobody_reads_is_removed() {
 	assert!(done.contains("apq of stream events is removed"), "{done}");
 	let list = text(&leyden(&["list", "--store", path(&store), "--json"]));
 	assert!(!list.contains("apq"), "{list}");
+}
+
+/// Flips a bit in the payload of an entry, in the file of a store that is not in use.
+fn damage_entry(store: &Path, payload: &[u8]) {
+	let mut bytes = std::fs::read(store).unwrap();
+	let found: Vec<_> =
+		bytes.windows(payload.len()).enumerate().filter(|(_, w)| *w == payload).collect();
+	assert_eq!(found.len(), 1, "the payload is in the file once");
+	let at = found[0].0;
+	bytes[at] ^= 1;
+	std::fs::write(store, bytes).unwrap();
+}
+
+/// An entry is damaged. An operator sees it, hears of it, and puts it aside; the node goes on.
+#[test]
+fn a_damaged_entry_is_seen_and_put_aside() {
+	let dir = tempfile::tempdir().unwrap();
+	let store = dir.path().join("node.leyden");
+	let open = || leyden::Leyden::builder().sqlite(&store).open().unwrap();
+	let consumer =
+		|node: &leyden::Leyden| node.consumer("app", leyden::log::Start::Beginning).unwrap();
+	let node = open();
+	for n in 1..=3u8 {
+		let kind = leyden::id::EventKind::new("Test").unwrap();
+		let id = leyden::id::EventId::from_bytes([n; 32]);
+		let lane = leyden::id::Lane::named(if n == 3 { "other" } else { "lane" });
+		let payload = [b'p', n].repeat(40);
+		node.events().append(leyden::log::NewEvent { id, kind, lane, payload }).unwrap();
+	}
+	node.store().checkpoint().unwrap();
+	drop(node);
+	damage_entry(&store, &[b'p', 1].repeat(40));
+	let found = complaint(&["verify", "--store", path(&store)]);
+	assert!(found.contains("has 1 problem") && found.contains("log_entries"), "{found}");
+	let node = open();
+	let app = consumer(&node);
+	let next = || app.next_event().unwrap();
+	let delivery = next().unwrap();
+	assert_eq!(delivery.index().get(), 3);
+	delivery.ack().unwrap();
+	assert!(next().is_none());
+	let listed = text(&leyden(&["list", "--store", path(&store)]));
+	let line = listed.lines().find(|line| line.contains("(damaged)")).unwrap();
+	assert!(line.contains("010101010101") && line.contains("app: dead letter"), "{listed}");
+	assert!(listed.contains("app (2 un-acked, the oldest at 1)"), "{listed}");
+	let inspected = text(&leyden(&["inspect", "1", "--stream", "events", "--store", path(&store)]));
+	assert!(inspected.contains("checksum") && inspected.contains("unknown"), "{inspected}");
+	drop((app, node));
+
+	let discard = ["consumer", "discard", "app", "--index", "1", "--store", path(&store), "--yes"];
+	let asks = complaint(&discard[..7]);
+	assert!(asks.contains("never be told of entry 1") && asks.contains("--yes"), "{asks}");
+	let none = complaint(&[
+		"consumer",
+		"discard",
+		"app",
+		"--index",
+		"2",
+		"--store",
+		path(&store),
+		"--yes",
+	]);
+	assert!(none.contains("entry 2 is no dead letter of consumer app"), "{none}");
+	let done = text(&leyden(&discard));
+	assert!(done.contains("done with entry 1"), "{done}");
+	let node = open();
+	let app = consumer(&node);
+	assert_eq!(app.next_event().unwrap().unwrap().index().get(), 2);
+}
+
+/// What an operator does to a consumer that is there.
+#[test]
+fn a_consumer_is_paused_renamed_and_reset() {
+	let dir = tempfile::tempdir().unwrap();
+	let store = dir.path().join("node.leyden");
+	let open = || leyden::Leyden::builder().sqlite(&store).open().unwrap();
+	let node = open();
+	append_three(&node);
+	let app = node.consumer("app", leyden::log::Start::Beginning).unwrap();
+	app.next_event().unwrap().unwrap().ack().unwrap();
+	app.next_event().unwrap().unwrap().dead_letter("no").unwrap();
+	let consumer = |arguments: &[&str]| {
+		let store = ["--store", path(&store)];
+		leyden(&[&["consumer"], arguments, &store].concat())
+	};
+	let refused = |arguments: &[&str]| {
+		let output = consumer(arguments);
+		assert_eq!(output.status.code(), Some(1), "{output:?}");
+		String::from_utf8(output.stderr).unwrap()
+	};
+	assert!(refused(&["pause", "app"]).contains("another process"));
+	drop((app, node));
+
+	assert!(text(&consumer(&["pause", "app"])).contains("is paused; 2 entries wait for it"));
+	let listed = text(&leyden(&["list", "--store", path(&store)]));
+	assert!(listed.contains("app (2 un-acked, the oldest at 2, paused)"), "{listed}");
+	assert!(text(&consumer(&["rename", "app", "--to", "shop"])).contains("is named shop now"));
+	assert!(refused(&["resume", "app"]).contains("has no consumer app"));
+	assert!(text(&consumer(&["resume", "shop"])).contains("is not paused; 2 entries"));
+	assert!(text(&consumer(&["requeue", "shop", "--index", "2"])).contains("delivered"));
+	let node = open();
+	let shop = node.consumer("shop", leyden::log::Start::Beginning).unwrap();
+	let delivery = shop.next_event().unwrap().unwrap();
+	assert_eq!((delivery.index().get(), delivery.attempt()), (2, 1));
+	drop((delivery, shop, node));
+
+	let asks = refused(&["reset", "shop", "--after", "beginning"]);
+	assert!(asks.contains("whether it has acked it or not") && asks.contains("--yes"), "{asks}");
+	for bad in ["0", "-1", "monday", ""] {
+		let said = refused(&["reset", "shop", &format!("--after={bad}"), "--yes"]);
+		assert!(said.contains("takes an index, \"beginning\" or \"end\""), "{said}");
+	}
+	for (after, left) in [("1", 2), ("end", 0), ("beginning", 3), ("99", 0)] {
+		let said = text(&consumer(&["reset", "shop", "--after", after, "--yes"]));
+		assert!(said.contains(&format!("told of {left} entries")), "{said}");
+	}
+	let ours = refused(&["reset", "ldk", "--after", "end", "--yes"]);
+	assert!(ours.contains("belongs to the node"), "{ours}");
 }
 
 /// A copy is refused by a node until an operator accepts it.

@@ -47,6 +47,11 @@ impl Lane {
 		Self { scope: Scope::Payment, key }
 	}
 
+	/// Returns the channel whose lane this is, if it is the lane of a channel.
+	pub fn channel_id(&self) -> Option<ChannelId> {
+		(self.scope == Scope::Channel).then_some(ChannelId(self.key))
+	}
+
 	/// A lane of one's own.
 	pub fn named(name: &str) -> Self {
 		let key = IdBuilder::new(NAMED, "named").bytes(name.as_bytes()).finish();
@@ -116,6 +121,7 @@ mod tests {
 			assert_eq!(lane.to_string().parse(), Ok(*lane));
 			assert_eq!(lanes.iter().position(|other| other == lane), Some(i));
 			assert_eq!(lanes.iter().position(|l| l.to_bytes() == lane.to_bytes()), Some(i));
+			assert_eq!(lane.channel_id(), (i == 1).then_some(ChannelId([1; 32])));
 		}
 		assert!("channel:12".parse::<Lane>().is_err());
 		assert!("elsewhere".parse::<Lane>().is_err());

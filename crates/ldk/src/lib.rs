@@ -36,7 +36,7 @@
 //! crate found out about LDK on the way is in `docs/ldk-findings.md`.
 
 mod compat;
-mod dead_letters;
+mod consumer_teller;
 mod error;
 #[cfg(test)]
 mod housekeeping_tests;

@@ -23,7 +23,7 @@ use lightning::util::logger::{Level, Logger, Record};
 use lightning::util::persist::{KVStore, KVStoreSync};
 use lightning::util::ser::Writeable;
 
-use crate::dead_letters::DeadLetterTeller;
+use crate::consumer_teller::ConsumerTeller;
 use crate::htlc_resolutions::{HtlcResolution, HtlcResolutions};
 use crate::journal::{Journal, JournalHandler, KeptAnswers, LoadedManager, Persist};
 use crate::manager_persister::ManagerPersister;
@@ -239,7 +239,7 @@ impl NodeWiring {
 		let logger = Arc::clone(&self.logger);
 		let tells = Arc::clone(&self.logger);
 		let tell = Box::new(move |line: &str| log_to(&tells, Level::Error, &line));
-		let dead_letters = DeadLetterTeller::of(&self.event_log, tell)?;
+		let teller = ConsumerTeller::of(&self.event_log, tell)?;
 		let mut journal = Journal::new(self.event_log.clone()).track_replays()?;
 		if self.keep_paths {
 			journal = journal.keep_paths();
@@ -279,7 +279,7 @@ impl NodeWiring {
 		journal.manager_loaded(&loaded, |event| resolutions.has(event)).await?;
 		resolutions.apply(&manager);
 		let journal = Arc::new(journal);
-		Ok(LdkNode { manager, persister, journal, resolutions, _dead_letters: dead_letters })
+		Ok(LdkNode { manager, persister, journal, resolutions, _teller: teller })
 	}
 }
 
@@ -290,8 +290,8 @@ pub struct LdkNode<M, K> {
 	persister: Arc<ManagerPersister<K>>,
 	journal: Arc<Journal>,
 	resolutions: HtlcResolutions,
-	/// Tells the node's log of dead letters, for as long as the node runs.
-	_dead_letters: Arc<dyn LogObserver>,
+	/// Tells the node's log of dead letters and pauses, for as long as the node runs.
+	_teller: Arc<dyn LogObserver>,
 }
 
 impl<M, K> LdkNode<M, K> {
@@ -525,6 +525,10 @@ mod tests {
 
 		fn get(&self, key: &Key) -> Ticket<Option<leyden_store::Record>> {
 			self.inner.get(key)
+		}
+
+		fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+			self.inner.get_raw(key)
 		}
 
 		fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {

@@ -68,7 +68,7 @@ impl Watch<InMemorySigner> for TweakedWatch {
 	) -> Vec<(OutPoint, ChannelId, Vec<MonitorEvent>, PublicKey)> {
 		let mut released = self.watch.release_pending_monitor_events();
 		for entry in self.bus.unacked(None, 1000).unwrap() {
-			let close = entry.kind.name() == "CommitmentTxConfirmed";
+			let close = entry.kind.is_some_and(|kind| kind.name() == "CommitmentTxConfirmed");
 			if self.tweak.ack_all_at_once || (self.tweak.ack_closes_at_once && close) {
 				self.bus.ack_monitor_event(entry.source).unwrap();
 			}

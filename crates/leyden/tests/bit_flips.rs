@@ -61,14 +61,16 @@ fn read(url: &StoreUrl) -> Result<BTreeMap<String, String>, String> {
 	for stream in reader.streams().map_err(|e| told(&e))? {
 		seen.insert(format!("{} is", stream.name), format!("{stream:?}"));
 		let entries = reader.entries(&stream.name, None, 10_000).map_err(|e| told(&e))?;
-		for entry in entries {
+		for place in entries {
+			let entry = place.map_err(|damaged| told(damaged.error()))?;
 			let at = entry.index();
 			let text = format!("{entry:?} {:?}", entry.payload());
 			seen.insert(format!("{} {at}", stream.name), text);
 		}
 		for consumer in &stream.consumers {
 			let unacked = reader.unacked(&stream.name, &consumer.name, None, 10_000);
-			for entry in unacked.map_err(|e| told(&e))? {
+			for place in unacked.map_err(|e| told(&e))? {
+				let entry = place.map_err(|damaged| told(damaged.error()))?;
 				let (at, name) = (entry.index(), &consumer.name);
 				let failed =
 					reader.failed_attempts(&stream.name, name, at).map_err(|e| told(&e))?;

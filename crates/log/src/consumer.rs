@@ -19,19 +19,21 @@ use leyden_id::Lane;
 use leyden_store::{sharing, Batch, Durability, Expectation, Plan, Store, StoreError, Timestamp};
 use parking_lot::Mutex;
 
+use crate::damaged::DamagedEntry;
 use crate::delivery::{Delivery, Lease};
 use crate::lanes::{Head, Lanes, MAX_REMEMBERED_PER_LANE};
 use crate::log::{check_name, EventLog, Shared};
+use crate::lookup::{self, Place};
 use crate::owner::Owner;
 use crate::pending::{self, Bounds};
-use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, DeadV1, RetryV1, StreamV1};
+use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, DeadV1, RetryV1};
 use crate::removal::{self, REMOVED};
 use crate::suspects::{Mark, Suspects, Verdict};
 use crate::tidy::Folding;
 use crate::types::{
-	ConsumerOptions, DeadLetter, Entry, LogIndex, OnExhausted, Start, MAX_CONSUMER_CHARS,
+	ConsumerLag, ConsumerOptions, DeadLetter, Entry, LogIndex, OnExhausted, MAX_CONSUMER_CHARS,
 };
-use crate::{lookup, LogError};
+use crate::{creation, reset, LogError};
 
 /// Entries read ahead of the consumer.
 const PAGE: usize = 256;
@@ -60,6 +62,8 @@ pub(crate) struct Inner {
 	settlements: Mutex<Vec<Settlement>>,
 	/// Entries were acked that may have been read ahead.
 	acked_in_bulk: AtomicBool,
+	/// Whether nothing is delivered.
+	paused: AtomicBool,
 }
 
 pub(crate) struct Settlement {
@@ -89,6 +93,8 @@ enum Due {
 	Now(Box<Entry>),
 	/// It is a dead letter, and holds its lane up.
 	Parked,
+	/// It is damaged, and not a dead letter yet.
+	Damaged(Box<DamagedEntry>),
 	/// Nothing: it was acked, or is a dead letter that its lane goes on without.
 	Done,
 }
@@ -98,7 +104,7 @@ struct State {
 	passed: u64,
 	/// Everything up to here was read.
 	read: u64,
-	ahead: VecDeque<(Entry, Option<DeadLetter>)>,
+	ahead: VecDeque<(Place, Option<DeadLetter>)>,
 	lanes: Lanes,
 	in_flight: usize,
 	/// Failed attempts of entries that are to be tried again. One per lane that waits.
@@ -166,12 +172,7 @@ impl Consumer {
 		log: &EventLog, name: &str, keys: ConsumerKeys, options: ConsumerOptions,
 	) -> Result<Inner, LogError> {
 		let store = log.store();
-		if pending::watermark(store, &keys)? == REMOVED {
-			// A crash came in the middle of a removal.
-			if let Some(mark) = removal::begin(store, &keys)? {
-				removal::finish(store, &keys, mark)?;
-			}
-		}
+		reset::finish_what_was_begun(store, &keys)?;
 		if store.get(&keys.consumer).wait()?.is_none() {
 			let absent = (&keys.consumer, Expectation::Absent);
 			match removal::empty(store, &keys, &absent) {
@@ -179,7 +180,7 @@ impl Consumer {
 				Err(LogError::Store(StoreError::Conflict { .. })) => {},
 				emptied => emptied?,
 			}
-			create(log, &keys, options.start)?;
+			creation::create(log, &keys, options.start)?;
 		}
 		let owner = Owner::open(store, &keys.owner)?;
 		let head = log.shared.head.load(Ordering::SeqCst);
@@ -209,7 +210,13 @@ impl Consumer {
 			suspects: Suspects::new(log.shared.opened_at, options.max_in_flight),
 		};
 		log.shared.housekeeping.take_in(&folding, long_tail);
+		let record = store.get(&keys.consumer).wait()?;
+		let record = record.map(|record| records::read::<ConsumerV1>(&keys.consumer, &record));
+		let paused = record.transpose()?.is_some_and(|record| record.paused);
 		log.shared.observers.opened(name, watermark);
+		if paused {
+			log.shared.observers.paused(name, true);
+		}
 		Ok(Inner {
 			log: log.clone(),
 			name: name.to_owned(),
@@ -220,6 +227,7 @@ impl Consumer {
 			state: Mutex::new(state),
 			settlements: Mutex::default(),
 			acked_in_bulk: AtomicBool::new(false),
+			paused: AtomicBool::new(paused),
 		})
 	}
 
@@ -228,11 +236,14 @@ impl Consumer {
 		&self.inner.name
 	}
 
-	/// The next delivery, if there is one now.
+	/// The next delivery, if there is one now, and the consumer is not [paused](Consumer::pause).
+	///
+	/// A [damaged](DamagedEntry) entry is made a dead letter, which holds up its lane whatever
+	/// [`on_exhausted`](ConsumerOptions::on_exhausted) says. Other lanes go on.
 	///
 	/// # Errors
-	/// The store's, among them [`Corrupt`](StoreError::Corrupt) for a damaged entry: it is not
-	/// skipped.
+	/// The store's, among them [`Corrupt`](StoreError::Corrupt) if a record of the consumer itself is
+	/// damaged, such as an ack.
 	pub fn next_event(&self) -> Result<Option<Delivery>, LogError> {
 		self.inner.log.shared.move_on();
 		let mut state = self.inner.state.lock();
@@ -241,6 +252,9 @@ impl Consumer {
 		let now = self.inner.log.shared.clock.look().running;
 		self.inner.unmark(&mut state, now);
 		state.lanes.end_waits(now);
+		if self.is_paused() {
+			return Ok(None);
+		}
 		if state.in_flight >= self.inner.options.max_in_flight {
 			return Ok(None);
 		}
@@ -323,11 +337,13 @@ impl Consumer {
 	}
 
 	/// Up to `limit` un-acked entries behind `after`, in order, whatever is delivered meanwhile;
-	/// dead letters are among them.
+	/// dead letters are among them. A damaged entry is an error in its place.
 	///
 	/// # Errors
 	/// The store's.
-	pub fn unacked(&self, after: Option<LogIndex>, limit: usize) -> Result<Vec<Entry>, LogError> {
+	pub fn unacked(
+		&self, after: Option<LogIndex>, limit: usize,
+	) -> Result<Vec<Result<Entry, DamagedEntry>>, LogError> {
 		let mut after = after.map_or(0, LogIndex::get);
 		let mut entries = Vec::new();
 		while entries.len() < limit {
@@ -413,15 +429,14 @@ impl Consumer {
 		self.inner.take_note(&mut state);
 		state.forget_ahead();
 		state.attempts.remove(&index.get());
-		if !letter.moved_on || index.get() <= state.passed {
-			if state
-				.lanes
-				.get_mut(&letter.lane)
-				.is_some_and(|l| l.head == Head::Parked(index.get()))
-			{
-				state.lanes.free(letter.lane, Some(index.get()));
-			} else if index.get() <= state.passed {
-				state.lanes.recall(letter.lane, index.get());
+		let parked = state.lanes.parked_at(index.get());
+		for lane in &parked {
+			state.lanes.free(*lane, Some(index.get()));
+		}
+		// Without its lane, an entry is not passed.
+		if let Some(lane) = letter.lane.filter(|_| parked.is_empty()) {
+			if index.get() <= state.passed {
+				state.lanes.recall(lane, index.get());
 			}
 		}
 		self.inner.log.shared.signal.raise();
@@ -439,18 +454,55 @@ impl Consumer {
 		let mut state = self.inner.state.lock();
 		let ack = self.inner.keys.ack(index.get(), index.get());
 		let inner = Arc::clone(&self.inner);
-		let letter = self.inner.end_dead_letter(index, |batch| {
+		self.inner.end_dead_letter(index, |batch| {
 			batch.put(ack, records::value(&AckV1));
 			batch.after_commit(move |_| inner.acked(&[index.get()]));
 		})?;
 		self.inner.take_note(&mut state);
 		state.forget_ahead();
-		if state.lanes.get_mut(&letter.lane).is_some_and(|l| l.head == Head::Parked(index.get())) {
-			state.lanes.free(letter.lane, None);
+		for lane in state.lanes.parked_at(index.get()) {
+			state.lanes.free(lane, None);
 		}
 		self.inner.log.shared.signal.raise();
 		self.inner.log.shared.move_on();
 		Ok(())
+	}
+
+	/// Delivers nothing until [`resume`](Consumer::resume), in this process and in later ones. What is in
+	/// somebody's hands can be settled.
+	///
+	/// # Errors
+	/// The store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// When it returns, the consumer is paused durably. A crash before that leaves it paused or not.
+	pub fn pause(&self) -> Result<(), LogError> {
+		self.inner.set_paused(true)
+	}
+
+	/// Ends a [`pause`](Consumer::pause). Does nothing if there is none.
+	///
+	/// # Errors
+	/// The store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// When it returns, the pause is over durably. A crash before that leaves the consumer paused or not.
+	pub fn resume(&self) -> Result<(), LogError> {
+		self.inner.set_paused(false)
+	}
+
+	/// Returns whether the consumer is paused.
+	pub fn is_paused(&self) -> bool {
+		self.inner.paused.load(Ordering::SeqCst)
+	}
+
+	/// Returns how far the consumer is behind. The acks are read, and one entry.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn lag(&self) -> Result<ConsumerLag, LogError> {
+		let Inner { log, keys, folding, .. } = &*self.inner;
+		pending::lag(log.store(), &log.shared.keys, keys, &folding.bounds)
 	}
 
 	/// What it holds in memory, and how far it is.
@@ -582,6 +634,33 @@ impl Inner {
 		Plan::new(batch, move |_| shared.move_on())
 	}
 
+	fn set_paused(&self, paused: bool) -> Result<(), LogError> {
+		let (store, key) = (self.log.store(), &self.keys.consumer);
+		loop {
+			// It was removed, or is being removed, by a handle that this one does not see.
+			let gone = || LogError::NoConsumer { name: self.name.clone() };
+			let found = store.get(key).wait()?.ok_or_else(gone)?;
+			let consumer: ConsumerV1 = records::read(key, &found)?;
+			if consumer.watermark == REMOVED {
+				return Err(gone());
+			}
+			let mut batch = Batch::new();
+			batch.expect(key.clone(), Expectation::Version(found.version));
+			batch.put(key.clone(), records::value(&ConsumerV1 { paused, ..consumer }));
+			match store.commit(batch).wait() {
+				Ok(_) => break,
+				// Its acks were folded meanwhile.
+				Err(StoreError::Conflict { .. }) => {},
+				Err(error) => return Err(error.into()),
+			}
+		}
+		if self.paused.swap(paused, Ordering::SeqCst) != paused {
+			self.log.shared.observers.paused(&self.name, paused);
+		}
+		self.log.shared.signal.raise();
+		Ok(())
+	}
+
 	fn pending(&self, after: u64, limit: usize) -> Result<pending::Pending, LogError> {
 		let shared = &self.log.shared;
 		let Shared { store, keys, tail, .. } = &**shared;
@@ -633,30 +712,40 @@ impl Inner {
 	/// Makes an entry a dead letter because processes have ended while it was handled.
 	fn park(&self, state: &mut State, entry: &Entry) -> Result<(), LogError> {
 		let (lane, index) = (entry.lane(), entry.index());
-		let retry = state.attempts.get(&index.get());
-		let (attempts, crashes) = retry.map_or((0, 0), |retry| (retry.attempts, retry.crashes));
+		let crashes = state.attempts.get(&index.get()).map_or(0, |retry| retry.crashes);
+		let reason = format!("{crashes} processes in a row ended while it was handled");
 		let moved_on = self.options.on_exhausted == OnExhausted::MoveOn;
-		let record = DeadV1 {
-			attempts,
-			parked_at: self.log.shared.clock.look().wall,
-			lane,
-			moved_on,
-			reason: format!("{crashes} processes in a row ended while it was handled"),
-		};
-		let mut batch = Batch::new();
-		self.owner.guard(&mut batch);
-		batch.put(self.keys.dead(index.get()), records::value(&record));
-		batch.delete(self.keys.retry(index.get()));
-		if let Err(error) = self.run(Plan::of(batch)) {
+		if let Err(error) = self.write_dead_letter(state, index, Some(lane), moved_on, reason) {
 			state.lanes.free(lane, Some(index.get()));
 			return Err(error);
 		}
-		self.folding.bounds.last_dead.fetch_max(index.get(), Ordering::SeqCst);
-		state.attempts.remove(&index.get());
 		match moved_on {
 			true => state.lanes.free(lane, None),
 			false => state.lanes.hold(lane, Head::Parked(index.get())),
 		}
+		Ok(())
+	}
+
+	/// Makes an entry a dead letter because it is damaged. Its lane does not move on.
+	fn park_damaged(&self, state: &mut State, damaged: &DamagedEntry) -> Result<(), LogError> {
+		let reason = damaged.to_string().chars().take(crate::MAX_REASON_CHARS).collect();
+		self.write_dead_letter(state, damaged.index, damaged.lane, false, reason)
+	}
+
+	fn write_dead_letter(
+		&self, state: &mut State, index: LogIndex, lane: Option<Lane>, moved_on: bool,
+		reason: String,
+	) -> Result<(), LogError> {
+		let attempts = state.attempts.get(&index.get()).map_or(0, |retry| retry.attempts);
+		let parked_at = self.log.shared.clock.look().wall;
+		let record = DeadV1 { attempts, parked_at, lane, moved_on, reason };
+		let mut batch = Batch::new();
+		self.owner.guard(&mut batch);
+		batch.put(self.keys.dead(index.get()), records::value(&record));
+		batch.delete(self.keys.retry(index.get()));
+		self.run(Plan::of(batch))?;
+		self.folding.bounds.last_dead.fetch_max(index.get(), Ordering::SeqCst);
+		state.attempts.remove(&index.get());
 		self.log.shared.observers.parked(&self.name, index, &record.reason);
 		Ok(())
 	}
@@ -739,7 +828,11 @@ impl Inner {
 				return Ok(if letter.moved_on { Due::Done } else { Due::Parked });
 			}
 		}
-		Ok(self.log.entry(index)?.map_or(Due::Done, |entry| Due::Now(Box::new(entry))))
+		Ok(match lookup::place(store, &self.log.shared.keys, index)? {
+			Some(Ok(entry)) => Due::Now(Box::new(entry)),
+			Some(Err(damaged)) => Due::Damaged(Box::new(damaged)),
+			None => Due::Done,
+		})
 	}
 
 	/// The next entry that a free lane has passed over.
@@ -774,14 +867,19 @@ impl Inner {
 			let Some(held) = state.lanes.get_mut(&lane) else { return Ok(None) };
 			if let Some(index) = held.passed.front().copied() {
 				let due = self.due(index)?;
-				held.passed.pop_front();
+				if let Due::Damaged(damaged) = &due {
+					self.park_damaged(state, damaged)?;
+				}
+				if let Some(held) = state.lanes.get_mut(&lane) {
+					held.passed.pop_front();
+				}
 				match (due, state.attempts.get(&index)) {
 					(Due::Now(_), Some(retry)) if retry.not_before > now => {
 						state.lanes.hold(lane, Head::Waiting(index, retry.not_before));
 						return Ok(None);
 					},
 					(Due::Now(entry), _) => return Ok(Some(*entry)),
-					(Due::Parked, _) => {
+					(Due::Parked | Due::Damaged(_), _) => {
 						state.lanes.hold(lane, Head::Parked(index));
 						return Ok(None);
 					},
@@ -820,13 +918,16 @@ impl Inner {
 				break;
 			}
 			looked += PAGE;
-			for (entry, dead) in &page.entries {
-				let index = entry.index().get();
+			for (place, dead) in &page.entries {
+				let index = lookup::index_of(place).get();
 				if index > state.passed {
 					after = u64::MAX;
 					break 'pages;
 				}
-				if entry.lane() == lane && dead.is_none() {
+				// One whose lane is not known may be of any.
+				if lane_of(place, dead.as_ref()).is_none_or(|found| found == lane)
+					&& dead.as_ref().is_none_or(|letter| !letter.moved_on)
+				{
 					if found.len() >= MAX_REMEMBERED_PER_LANE {
 						look_from = Some(index);
 						break 'pages;
@@ -850,23 +951,44 @@ impl Inner {
 			if state.ahead.is_empty() && !self.read_ahead(state)? {
 				return Ok(None);
 			}
-			let Some((entry, _)) = state.ahead.front() else { continue };
-			if state.lanes.is_full() && !state.lanes.holds(&entry.lane()) {
+			let Some((place, letter)) = state.ahead.front() else { continue };
+			let index = lookup::index_of(place).get();
+			let Some(lane) = lane_of(place, letter.as_ref()) else {
+				// Whatever is behind it may be of its lane.
+				if let (Err(damaged), None) = (place, letter) {
+					let damaged = damaged.clone();
+					self.park_damaged(state, &damaged)?;
+					state.forget_ahead();
+				}
+				return Ok(None);
+			};
+			if state.lanes.is_full() && !state.lanes.holds(&lane) {
 				return Ok(None);
 			}
-			let Some((entry, dead)) = state.ahead.pop_front() else { continue };
-			let (lane, index) = (entry.lane(), entry.index().get());
+			let is_held = state.lanes.holds(&lane);
+			let is_over = letter.as_ref().is_some_and(|letter| letter.moved_on);
+			let is_parked = letter.is_some() || place.is_err();
+			if let (Err(damaged), None, false) = (place, letter, is_held) {
+				let damaged = damaged.clone();
+				self.park_damaged(state, &damaged)?;
+			}
+			let Some((place, _)) = state.ahead.pop_front() else { continue };
 			state.passed = index;
-			if let Some(letter) = dead {
-				if !letter.moved_on && !state.lanes.holds(&lane) {
-					state.lanes.hold(lane, Head::Parked(index));
-				}
+			if is_over {
 				continue;
 			}
-			if state.lanes.holds(&lane) {
+			if is_held {
+				// A dead letter, too: nothing of its lane overtakes it.
 				state.lanes.pass_over(lane, index);
 				continue;
 			}
+			let entry = match place {
+				Ok(entry) if !is_parked => entry,
+				_ => {
+					state.lanes.hold(lane, Head::Parked(index));
+					continue;
+				},
+			};
 			match state.attempts.get(&index) {
 				Some(retry) if retry.not_before > now => {
 					state.lanes.hold(lane, Head::Waiting(index, retry.not_before));
@@ -931,41 +1053,11 @@ impl Drop for Inner {
 	}
 }
 
-/// Creates the consumer; another handle may be faster.
-///
-/// The stream is written as well, as it was: entries that are being trimmed at this moment are
-/// either trimmed before, and the consumer begins behind them, or not at all.
-fn create(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result<(), LogError> {
-	let (store, stream_key) = (log.store(), log.shared.keys.stream());
-	loop {
-		let mut batch = Batch::new();
-		let trimmed = match store.get(&stream_key).wait()? {
-			Some(record) => {
-				let stream: StreamV1 = records::read(&stream_key, &record)?;
-				batch.expect(stream_key.clone(), Expectation::Version(record.version));
-				batch.put(stream_key.clone(), records::value(&stream));
-				stream.trimmed
-			},
-			None => 0,
-		};
-		let watermark = match start {
-			Start::Beginning => trimmed,
-			Start::End => lookup::head(store, &log.shared.keys)?.max(trimmed),
-			// Behind the newest entry there is nothing to begin after.
-			Start::After(index) => {
-				index.get().min(lookup::head(store, &log.shared.keys)?).max(trimmed)
-			},
-		};
-		batch.expect(keys.consumer.clone(), Expectation::Absent);
-		batch.put(keys.consumer.clone(), records::value(&ConsumerV1 { watermark }));
-		match store.commit(batch).wait() {
-			Ok(_) => return Ok(()),
-			Err(StoreError::Conflict { .. }) => {},
-			Err(error) => return Err(error.into()),
-		}
-		if store.get(&keys.consumer).wait()?.is_some() {
-			return Ok(());
-		}
+/// Returns the lane of a place, from what is left of it or from its dead letter.
+fn lane_of(place: &Place, letter: Option<&DeadLetter>) -> Option<Lane> {
+	match place {
+		Ok(entry) => Some(entry.lane()),
+		Err(damaged) => damaged.lane.or(letter.and_then(|letter| letter.lane)),
 	}
 }
 

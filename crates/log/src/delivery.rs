@@ -227,7 +227,7 @@ impl Delivery {
 		let record = DeadV1 {
 			attempts: attempt,
 			parked_at: consumer.log.shared.clock.look().wall,
-			lane: lease.lane,
+			lane: Some(lease.lane),
 			moved_on,
 			reason: reason.chars().take(crate::MAX_REASON_CHARS).collect(),
 		};

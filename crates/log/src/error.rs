@@ -89,6 +89,16 @@ pub enum LogError {
 		/// The name of the stream or the consumer.
 		name: String,
 	},
+	/// There is no consumer of this name.
+	NoConsumer {
+		/// The name.
+		name: String,
+	},
+	/// There is a consumer of this name already.
+	ConsumerExists {
+		/// The name.
+		name: String,
+	},
 	/// There is no dead letter at this index.
 	NoDeadLetter {
 		/// The index.
@@ -167,6 +177,8 @@ impl fmt::Display for LogError {
 				f,
 				"{name} is open with other options: use those, or drop every handle of it first"
 			),
+			Self::NoConsumer { name } => write!(f, "there is no consumer {name}"),
+			Self::ConsumerExists { name } => write!(f, "there is a consumer {name} already"),
 			Self::NoDeadLetter { index } => write!(f, "there is no dead letter at {index}"),
 			Self::AmbiguousId { prefix } => {
 				write!(f, "several ids begin with {prefix}: give more digits")

@@ -73,6 +73,13 @@ impl Lanes {
 		self.lanes.iter().filter_map(stopped).collect()
 	}
 
+	/// Returns the lanes that the dead letter at `index` holds up: one, or several if its own is not
+	/// known.
+	pub(crate) fn parked_at(&self, index: u64) -> Vec<Lane> {
+		let parked = self.lanes.iter().filter(|(_, state)| state.head == Head::Parked(index));
+		parked.map(|(lane, _)| *lane).collect()
+	}
+
 	pub(crate) fn get_mut(&mut self, lane: &Lane) -> Option<&mut LaneState> {
 		self.lanes.get_mut(lane)
 	}

@@ -37,8 +37,11 @@
 //! an entry is handled counts as well.
 
 mod consumer;
+mod creation;
+mod damaged;
 mod delivery;
 mod error;
+mod label;
 mod lanes;
 mod log;
 mod lookup;
@@ -48,6 +51,8 @@ mod pending;
 mod reader;
 mod records;
 mod removal;
+mod renaming;
+mod reset;
 mod signal;
 mod suspects;
 mod tail;
@@ -56,6 +61,7 @@ mod types;
 mod verify;
 
 pub use consumer::{Consumer, ConsumerStats};
+pub use damaged::DamagedEntry;
 pub use delivery::Delivery;
 pub use error::LogError;
 pub use lanes::{MAX_HELD_LANES, MAX_REMEMBERED_PER_LANE};
@@ -64,9 +70,9 @@ pub use observer::LogObserver;
 pub use reader::{ConsumerInfo, LogReader, StreamInfo};
 pub use tidy::ACKS_BETWEEN_COMPACTIONS;
 pub use types::{
-	Appended, ConsumerOptions, Cursor, DeadLetter, Entry, LogEpoch, LogIndex, LogOptions, NewEvent,
-	OnExhausted, Retention, RetryPolicy, Start, MAX_CONSUMER_CHARS, MAX_PAYLOAD_BYTES,
-	MAX_STREAM_CHARS,
+	Appended, ConsumerLag, ConsumerOptions, Cursor, DeadLetter, Entry, LogEpoch, LogIndex,
+	LogOptions, NewEvent, OnExhausted, Retention, RetryPolicy, Start, MAX_CONSUMER_CHARS,
+	MAX_PAYLOAD_BYTES, MAX_STREAM_CHARS,
 };
 
 /// Longest reason of a dead letter, in characters; longer ones are cut.

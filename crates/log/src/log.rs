@@ -17,10 +17,11 @@ use leyden_store::sequence::NumberRecord;
 use leyden_store::witness::restorations;
 use leyden_store::{
 	sharing, Appended as StoreAppended, Batch, Clock, Committed, Expectation, Plan, Slot, Store,
-	StoreClock, Times,
+	StoreClock, StoreError, Times,
 };
 
 use crate::consumer::{self, Consumer};
+use crate::label::Label;
 use crate::observer::{LogObserver, Observers};
 use crate::records::{self, ConsumerV1, EntryV1, StreamKeys, StreamV1, ENTRIES};
 use crate::removal::{self, REMOVED};
@@ -29,9 +30,10 @@ use crate::tail::Tail;
 use crate::tidy::Housekeeping;
 use crate::types::{
 	mark_of, Appended, ConsumerOptions, Cursor, Entry, LogEpoch, LogIndex, LogOptions, NewEvent,
-	MAX_PAYLOAD_BYTES, MAX_STREAM_CHARS,
+	Start, MAX_PAYLOAD_BYTES, MAX_STREAM_CHARS,
 };
-use crate::{lookup, pending, LogError, MAX_CONSUMER_CHARS};
+use crate::{lookup, pending, DamagedEntry, LogError, MAX_CONSUMER_CHARS};
+use crate::{renaming, reset};
 
 /// The number of consumer records that are read in one go.
 const CONSUMERS_AT_A_TIME: usize = 64;
@@ -235,6 +237,9 @@ impl EventLog {
 				if consumer.watermark >= index.get() {
 					return Ok(true);
 				}
+				if consumer.resetting {
+					continue;
+				}
 				let keys = keys.consumer(&name);
 				let mut acks = Some(keys.acks_before(index.get().saturating_add(1)));
 				while let Some(range) = acks.take() {
@@ -315,8 +320,11 @@ impl EventLog {
 	/// Makes sure that a known event is the one that is there, for as long as it is.
 	fn check_known(&self, print: Print, appended: Appended) -> Result<(), LogError> {
 		let Appended::AlreadyKnown(index) = appended else { return Ok(()) };
-		let Some(entry) = self.entry(index)? else { return Ok(()) };
-		let EntryV1 { id, kind, lane, payload, .. } = &entry.record;
+		// What is damaged cannot be compared.
+		let Some(Ok(entry)) = lookup::place(&self.shared.store, &self.shared.keys, index)? else {
+			return Ok(());
+		};
+		let EntryV1 { label: Label { id, lane, .. }, kind, payload, .. } = &entry.record;
 		match Print::of(id, kind, lane, payload) == print {
 			true => Ok(()),
 			false => Err(LogError::OtherEvent { index }),
@@ -360,17 +368,79 @@ impl EventLog {
 	/// before that leaves it as it was; one after that is made up for when the name is used again, or
 	/// by the same call.
 	pub fn remove_consumer(&self, name: &str) -> Result<bool, LogError> {
-		check_name(name, MAX_CONSUMER_CHARS)?;
-		let keys = self.shared.keys.consumer(name);
-		let remove = || -> Result<bool, LogError> {
+		self.while_closed(name, || {
+			let keys = self.shared.keys.consumer(name);
 			let Some(mark) = removal::begin(self.store(), &keys)? else { return Ok(false) };
 			self.shared.observers.removed(name);
 			removal::finish(self.store(), &keys, mark)?;
 			// The consumer is gone, whatever becomes of what it kept: the next pass trims it.
 			let _ = self.shared.trim();
 			Ok(true)
+		})
+	}
+
+	/// Sets a consumer to another place of the log: back, so that it is told again of what it has acked
+	/// and the log still has, or forward, past what it will never be told of. Its acks, retries and dead
+	/// letters are forgotten, damaged ones as well.
+	///
+	/// # Errors
+	/// [`LogError::NoConsumer`]; [`LogError::InUse`] while a handle of it or a delivery is kept in this
+	/// process; [`LogError::BadName`]; the store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// When it returns, the consumer begins at `start`, and no entry behind is trimmed. A crash before
+	/// that leaves it where it was, or there.
+	pub fn reset_consumer(&self, name: &str, start: Start) -> Result<(), LogError> {
+		self.while_closed(name, || {
+			let keys = self.shared.keys.consumer(name);
+			match reset::reset(self, &keys, start)? {
+				true => {
+					self.shared.observers.removed(name);
+					Ok(())
+				},
+				false => Err(LogError::NoConsumer { name: name.to_owned() }),
+			}
+		})
+	}
+
+	/// Gives a consumer another name, with its acks, retries and dead letters.
+	///
+	/// # Errors
+	/// [`LogError::NoConsumer`]; [`LogError::ConsumerExists`]; [`LogError::InUse`] while a handle of it
+	/// or a delivery is kept in this process; [`LogError::BadName`]; the store's.
+	///
+	/// # Failure Behavior and Persistence
+	/// When it returns, the consumer has the new name only. A crash before that leaves it with one of
+	/// both. No entry that it has not acked is trimmed meanwhile.
+	pub fn rename_consumer(&self, from: &str, to: &str) -> Result<(), LogError> {
+		if from == to {
+			return Err(LogError::ConsumerExists { name: to.to_owned() });
+		}
+		let rename = || {
+			let [old, new] = [from, to].map(|name| self.shared.keys.consumer(name));
+			match renaming::rename(self.store(), &old, &new) {
+				Ok(true) => {
+					self.shared.observers.removed(from);
+					Ok(())
+				},
+				Ok(false) => Err(LogError::NoConsumer { name: from.to_owned() }),
+				Err(LogError::Store(StoreError::Conflict { key, .. })) if key == new.consumer => {
+					Err(LogError::ConsumerExists { name: to.to_owned() })
+				},
+				Err(error) => Err(error),
+			}
 		};
-		sharing::while_closed::<consumer::Inner, _>(self.store(), &keys.consumer, remove)
+		// In one order, whoever renames what: two callers must not wait for each other.
+		self.while_closed(from.min(to), || self.while_closed(from.max(to), rename))
+	}
+
+	/// Runs `f` while no handle of the consumer and no delivery is kept in this process.
+	fn while_closed<T>(
+		&self, name: &str, f: impl FnOnce() -> Result<T, LogError>,
+	) -> Result<T, LogError> {
+		check_name(name, MAX_CONSUMER_CHARS)?;
+		let keys = self.shared.keys.consumer(name);
+		sharing::while_closed::<consumer::Inner, _>(self.store(), &keys.consumer, f)
 			.unwrap_or_else(|| Err(LogError::InUse { consumer: name.to_owned() }))
 	}
 
@@ -408,18 +478,21 @@ impl EventLog {
 		Ok(Cursor { epoch: self.epoch(), after, last: 0 })
 	}
 
-	/// Up to `limit` entries behind `cursor`, acked or not, and the cursor behind them.
+	/// Up to `limit` entries behind `cursor`, acked or not, and the cursor behind them. A damaged entry
+	/// is an error in its place, and stops no reader.
 	///
 	/// # Errors
 	/// [`LogError::WrongEpoch`] for a cursor of another log; [`LogError::TooOld`] if what comes next was
 	/// trimmed; [`LogError::Ahead`] and [`LogError::AnotherHistory`] if the log is not the one that
 	/// the cursor has read, as after its database was restored from an older copy; the store's.
-	pub fn read(&self, cursor: Cursor, limit: usize) -> Result<(Vec<Entry>, Cursor), LogError> {
+	pub fn read(
+		&self, cursor: Cursor, limit: usize,
+	) -> Result<(Vec<Result<Entry, DamagedEntry>>, Cursor), LogError> {
 		if cursor.epoch != self.epoch() {
 			return Err(LogError::WrongEpoch { cursor: cursor.epoch, log: self.epoch() });
 		}
 		let first = cursor.after.saturating_add(1);
-		let entries = lookup::entries(&self.shared.store, &self.shared.keys, first, limit)?;
+		let entries = lookup::places(&self.shared.store, &self.shared.keys, first, limit)?;
 		// Looked at after the entries were read: what was trimmed meanwhile must not go unnoticed.
 		let trimmed =
 			lookup::stream(&self.shared.store, &self.shared.keys)?.map_or(0, |s| s.trimmed);
@@ -428,9 +501,9 @@ impl EventLog {
 		}
 		self.check_history(cursor, trimmed)?;
 		let next = match entries.last() {
-			Some(entry) => {
-				let last = mark_of(&entry.record.occurrence());
-				Cursor { after: entry.index.get(), last, ..cursor }
+			Some(place) => {
+				let last = lookup::label_of(place).map_or(0, |label| mark_of(&label.occurrence()));
+				Cursor { after: lookup::index_of(place).get(), last, ..cursor }
 			},
 			None => cursor,
 		};
@@ -441,8 +514,11 @@ impl EventLog {
 	fn check_history(&self, cursor: Cursor, trimmed: u64) -> Result<(), LogError> {
 		let Shared { store, keys, .. } = &*self.shared;
 		let Some(index) = LogIndex::new(cursor.after) else { return Ok(()) };
-		let mark = match lookup::entry(store, keys, index)? {
-			Some(entry) => mark_of(&entry.record.occurrence()),
+		let mark = match lookup::place(store, keys, index)? {
+			// One that is damaged so far that its id is not known may be the one.
+			Some(place) => {
+				lookup::label_of(&place).map_or(cursor.last, |label| mark_of(&label.occurrence()))
+			},
 			None => match lookup::tomb(store, keys, index)? {
 				Some(id) => mark_of(&id),
 				None if cursor.after <= trimmed => return Ok(()),
@@ -467,8 +543,9 @@ impl EventLog {
 		let Shared { keys, clock, .. } = &*self.shared;
 		let NewEvent { id, kind, lane, payload } = event;
 		let Times { wall: appended_at, lived_ms, .. } = clock.look();
-		let entry = EntryV1 { id, repeat, kind, lane, appended_at, lived_ms, payload };
-		let once = keys.id(&entry.occurrence());
+		let label = Label::new(id, repeat, lane, lived_ms);
+		let entry = EntryV1::new(label, kind, appended_at, payload);
+		let once = keys.id(&label.occurrence());
 		(batch.append_once(ENTRIES, keys.prefix(), records::value(&entry), once), entry)
 	}
 

@@ -25,7 +25,7 @@ pub trait LogObserver: Send + Sync {
 	/// Hears that a consumer exists, which has acked everything up to `watermark` (0 if nothing).
 	fn opened(&self, consumer: &str, watermark: u64);
 
-	/// Hears that a consumer was removed for good.
+	/// Hears that a consumer was removed, renamed or reset: what was heard of it counts no more.
 	fn removed(&self, consumer: &str) {
 		let _ = consumer;
 	}
@@ -33,6 +33,11 @@ pub trait LogObserver: Send + Sync {
 	/// Hears that an entry is a dead letter of a consumer, durably: an operator has to look at it.
 	fn parked(&self, consumer: &str, index: LogIndex, reason: &str) {
 		let _ = (consumer, index, reason);
+	}
+
+	/// Hears that a consumer is paused, when that is said and when it is opened, or that it was resumed.
+	fn paused(&self, consumer: &str, is_paused: bool) {
+		let _ = (consumer, is_paused);
 	}
 
 	/// Hears that a consumer has acked these entries, durably.
@@ -65,6 +70,10 @@ impl Observers {
 
 	pub(crate) fn parked(&self, consumer: &str, index: LogIndex, reason: &str) {
 		self.each(|observer| observer.parked(consumer, index, reason));
+	}
+
+	pub(crate) fn paused(&self, consumer: &str, is_paused: bool) {
+		self.each(|observer| observer.paused(consumer, is_paused));
 	}
 
 	pub(crate) fn acked(&self, consumer: &str, indices: &[u64]) {

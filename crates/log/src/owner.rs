@@ -51,15 +51,27 @@ impl Owner {
 	/// Has `batch` take the consumer from whatever handle has it, and give it to none.
 	///
 	/// # Errors
-	/// The store's, and [`Corrupt`](StoreError::Corrupt) for a damaged record.
+	/// The store's.
 	pub(crate) fn pass_on(
 		store: &Arc<dyn Store>, key: &Key, batch: &mut Batch,
 	) -> Result<(), LogError> {
-		let Some(found) = store.get(key).wait()? else { return Ok(()) };
-		let owner: OwnerV1 = records::read(key, &found)?;
-		let opened = owner.opened.saturating_add(1);
-		batch.expect(key.clone(), Expectation::Version(found.version));
-		batch.put(key.clone(), records::value(&OwnerV1 { opened, ..owner }));
+		let found = match store.get(key).wait() {
+			Ok(None) => return Ok(()),
+			Ok(Some(found)) => {
+				batch.expect(key.clone(), Expectation::Version(found.version));
+				records::read::<OwnerV1>(key, &found)
+			},
+			Err(error) => Err(error),
+		};
+		let owner = match found {
+			Ok(owner) => OwnerV1 { opened: owner.opened.saturating_add(1), ..owner },
+			// A damaged one is replaced. Every handle that has it has another version of it.
+			Err(StoreError::Corrupt { .. }) => {
+				OwnerV1 { opened: 1, opened_at: Timestamp::default() }
+			},
+			Err(error) => return Err(error.into()),
+		};
+		batch.put(key.clone(), records::value(&owner));
 		Ok(())
 	}
 

@@ -18,10 +18,11 @@ use std::sync::Arc;
 
 use leyden_store::{Store, StoreError};
 
+use crate::lookup::Place;
 use crate::records::{self, ConsumerKeys, ConsumerV1, StreamKeys};
 use crate::removal::REMOVED;
 use crate::tail::Tail;
-use crate::types::{DeadLetter, Entry, LogIndex};
+use crate::types::{ConsumerLag, DeadLetter, LogIndex};
 use crate::{lookup, LogError};
 
 /// The number of acks read in one go, if [`FEW_ACKS`] did not do.
@@ -33,7 +34,7 @@ pub(crate) const FEW_ACKS: usize = 16;
 /// Un-acked entries, in order.
 pub(crate) struct Pending {
 	/// Each with its dead letter, if it has one.
-	pub(crate) entries: Vec<(Entry, Option<DeadLetter>)>,
+	pub(crate) entries: Vec<(Place, Option<DeadLetter>)>,
 	/// Everything up to here was looked at.
 	pub(crate) scanned_to: u64,
 	/// Nothing is behind it.
@@ -120,11 +121,12 @@ pub(crate) fn pending(
 		if first <= last_acked {
 			first = behind_acked(store, keys, first)?;
 		}
-		let mut entries = tail.map_or_else(Vec::new, |tail| tail.from(first, limit));
+		let kept = tail.map_or_else(Vec::new, |tail| tail.from(first, limit));
+		let mut entries: Vec<Place> = kept.into_iter().map(Ok).collect();
 		if entries.is_empty() {
-			entries = lookup::entries(store, stream, first, limit)?;
+			entries = lookup::places(store, stream, first, limit)?;
 		}
-		let Some(last) = entries.last().map(|entry| entry.index.get()) else {
+		let Some(last) = entries.last().map(|place| lookup::index_of(place).get()) else {
 			return Ok(Pending { entries: Vec::new(), scanned_to: first - 1, at_end: true });
 		};
 		if first > last_acked {
@@ -152,7 +154,7 @@ pub(crate) fn pending(
 	let mut dead = dead.into_iter().peekable();
 	let mut left = Vec::new();
 	for entry in entries {
-		let index = entry.index;
+		let index = lookup::index_of(&entry);
 		while let Some((_, to)) = acked.next_if(|(from, _)| *from <= index.get()) {
 			covered_to = covered_to.max(to);
 		}
@@ -192,6 +194,27 @@ pub(crate) fn unacked_count(
 		covered = covered.max(last);
 	}
 	Ok(count + (head - covered))
+}
+
+/// Returns how far the consumer is behind.
+pub(crate) fn lag(
+	store: &Arc<dyn Store>, stream: &StreamKeys, keys: &ConsumerKeys, bounds: &Bounds,
+) -> Result<ConsumerLag, LogError> {
+	let unacked = unacked_count(store, stream, keys)?;
+	let (mut after, mut oldest) = (0, None);
+	while unacked > 0 && oldest.is_none() {
+		let page = pending(store, stream, None, keys, bounds, after, 1)?;
+		if page.at_end {
+			break;
+		}
+		after = page.scanned_to;
+		oldest = page.entries.into_iter().next().map(|(place, _)| place);
+	}
+	Ok(ConsumerLag {
+		unacked,
+		oldest: oldest.as_ref().map(lookup::index_of),
+		oldest_appended_at: oldest.and_then(|place| Some(place.ok()?.appended_at())),
+	})
 }
 
 /// Returns the index up to which everything is acked, with acks that are not folded yet.

@@ -7,19 +7,20 @@
 //! Looking at logs without being part of them: nothing is created, written or acked, so this works
 //! on a store that was opened read-only.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use leyden_id::EventId;
 use leyden_store::verify::Findings;
-use leyden_store::{KeyRange, Store};
+use leyden_store::{block_on, read_around_damage, KeyRange, Store};
 
 use crate::pending::{self, Bounds};
 use crate::records::{self, ConsumerV1, StreamKeys, IDS, STREAMS};
 use crate::removal::REMOVED;
-use crate::types::{DeadLetter, Entry, LogEpoch, LogIndex};
+use crate::types::{ConsumerLag, DeadLetter, Entry, LogEpoch, LogIndex};
 use crate::verify::verify;
-use crate::{lookup, LogError};
+use crate::{lookup, DamagedEntry, LogError};
 
 const PAGE: usize = 256;
 
@@ -51,6 +52,8 @@ pub struct ConsumerInfo {
 	pub name: String,
 	/// Everything up to this index is acked.
 	pub watermark: u64,
+	/// Whether nothing is delivered to it until it is resumed.
+	pub paused: bool,
 }
 
 impl LogReader {
@@ -85,24 +88,52 @@ impl LogReader {
 		Ok(streams)
 	}
 
-	/// Up to `limit` entries of `stream` behind `after`.
+	/// Returns the names of the consumers of `stream`, also of those whose records are damaged; `None` if
+	/// there is no such stream.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn consumer_names(&self, stream: &str) -> Result<Option<BTreeSet<String>>, LogError> {
+		let keys = StreamKeys::new(stream);
+		if lookup::stream(&self.store, &keys)?.is_none() {
+			return Ok(None);
+		}
+		let mut names = BTreeSet::new();
+		let mut rest = Some(keys.consumers());
+		while let Some(range) = rest.take() {
+			let scanned = self.store.scan(range.clone(), PAGE).wait();
+			let page = read_around_damage(&self.store, range, PAGE, scanned);
+			let page = block_on(&self.store, page)?;
+			for (key, record) in &page.records {
+				let consumer = record.as_ref().ok().map(|record| records::read(key, record));
+				if !matches!(consumer, Some(Ok(ConsumerV1 { watermark: REMOVED, .. }))) {
+					names.extend(keys.consumer_name(key));
+				}
+			}
+			rest = page.rest;
+		}
+		Ok(Some(names))
+	}
+
+	/// Up to `limit` entries of `stream` behind `after`. A damaged one is an error in its place.
 	///
 	/// # Errors
 	/// The store's.
 	pub fn entries(
 		&self, stream: &str, after: Option<LogIndex>, limit: usize,
-	) -> Result<Vec<Entry>, LogError> {
+	) -> Result<Vec<Result<Entry, DamagedEntry>>, LogError> {
 		let first = after.map_or(0, LogIndex::get).saturating_add(1);
-		lookup::entries(&self.store, &StreamKeys::new(stream), first, limit)
+		lookup::places(&self.store, &StreamKeys::new(stream), first, limit)
 	}
 
-	/// Up to `limit` entries of `stream` behind `after` that `consumer` has not acked.
+	/// Up to `limit` entries of `stream` behind `after` that `consumer` has not acked. A damaged one is
+	/// an error in its place.
 	///
 	/// # Errors
 	/// The store's.
 	pub fn unacked(
 		&self, stream: &str, consumer: &str, after: Option<LogIndex>, limit: usize,
-	) -> Result<Vec<Entry>, LogError> {
+	) -> Result<Vec<Result<Entry, DamagedEntry>>, LogError> {
 		let (keys, consumer_keys, bounds) = self.consumer(stream, consumer)?;
 		let (mut entries, mut after) = (Vec::new(), after.map_or(0, LogIndex::get));
 		while entries.len() < limit {
@@ -128,6 +159,15 @@ impl LogReader {
 		let keys = StreamKeys::new(stream);
 		let consumer = keys.consumer(consumer);
 		pending::unacked_count(&self.store, &keys, &consumer)
+	}
+
+	/// Returns how far `consumer` of `stream` is behind. The acks are read, and one entry.
+	///
+	/// # Errors
+	/// The store's.
+	pub fn lag(&self, stream: &str, consumer: &str) -> Result<ConsumerLag, LogError> {
+		let (stream, keys, bounds) = self.consumer(stream, consumer)?;
+		pending::lag(&self.store, &stream, &keys, &bounds)
 	}
 
 	/// Whether `consumer` has acked `index`.
@@ -177,12 +217,14 @@ impl LogReader {
 		verify(&self.store, findings)
 	}
 
-	/// The entry at `index`.
+	/// The entry at `index`. A damaged one is an error in its place.
 	///
 	/// # Errors
 	/// The store's.
-	pub fn entry(&self, stream: &str, index: LogIndex) -> Result<Option<Entry>, LogError> {
-		lookup::entry(&self.store, &StreamKeys::new(stream), index)
+	pub fn entry(
+		&self, stream: &str, index: LogIndex,
+	) -> Result<Option<Result<Entry, DamagedEntry>>, LogError> {
+		lookup::place(&self.store, &StreamKeys::new(stream), index)
 	}
 
 	/// The one event of `stream` whose id begins with these hex digits, and its place.
@@ -225,7 +267,7 @@ impl LogReader {
 		while let Some(range) = rest.take() {
 			let page = self.store.scan(range, PAGE).wait()?;
 			for (key, record) in &page.records {
-				let ConsumerV1 { watermark } = records::read(key, record)?;
+				let ConsumerV1 { watermark, paused, .. } = records::read(key, record)?;
 				let Some(name) = keys.consumer_name(key).filter(|_| watermark != REMOVED) else {
 					continue;
 				};
@@ -234,7 +276,7 @@ impl LogReader {
 				if watermark == REMOVED {
 					continue;
 				}
-				consumers.push(ConsumerInfo { name, watermark });
+				consumers.push(ConsumerInfo { name, watermark, paused });
 			}
 			rest = page.rest;
 		}

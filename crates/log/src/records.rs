@@ -24,6 +24,8 @@ use leyden_store::codec::{self, Stored};
 use leyden_store::{Key, KeyRange, Record, StoreError, Table, Timestamp, Value};
 use serde::{Deserialize, Serialize};
 
+use crate::label::{Label, LaneCopy};
+
 pub(crate) const STREAMS: Table = Table::new("log_streams");
 pub(crate) const CONSUMERS: Table = Table::new("log_consumers");
 pub(crate) const ENTRIES: Table = Table::new("log_entries");
@@ -50,24 +52,37 @@ pub(crate) struct StreamV1 {
 pub(crate) struct ConsumerV1 {
 	/// Everything up to this index is acked.
 	pub(crate) watermark: u64,
+	/// Whether nothing is delivered until it is resumed.
+	pub(crate) paused: bool,
+	/// Whether the acks, retries and dead letters that are still there are of before a reset.
+	pub(crate) resetting: bool,
+}
+
+impl ConsumerV1 {
+	pub(crate) fn at(watermark: u64) -> Self {
+		Self { watermark, paused: false, resetting: false }
+	}
 }
 
 /// An entry.
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct EntryV1 {
-	pub(crate) id: EventId,
-	/// The number of times that the source of the event had brought it before; see
-	/// [`append_repeat_plan`](crate::EventLog::append_repeat_plan).
-	pub(crate) repeat: u32,
+	pub(crate) label: Label,
 	pub(crate) kind: EventKind,
-	pub(crate) lane: Lane,
 	pub(crate) appended_at: Timestamp,
-	/// The time that the store had lived when the entry was appended, from which its age counts.
-	pub(crate) lived_ms: u64,
 	pub(crate) payload: Vec<u8>,
+	lane_again: LaneCopy,
 }
 
 impl EntryV1 {
+	pub(crate) fn new(
+		label: Label, kind: EventKind, appended_at: Timestamp, payload: Vec<u8>,
+	) -> Self {
+		Self { label, kind, appended_at, payload, lane_again: LaneCopy::new(label.lane) }
+	}
+}
+
+impl Label {
 	/// Returns the id under which `log_ids` knows the entry.
 	pub(crate) fn occurrence(&self) -> EventId {
 		occurrence(&self.id, self.repeat)
@@ -104,7 +119,8 @@ pub(crate) struct RetryV1 {
 pub(crate) struct DeadV1 {
 	pub(crate) attempts: u32,
 	pub(crate) parked_at: Timestamp,
-	pub(crate) lane: Lane,
+	/// The lane; `None` for an entry that is damaged so far that its lane is not known.
+	pub(crate) lane: Option<Lane>,
 	/// Whether the lane goes on without it.
 	pub(crate) moved_on: bool,
 	pub(crate) reason: String,
@@ -113,7 +129,8 @@ pub(crate) struct DeadV1 {
 /// What is left of an entry that was trimmed.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct TombV1 {
-	pub(crate) id: EventId,
+	/// The id; `None` for an entry that was damaged so far that its id was not known.
+	pub(crate) id: Option<EventId>,
 	/// The time of the entry that is gone.
 	pub(crate) lived_ms: u64,
 }
@@ -235,6 +252,17 @@ impl ConsumerKeys {
 		Some((u64::from_be_bytes(*first), u64::from_be_bytes(last.try_into().ok()?)))
 	}
 
+	/// Returns the key that the record of this consumer at `key` has as one of another consumer.
+	pub(crate) fn key_for(&self, other: &Self, key: &Key) -> Option<Key> {
+		let rest = key.bytes().strip_prefix(self.prefix.as_slice())?;
+		Some(Key::new(key.table(), [other.prefix.as_slice(), rest].concat()))
+	}
+
+	/// Returns the ranges of everything that a consumer has besides its own record and its owner's.
+	pub(crate) fn all(&self) -> [KeyRange; 3] {
+		[self.acks(), self.retries(), self.dead_from(0)]
+	}
+
 	pub(crate) fn acks(&self) -> KeyRange {
 		KeyRange::prefix(ACKS, &self.prefix)
 	}
@@ -296,33 +324,43 @@ mod tests {
 
 		let stream = body(&StreamV1 { epoch: 5, trimmed: 6, restorations: 7 }, 0x0101);
 		assert_eq!(stream, [&number(5)[..], &number(6), &[0, 0, 0, 7]].concat());
-		assert_eq!(body(&ConsumerV1 { watermark: 9 }, 0x0102), number(9));
+		let consumer = ConsumerV1 { watermark: 9, paused: false, resetting: true };
+		assert_eq!(body(&consumer, 0x0102), [&number(9)[..], &[0, 1]].concat());
 		let kind = EventKind::from_static("Kind");
 		let payload = vec![1, 2];
-		let entry = EntryV1 { id, repeat: 5, kind, lane, appended_at: at, lived_ms: 9, payload };
+		let entry = EntryV1::new(Label::new(id, 5, lane, 9), kind, at, payload);
 		let expected = [
 			&[7; 32][..],
 			&[0, 0, 0, 5],
+			&lane_bytes,
+			&number(9),
+			&0xaa10_dd56u32.to_be_bytes(),
 			&number(4),
 			b"Kind",
-			&lane_bytes,
 			&number(1_000),
-			&number(9),
 			&number(2),
 			&[1, 2],
+			&lane_bytes,
+			&0xd57a_658fu32.to_be_bytes(),
 		];
 		assert_eq!(body(&entry, 0x0103), expected.concat());
 		assert_eq!(body(&AckV1, 0x0104), [] as [u8; 0]);
 		let retry = RetryV1 { attempts: 3, not_before: at, crashes: 2 };
 		let expected = [&[0, 0, 0, 3][..], &number(1_000), &[0, 0, 0, 2]].concat();
 		assert_eq!(body(&retry, 0x0105), expected);
-		let dead =
-			DeadV1 { attempts: 2, parked_at: at, lane, moved_on: true, reason: "no".to_owned() };
+		let dead = DeadV1 {
+			attempts: 2,
+			parked_at: at,
+			lane: Some(lane),
+			moved_on: true,
+			reason: "no".to_owned(),
+		};
 		let expected =
-			[&[0, 0, 0, 2][..], &number(1_000), &lane_bytes, &[1], &number(2), b"no"].concat();
+			[&[0, 0, 0, 2][..], &number(1_000), &[1], &lane_bytes, &[1], &number(2), b"no"]
+				.concat();
 		assert_eq!(body(&dead, 0x0106), expected);
-		let tomb = TombV1 { id, lived_ms: 9 };
-		assert_eq!(body(&tomb, 0x0107), [&[7; 32][..], &number(9)].concat());
+		let tomb = TombV1 { id: Some(id), lived_ms: 9 };
+		assert_eq!(body(&tomb, 0x0107), [&[1][..], &[7; 32], &number(9)].concat());
 		let owner = OwnerV1 { opened: 3, opened_at: at };
 		assert_eq!(body(&owner, 0x0108), [number(3), number(1_000)].concat());
 	}

@@ -14,7 +14,9 @@
 
 use std::sync::Arc;
 
-use leyden_store::{Batch, Durability, Expectation, Key, Store, StoreError, Version};
+use leyden_store::{
+	block_on, read_around_damage, Batch, Durability, Expectation, Key, Store, StoreError, Version,
+};
 
 use crate::owner::Owner;
 use crate::records::{self, ConsumerKeys, ConsumerV1};
@@ -40,7 +42,7 @@ pub(crate) fn begin(
 		}
 		let mut batch = Batch::new();
 		batch.expect(keys.consumer.clone(), Expectation::Version(record.version));
-		batch.put(keys.consumer.clone(), records::value(&ConsumerV1 { watermark: REMOVED }));
+		batch.put(keys.consumer.clone(), records::value(&ConsumerV1::at(REMOVED)));
 		// A handle elsewhere that still has deliveries settles nothing any more. The record stays when
 		// all others are gone: a handle must not take a later consumer of this name for its own.
 		Owner::pass_on(store, &keys.owner, &mut batch)?;
@@ -75,18 +77,19 @@ pub(crate) fn finish(
 	}
 }
 
-/// Removes the acks, retries and dead letters of a consumer, for as long as its record is as
-/// expected. Before a consumer is created, what a handle behind another layer around the store may
+/// Removes the acks, retries and dead letters of a consumer, damaged ones as well, for as long as its
+/// record is as expected. Before a consumer is created, what a handle behind another layer around the store may
 /// have written after the removal of the last one of its name goes in the same way.
 pub(crate) fn empty(
 	store: &Arc<dyn Store>, keys: &ConsumerKeys, expected: &(&Key, Expectation),
 ) -> Result<(), LogError> {
 	// One for the expectation.
 	let most = store.guarantees().max_writes.saturating_sub(1).clamp(1, AT_A_TIME);
-	for range in [keys.acks(), keys.retries(), keys.dead_from(0)] {
+	for range in keys.all() {
 		let mut rest = Some(range);
 		while let Some(range) = rest.take() {
-			let page = store.scan(range, most).wait()?;
+			let scanned = store.scan(range.clone(), most).wait();
+			let page = block_on(store, read_around_damage(store, range, most, scanned))?;
 			if page.records.is_empty() {
 				break;
 			}

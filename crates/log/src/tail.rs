@@ -67,19 +67,14 @@ mod tests {
 	use leyden_store::Timestamp;
 
 	use super::*;
+	use crate::label::Label;
 	use crate::records::EntryV1;
 	use crate::types::LogIndex;
 
 	fn entry(index: u64, bytes: usize) -> Entry {
-		let record = EntryV1 {
-			id: EventId::from_bytes([1; 32]),
-			kind: EventKind::from_static("Kind"),
-			lane: Lane::payment([2; 32]),
-			repeat: 0,
-			appended_at: Timestamp(0),
-			lived_ms: 0,
-			payload: vec![0; bytes],
-		};
+		let label = Label::new(EventId::from_bytes([1; 32]), 0, Lane::payment([2; 32]), 0);
+		let kind = EventKind::from_static("Kind");
+		let record = EntryV1::new(label, kind, Timestamp(0), vec![0; bytes]);
 		Entry { index: LogIndex::new(index).unwrap(), record }
 	}
 

@@ -43,16 +43,17 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use leyden_store::{
-	block_on, Batch, Committed, Durability, Expectation, Key, KeyRange, Page, Record, Store,
-	StoreError, Table, Ticket,
+	block_on, read_around_damage, Batch, Committed, Durability, Expectation, Key, KeyRange, Page,
+	Record, Store, StoreError, Table, Ticket,
 };
 use parking_lot::Mutex;
 
 use crate::consumer::Inner;
 use crate::log::Shared;
+use crate::lookup::{self, Place};
 use crate::pending::{interval, Bounds};
 use crate::records::{
-	self, AckV1, ConsumerKeys, ConsumerV1, EntryV1, StreamKeys, StreamV1, TombV1, ENTRIES, TOMBS,
+	self, AckV1, ConsumerKeys, ConsumerV1, StreamKeys, StreamV1, TombV1, ENTRIES, TOMBS,
 };
 use crate::removal::REMOVED;
 use crate::types::{LogOptions, Retention};
@@ -148,7 +149,7 @@ struct Found {
 	fold: Option<FoundAcks>,
 	stream: Option<Record>,
 	/// Entries that every consumer has acked and that enough newer ones follow.
-	entries: Vec<(Key, Record)>,
+	entries: Vec<Place>,
 	/// Tombstones that enough newer entries follow.
 	tombs: Vec<(Key, Record)>,
 	/// A flag that entries were read which a consumer has not acked.
@@ -428,7 +429,9 @@ impl Shared {
 				batch.expect(key.clone(), Expectation::Version(consumer.version));
 			}
 			if fold.watermark > before {
-				batch.put(key, records::value(&ConsumerV1 { watermark: fold.watermark }));
+				let read: ConsumerV1 = records::read(&key, &consumer)?;
+				let watermark = fold.watermark;
+				batch.put(key, records::value(&ConsumerV1 { watermark, ..read }));
 			}
 			step.watermark = fold.watermark;
 			step.acks_from = rest;
@@ -445,25 +448,31 @@ impl Shared {
 		};
 		let mut trimmed = stream.trimmed;
 		let mut trims = false;
-		for (entry_key, record) in &tombs {
-			let tomb: TombV1 = records::read(entry_key, record)?;
+		for (tomb_key, record) in &tombs {
+			let tomb: TombV1 = records::read(tomb_key, record)?;
 			if let Some(at) = too_young(tomb.lived_ms, &self.options.tombstones) {
 				step.old_enough[1] = Some(at);
 				break;
 			}
-			batch.delete(entry_key.clone());
-			batch.delete(self.keys.id(&tomb.id));
+			// Without its id, the tombstone says as long as there is a store why an id has no entry.
+			let Some(id) = tomb.id else { continue };
+			batch.delete(tomb_key.clone());
+			batch.delete(self.keys.id(&id));
 			trims = true;
 		}
-		for (entry_key, record) in &entries {
-			let Some(index) = entry_key.number(self.keys.prefix()) else { break };
-			let entry: EntryV1 = records::read(entry_key, record)?;
-			if let Some(at) = too_young(entry.lived_ms, &self.options.history) {
+		for place in &entries {
+			let (index, label) = (lookup::index_of(place).get(), lookup::label_of(place));
+			// The age of an entry without a label is not known; nobody can read it.
+			let young = label.and_then(|label| too_young(label.lived_ms, &self.options.history));
+			if let Some(at) = young {
 				step.old_enough[0] = Some(at);
 				break;
 			}
-			let tomb = TombV1 { id: entry.occurrence(), lived_ms: entry.lived_ms };
-			batch.delete(entry_key.clone());
+			let tomb = TombV1 {
+				id: label.map(|label| label.occurrence()),
+				lived_ms: label.map_or(now.lived_ms, |label| label.lived_ms),
+			};
+			batch.delete(self.keys.entry(index));
 			batch.put(self.keys.tomb(index), records::value(&tomb));
 			trimmed = index;
 			step.trimmed += 1;
@@ -516,8 +525,9 @@ async fn look(
 	let most_acks = (max_ops / 4).clamp(1, MOST_ACKS);
 	let fold = folding.as_ref().map(|folding| AckReads::ask(&store, folding, acks, most_acks));
 	let last_id = head.checked_sub(options.tombstones.min_count).filter(|_| old_enough[1]);
-	let tombs = last_id.map(|last| store.scan(up_to(TOMBS, last), most));
-	let guessed = guess.map(|last| store.scan(up_to(ENTRIES, last), most));
+	let ask = |range: KeyRange| (range.clone(), store.scan(range, most));
+	let tombs = last_id.map(|last| ask(up_to(TOMBS, last)));
+	let guessed = guess.map(|last| ask(up_to(ENTRIES, last)));
 
 	let fold = match fold {
 		Some(reads) => reads.fold().await?,
@@ -547,21 +557,31 @@ async fn look(
 	let ops = fold.as_ref().map_or(0, FoundAcks::ops);
 	let share = most.min(max_ops.saturating_sub(ops) / 4);
 	let mut tombs = match tombs {
-		Some(tombs) => tombs.await?.records,
+		Some((range, tombs)) => {
+			let page = read_around_damage(&store, range, most, tombs.await).await?;
+			// A damaged tombstone keeps its id, and is left for a check to find.
+			page.records.into_iter().filter_map(|(key, tomb)| Some((key, tomb.ok()?))).collect()
+		},
 		None => Vec::new(),
 	};
 	let last_entry = head.max(trimmed).checked_sub(options.history.min_count);
 	let last_entry = last_entry.map_or(0, |last| last.min(acked_by_all));
 	let due = last_entry > trimmed && old_enough[0];
-	let mut entries = match guessed {
-		Some(entries) => entries.await?.records,
-		None if due => store.scan(up_to(ENTRIES, last_entry), most).await?.records,
+	let scanned = match guessed {
+		Some((range, scanned)) => Some((range, scanned.await)),
+		None if due => {
+			let range = up_to(ENTRIES, last_entry);
+			Some((range.clone(), store.scan(range, most).await))
+		},
+		None => None,
+	};
+	let mut entries = match scanned {
+		Some((range, scanned)) => lookup::read_places(&store, &keys, range, most, scanned).await?,
 		None => Vec::new(),
 	};
 	let wrong_guess = !due && !entries.is_empty();
-	let may_go =
-		|key: &Key| key.number(keys.prefix()).is_some_and(|index| due && index <= last_entry);
-	entries.truncate(entries.partition_point(|(key, _)| may_go(key)));
+	let may_go = |place: &Place| due && lookup::index_of(place).get() <= last_entry;
+	entries.truncate(entries.partition_point(may_go));
 	entries.truncate(share);
 	tombs.truncate(share);
 	Ok(Found { folding, fold, stream: Some(stream), entries, tombs, wrong_guess })
@@ -597,8 +617,10 @@ impl AckReads {
 		let Self { keys, consumer, acks, retries, dead } = self;
 		let Some(consumer) = consumer.await? else { return Ok(None) };
 		// Read again: another handle of this name may have folded more than this one knows.
-		let before = records::read::<ConsumerV1>(&keys.consumer, &consumer)?.watermark;
-		if before == REMOVED {
+		let ConsumerV1 { watermark: before, resetting, .. } =
+			records::read(&keys.consumer, &consumer)?;
+		// The acks of a consumer that is being reset count no more.
+		if before == REMOVED || resetting {
 			return Ok(None);
 		}
 		let mut fold =

@@ -14,6 +14,7 @@ use std::time::Duration;
 use leyden_id::{EventId, EventKind, Lane, ParseError};
 use leyden_store::Timestamp;
 
+use crate::label::Label;
 use crate::records::EntryV1;
 
 /// Longest payload, in bytes (16 MiB).
@@ -163,12 +164,12 @@ impl Entry {
 
 	/// Its name.
 	pub fn id(&self) -> EventId {
-		self.record.id
+		self.record.label.id
 	}
 
 	/// Returns how often the source of the event had brought it before: 0 the first time.
 	pub fn repeat(&self) -> u32 {
-		self.record.repeat
+		self.record.label.repeat
 	}
 
 	/// What sort of event it is.
@@ -178,7 +179,7 @@ impl Entry {
 
 	/// What it stays in order with.
 	pub fn lane(&self) -> Lane {
-		self.record.lane
+		self.record.label.lane
 	}
 
 	/// When it was appended, by the log's clock.
@@ -195,7 +196,7 @@ impl Entry {
 impl fmt::Debug for Entry {
 	/// Without the payload, which may hold secrets.
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		let EntryV1 { id, kind, lane, payload, .. } = &self.record;
+		let EntryV1 { label: Label { id, lane, .. }, kind, payload, .. } = &self.record;
 		write!(f, "Entry {{ {} {id} {kind} {lane}, {} bytes }}", self.index, payload.len())
 	}
 }
@@ -245,7 +246,8 @@ pub enum Start {
 /// What happens to a lane whose entry has used up its attempts, or was given up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OnExhausted {
-	/// It waits until an operator requeues or discards the entry: nothing overtakes it.
+	/// It waits until an operator requeues or discards the entry: nothing overtakes it. The lane of an
+	/// entry that is [damaged](crate::DamagedEntry) waits in any case.
 	HoldLane,
 	/// It goes on without the entry.
 	MoveOn,
@@ -322,13 +324,25 @@ impl Default for ConsumerOptions {
 	}
 }
 
+/// How far a consumer is behind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ConsumerLag {
+	/// The number of entries that it has not acked; exact if indexes have no gap.
+	pub unacked: u64,
+	/// The oldest of them.
+	pub oldest: Option<LogIndex>,
+	/// The time at which that one was appended, by the log's clock; `None` as well if it is damaged.
+	pub oldest_appended_at: Option<Timestamp>,
+}
+
 /// An entry that was given up and waits for an operator.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DeadLetter {
 	/// Its place.
 	pub index: LogIndex,
-	/// Its lane.
-	pub lane: Lane,
+	/// Its lane; `None` if the entry is damaged so far that its lane is not known. Then everything
+	/// behind the entry waits.
+	pub lane: Option<Lane>,
 	/// How often it was tried.
 	pub attempts: u32,
 	/// When it was given up.

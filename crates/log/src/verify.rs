@@ -163,15 +163,15 @@ impl Stream<'_> {
 			}
 			expected = expected.max(Some(index.saturating_add(1)));
 			if let Some(entry) = read::<EntryV1>(key, record, findings) {
-				by_index.add(&hashers, &entry.occurrence(), index);
+				by_index.add(&hashers, &entry.label.occurrence(), index);
 			}
 			Ok(())
 		})?;
 		let tombs = self.range(TOMBS);
 		findings.each::<LogError>(&**self.store, tombs, |key, record, findings| {
 			let Some(index) = self.index(key, findings) else { return Ok(()) };
-			if let Some(tomb) = read::<TombV1>(key, record, findings) {
-				by_index.add(&hashers, &tomb.id, index);
+			if let Some(TombV1 { id: Some(id), .. }) = read(key, record, findings) {
+				by_index.add(&hashers, &id, index);
 			}
 			Ok(())
 		})?;
@@ -224,14 +224,18 @@ impl Stream<'_> {
 		again.each::<LogError>(&**self.store, self.range(ENTRIES), |key, record, _| {
 			let (entry, index) = (records::read::<EntryV1>(key, record), self.number(key));
 			match (entry, index) {
-				(Ok(entry), Some(index)) => self.look_up(&entry.occurrence(), index, findings),
+				(Ok(entry), Some(index)) => {
+					self.look_up(&entry.label.occurrence(), index, findings)
+				},
 				_ => Ok(()),
 			}
 		})?;
 		again.each::<LogError>(&**self.store, self.range(TOMBS), |key, record, _| {
 			let (tomb, index) = (records::read::<TombV1>(key, record), self.number(key));
 			match (tomb, index) {
-				(Ok(tomb), Some(index)) => self.look_up(&tomb.id, index, findings),
+				(Ok(TombV1 { id: Some(id), .. }), Some(index)) => {
+					self.look_up(&id, index, findings)
+				},
 				_ => Ok(()),
 			}
 		})?;
@@ -257,10 +261,13 @@ impl Stream<'_> {
 		for key in [&entry_key, &tomb_key] {
 			match self.store.get(key).wait() {
 				Ok(Some(record)) if key.table() == ENTRIES => {
-					found = records::read::<EntryV1>(key, &record).ok().map(|e| e.occurrence());
+					found =
+						records::read::<EntryV1>(key, &record).ok().map(|e| e.label.occurrence());
 				},
-				Ok(Some(record)) => {
-					found = records::read::<TombV1>(key, &record).ok().map(|tomb| tomb.id);
+				Ok(Some(record)) => match records::read::<TombV1>(key, &record) {
+					// The entry was damaged so far that nobody knows its id. This may be it.
+					Ok(TombV1 { id: None, .. }) => return Ok(()),
+					tomb => found = tomb.ok().and_then(|tomb| tomb.id),
 				},
 				Ok(None) => continue,
 				Err(StoreError::Corrupt { .. }) => return Ok(()),

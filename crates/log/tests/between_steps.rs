@@ -53,7 +53,7 @@ fn append(process: &Process, numbers: impl Iterator<Item = u64>) {
 }
 
 fn unacked(consumer: &Consumer) -> Vec<u64> {
-	let entries = consumer.unacked(None, 10_000).unwrap();
+	let entries = leyden_testkit::intact(consumer.unacked(None, 10_000).unwrap());
 	entries.iter().map(|entry| entry.index().get()).collect()
 }
 
@@ -121,6 +121,11 @@ impl Store for Queued {
 	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
 		let (inner, key) = (Arc::clone(&self.inner), key.clone());
 		self.queue.submit(move || inner.get(&key))
+	}
+
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		let (inner, key) = (Arc::clone(&self.inner), key.clone());
+		self.queue.submit(move || inner.get_raw(&key))
 	}
 
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
@@ -263,6 +268,10 @@ impl Store for Interrupted {
 
 	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
 		self.inner.get(key)
+	}
+
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		self.inner.get_raw(key)
 	}
 
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {

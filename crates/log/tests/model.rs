@@ -121,7 +121,7 @@ impl World {
 		(self.store, self.process, self.consumers) = (store, process, consumers);
 		let (entries, _) =
 			self.process.log.read(self.process.log.start().unwrap(), 100_000).unwrap();
-		let found: BTreeMap<u64, u64> = entries
+		let found: BTreeMap<u64, u64> = leyden_testkit::intact(entries)
 			.iter()
 			.map(|e| (e.index().get(), u64::from_be_bytes(e.payload().try_into().unwrap())))
 			.collect();

@@ -35,6 +35,10 @@ impl Store for Narrow {
 		self.0.get(key)
 	}
 
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		self.0.get_raw(key)
+	}
+
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
 		self.0.scan(range, limit)
 	}

@@ -16,6 +16,7 @@ use leyden_log::{
 };
 use leyden_store::verify::Findings;
 use leyden_store::{ManualClock, MemoryMedium, MemoryStore, Namespace, Store, Timestamp};
+use leyden_testkit::intact;
 use leyden_testkit::{count_records, crash_everywhere, FaultyStore};
 
 fn options() -> LogOptions {
@@ -141,7 +142,7 @@ fn a_removal_that_another_handle_has_finished_touches_no_new_consumer() {
 			// Either it was removed after that, or it is a new one and has all that it acked.
 			let streams = LogReader::new(Arc::clone(&process.store)).streams().unwrap();
 			if streams[0].consumers.iter().any(|consumer| consumer.name == "a") {
-				let unacked = consumer.unacked(None, 10).unwrap();
+				let unacked = intact(consumer.unacked(None, 10).unwrap());
 				let unacked: Vec<_> = unacked.iter().map(|entry| entry.index().get()).collect();
 				assert_eq!(unacked, [1, 2, 3, 5], "before request {at}");
 			}
@@ -221,7 +222,7 @@ fn a_consumer_is_removed_whole_or_not_at_all() {
 		let log = log(&store);
 		let options = ConsumerOptions { start: Start::Beginning, ..ConsumerOptions::default() };
 		let consumer = log.consumer("stale", options).unwrap();
-		let unacked = consumer.unacked(None, 5_000).unwrap();
+		let unacked = intact(consumer.unacked(None, 5_000).unwrap());
 		let unacked: Vec<_> = unacked.iter().map(|entry| entry.index().get()).collect();
 		if is_listed {
 			let odd = (1..=2_400).filter(|n| n % 2 == 1).chain(2_401..=2_500);

@@ -371,6 +371,10 @@ impl leyden_store::Store for Slow {
 		self.inner.get(key)
 	}
 
+	fn get_raw(&self, key: &leyden_store::Key) -> leyden_store::Ticket<Option<Vec<u8>>> {
+		self.inner.get_raw(key)
+	}
+
 	fn scan(&self, range: KeyRange, limit: usize) -> leyden_store::Ticket<leyden_store::Page> {
 		self.inner.scan(range, limit)
 	}

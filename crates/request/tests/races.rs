@@ -37,6 +37,10 @@ impl Store for AfterRead {
 		Ticket::ready(read)
 	}
 
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		self.inner.get_raw(key)
+	}
+
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
 		self.inner.scan(range, limit)
 	}

@@ -100,6 +100,15 @@ fn split<'a>(key: &Key, frame: &'a [u8]) -> Result<(Header, &'a [u8]), StoreErro
 		return corrupt("it does not begin with the frame magic".to_owned());
 	}
 	if *format > FORMAT {
+		let mut known = frame.to_vec();
+		if let Some(format) = known.get_mut(2) {
+			*format = FORMAT;
+		}
+		if split(key, &known).is_ok() {
+			return corrupt(format!(
+				"its format {format} is damaged: all else is of format {FORMAT}"
+			));
+		}
 		let what = format!("the frame of {key}");
 		return Err(StoreError::Newer { what, found: (*format).into(), known: FORMAT.into() });
 	}
@@ -184,6 +193,18 @@ mod tests {
 	fn a_newer_frame_format_is_refused_as_newer() {
 		let (key, mut frame) = sample();
 		frame[2] = FORMAT + 1;
+		let crc = checksum(&frame[..20], &key, &frame[24..]).to_be_bytes();
+		frame[20..24].copy_from_slice(&crc);
 		assert!(matches!(decode(&key, &frame), Err(StoreError::Newer { .. })));
+	}
+
+	/// A node that is told of a newer version would wait for one.
+	#[test]
+	fn a_damaged_format_is_not_taken_for_a_newer_one() {
+		let (key, mut frame) = sample();
+		for format in (0..=u8::MAX).filter(|format| *format != FORMAT) {
+			frame[2] = format;
+			assert!(matches!(decode(&key, &frame), Err(StoreError::Corrupt { .. })), "{format}");
+		}
 	}
 }

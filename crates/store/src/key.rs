@@ -269,6 +269,18 @@ impl KeyRange {
 		self.end.as_deref().is_some_and(|end| end <= self.start.as_slice())
 	}
 
+	/// What is in this range before `key`, in its direction.
+	#[must_use]
+	pub fn before(mut self, key: &[u8]) -> Self {
+		if !self.reversed {
+			return self.below(key);
+		}
+		// The smallest key above `key`.
+		let start = [key, &[0]].concat();
+		self.start = self.start.max(start);
+		self
+	}
+
 	/// What is left of this range behind `last`, in its direction.
 	#[must_use]
 	pub fn after(mut self, last: &[u8]) -> Self {

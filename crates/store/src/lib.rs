@@ -41,6 +41,7 @@ pub mod committed;
 pub mod committer;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod damage;
 pub mod error;
 pub mod frame;
 pub mod group;
@@ -64,6 +65,7 @@ pub use blocking::block_on;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use codec::Stored;
 pub use committed::{Appended, Committed};
+pub use damage::{read_around_damage, DamagedPage};
 pub use error::StoreError;
 pub use guarantees::{Fence, Guarantees};
 pub use key::{Key, KeyRange, Namespace, Table};

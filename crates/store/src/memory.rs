@@ -157,6 +157,11 @@ impl Store for MemoryStore {
 		Ticket::ready(self.scan_now(range, limit))
 	}
 
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		let tables = self.medium.0.lock();
+		Ticket::ready(Ok(tables.get(&self.namespace).and_then(|records| records.get(key)).cloned()))
+	}
+
 	fn guarantees(&self) -> Guarantees {
 		Guarantees::volatile("memory")
 	}

@@ -51,6 +51,10 @@ pub trait Store: Send + Sync {
 	/// A damaged record ends the scan with an error that names it; it is never skipped.
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page>;
 
+	/// Returns the bytes at `key` as the engine has them, unchecked: what is left of a damaged record.
+	/// An intact one comes with its [frame](crate::frame).
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>>;
+
 	/// What this backend promises.
 	fn guarantees(&self) -> Guarantees;
 
@@ -111,6 +115,10 @@ where
 
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
 		(**self).scan(range, limit)
+	}
+
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		(**self).get_raw(key)
 	}
 
 	fn guarantees(&self) -> Guarantees {

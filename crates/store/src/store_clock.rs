@@ -670,6 +670,10 @@ mod tests {
 			self.0.get(key)
 		}
 
+		fn get_raw(&self, key: &Key) -> crate::Ticket<Option<Vec<u8>>> {
+			self.0.get_raw(key)
+		}
+
 		fn scan(&self, range: crate::KeyRange, limit: usize) -> crate::Ticket<crate::Page> {
 			self.0.scan(range, limit)
 		}

@@ -112,6 +112,10 @@ impl Store for LyingStore {
 		found
 	}
 
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		self.inner.lock().get_raw(key)
+	}
+
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
 		let page = self.inner.lock().scan(range, limit);
 		if self.lie == Lie::OnePage {

@@ -69,6 +69,11 @@ impl Store for CountingStore {
 		self.inner.get(key)
 	}
 
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		self.gets.fetch_add(1, Ordering::SeqCst);
+		self.inner.get_raw(key)
+	}
+
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
 		self.scans.fetch_add(1, Ordering::SeqCst);
 		let scanned = Arc::clone(&self.scanned);

@@ -201,6 +201,10 @@ impl Store for FaultyStore {
 		self.alive().map_or_else(dead, |inner| inner.get(key))
 	}
 
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		self.alive().map_or_else(dead, |inner| inner.get_raw(key))
+	}
+
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
 		self.alive().map_or_else(dead, |inner| inner.scan(range, limit))
 	}

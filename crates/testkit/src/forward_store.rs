@@ -37,6 +37,12 @@ macro_rules! forward_store {
 			$crate::leyden_store::Store::scan(&self.$inner, range, limit)
 		}
 
+		fn get_raw(
+			&self, key: &$crate::leyden_store::Key,
+		) -> $crate::leyden_store::Ticket<Option<Vec<u8>>> {
+			$crate::leyden_store::Store::get_raw(&self.$inner, key)
+		}
+
 		fn guarantees(&self) -> $crate::leyden_store::Guarantees {
 			$crate::leyden_store::Store::guarantees(&self.$inner)
 		}

@@ -50,6 +50,11 @@ impl Store for InterruptedStore {
 		self.inner.get(key)
 	}
 
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		self.request();
+		self.inner.get_raw(key)
+	}
+
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
 		self.request();
 		self.inner.scan(range, limit)

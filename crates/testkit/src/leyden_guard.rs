@@ -571,6 +571,13 @@ impl Store for Mortal {
 		self.inner.get(key)
 	}
 
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		if self.is_dead() {
+			return dead();
+		}
+		self.inner.get_raw(key)
+	}
+
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
 		if self.is_dead() {
 			return dead();

@@ -49,6 +49,7 @@ pub mod clock_history;
 pub mod counting_store;
 pub mod differential;
 pub mod disk;
+pub mod entries;
 pub mod faulty_store;
 mod forward_store;
 pub mod guard;
@@ -75,6 +76,7 @@ pub use chain::SimChain;
 pub use clock_history::{ClockHistory, ClockTurn};
 pub use counting_store::{CountingStore, Counts};
 pub use disk::{DiskSnapshot, DiskWrite, Fate, MemKv, NodeDisk, WriteKind};
+pub use entries::intact;
 pub use faulty_store::{
 	count_records, crash_everywhere, live_through, Doom, FaultyStore, LossyMedium, Media, Side,
 };

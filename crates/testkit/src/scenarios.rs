@@ -18,6 +18,7 @@ use leyden_ldk::{MANAGER_CONSUMER, MONITOR_STREAM};
 
 use crate::cases::{run, Case, CaseSetup, Verdict};
 use crate::faulty_store::{Doom, FaultyStore, Media};
+use crate::intact;
 use crate::{Guard, GuardFactory, LeydenGuard, MemKv, NodeDisk, Wiring};
 
 const STREAM: &str = "events";
@@ -182,6 +183,7 @@ fn check(store: &Arc<dyn Store>, world: &World) {
 			if !acked {
 				// P1: an un-acked entry is there.
 				let entry = reader.entry(STREAM, place).unwrap().expect("un-acked and gone");
+				let entry = entry.expect("an entry that is not damaged");
 				assert_eq!(entry.payload(), number.to_be_bytes());
 			}
 		}
@@ -243,7 +245,7 @@ impl Promises {
 	/// Looks at the log, as a process finds it that starts, and holds it to what was seen before.
 	fn check(&mut self, store: &Arc<dyn Store>) {
 		let reader = LogReader::new(Arc::clone(store));
-		let entries = reader.entries(MONITOR_STREAM, None, 10_000).unwrap();
+		let entries = intact(reader.entries(MONITOR_STREAM, None, 10_000).unwrap());
 		let ids: Vec<EventId> = entries.iter().map(|entry| entry.id()).collect();
 		// P1 and P4: what was there is there, in its place, and nothing came in between.
 		assert!(ids.starts_with(&self.entries), "entries were lost or moved");
@@ -259,7 +261,8 @@ impl Promises {
 				self.acked.insert(index.get());
 			}
 		}
-		let unacked = reader.unacked(MONITOR_STREAM, MANAGER_CONSUMER, None, 10_000).unwrap();
+		let unacked =
+			intact(reader.unacked(MONITOR_STREAM, MANAGER_CONSUMER, None, 10_000).unwrap());
 		let unacked: BTreeSet<LogIndex> = unacked.iter().map(|entry| entry.index()).collect();
 		let all = entries.len();
 		assert_eq!(unacked.len() + self.acked.len(), all, "an entry is neither acked nor un-acked");

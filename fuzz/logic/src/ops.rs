@@ -151,8 +151,12 @@ impl World {
 		self.held.iter_mut().for_each(Vec::clear);
 		(self.log, self.consumers) = open(&self.medium, &self.clock);
 		for (n, consumer) in self.consumers.iter().enumerate() {
-			let unacked: BTreeSet<u64> =
-				consumer.unacked(None, 10_000).unwrap().iter().map(|e| e.index().get()).collect();
+			let unacked: BTreeSet<u64> = consumer
+				.unacked(None, 10_000)
+				.unwrap()
+				.into_iter()
+				.map(|e| e.unwrap().index().get())
+				.collect();
 			let expected = self.places.values().filter(|place| !self.acked[n].contains(place));
 			assert_eq!(unacked, expected.copied().collect());
 		}

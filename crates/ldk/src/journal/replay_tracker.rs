@@ -129,9 +129,18 @@ impl ReplayTracker {
 		let mut after = None;
 		loop {
 			let page = consumer.unacked(after, PAGE)?;
-			after = page.last().map(|entry| entry.index());
 			let is_last = page.len() < PAGE;
-			for entry in page {
+			for place in page {
+				let entry = match place {
+					Ok(entry) => entry,
+					// Those who handle events hear of it. LDK has had it, or brings it again under its id.
+					Err(damaged) => {
+						after = Some(damaged.index());
+						state.wait_for(damaged.index());
+						continue;
+					},
+				};
+				after = Some(entry.index());
 				if is_request(entry.kind()) {
 					requests.push(entry);
 					continue;

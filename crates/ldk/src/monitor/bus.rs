@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use bitcoin::secp256k1::PublicKey;
 use leyden_id::{EventKind, MonitorEventSource};
-use leyden_log::{Consumer, ConsumerOptions, EventLog, LogError, LogIndex, Start};
+use leyden_log::{
+	Consumer, ConsumerOptions, DamagedEntry, Entry, EventLog, LogError, LogIndex, Start,
+};
 use leyden_store::{Plan, Store};
 use lightning::chain::channelmonitor::{ChannelMonitor, ChannelMonitorUpdate, MonitorEvent};
 use lightning::chain::transaction::OutPoint;
@@ -86,8 +88,8 @@ type Observer = Box<dyn Fn(&BusNote) + Send + Sync>;
 pub struct UnackedMonitorEvent {
 	/// Its public name.
 	pub source: MonitorEventSource,
-	/// What it is.
-	pub kind: EventKind,
+	/// What it is; `None` if its record is damaged.
+	pub kind: Option<EventKind>,
 	/// Why it is not handed out, if it is not.
 	pub quarantine: Option<Quarantine>,
 }
@@ -158,16 +160,20 @@ impl<W> MonitorBus<W> {
 		let after = after.and_then(|source| LogIndex::new(source.event_id));
 		let page = self.bus.consumer.unacked(after, limit)?;
 		let state = self.bus.state.lock();
-		let entry = |entry: &leyden_log::Entry| {
-			let channel = MonitorEntry::channel_of(entry.payload()).unwrap_or(ChannelId([0; 32]));
-			let quarantine = match state.set_aside.get(&entry.index()).map(|aside| aside.why) {
+		let unacked = |place: &Result<Entry, DamagedEntry>| {
+			let (index, lane, kind) = match place {
+				Ok(entry) => (entry.index(), Some(entry.lane()), Some(entry.kind().clone())),
+				Err(damaged) => (damaged.index(), damaged.lane(), None),
+			};
+			let channel = lane.and_then(|lane| lane.channel_id());
+			let channel = channel.map_or(ChannelId([0; 32]), |channel| ChannelId(channel.0));
+			let quarantine = match state.set_aside.get(&index).map(|aside| aside.why) {
 				Some(Why::Quarantined(why)) => Some(why),
 				_ => None,
 			};
-			let source = source(channel, entry.index());
-			UnackedMonitorEvent { source, kind: entry.kind().clone(), quarantine }
+			UnackedMonitorEvent { source: source(channel, index), kind, quarantine }
 		};
-		Ok(page.iter().map(entry).collect())
+		Ok(page.iter().map(unacked).collect())
 	}
 
 	/// Acks one event by hand, by the name that rust-lightning #4491 gives this call.

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use leyden_log::{Appended, Entry, LogError};
+use leyden_log::{Appended, DamagedEntry, Entry, LogError, LogIndex};
 use lightning::ln::types::ChannelId;
 
 use super::bus::{source, Bus};
@@ -29,9 +29,19 @@ impl Bus {
 	) -> Result<(), LogError> {
 		let Replay::After(after) = state.replay else { return Ok(()) };
 		let page = self.consumer.unacked(after, MAX_REPLAYED_PER_CALL)?;
-		let last = page.last().map(Entry::index);
-		for entry in &page {
-			self.replay_one(state, monitors, entry, out);
+		let mut last = None;
+		for place in &page {
+			match place {
+				Ok(entry) => {
+					last = Some(entry.index());
+					self.replay_one(state, monitors, entry, out);
+				},
+				// LDK takes the events of a channel in any order, so no other waits for this one.
+				Err(damaged) => {
+					last = Some(damaged.index());
+					self.quarantine_damaged(state, damaged);
+				},
+			}
 		}
 		state.replay = match last {
 			Some(last) if page.len() >= MAX_REPLAYED_PER_CALL => Replay::After(Some(last)),
@@ -64,9 +74,17 @@ impl Bus {
 			.map(|(index, aside)| (*index, aside.channel_id))
 			.collect();
 		for (index, channel_id) in due {
-			if let Some(entry) = self.log.entry(index)? {
-				let monitors = HashMap::from([(channel_id, false)]);
-				self.replay_one(state, &monitors, &entry, out);
+			let before = LogIndex::new(index.get() - 1);
+			let monitors = HashMap::from([(channel_id, false)]);
+			match self.consumer.unacked(before, 1)?.first() {
+				Some(Ok(entry)) if entry.index() == index => {
+					self.replay_one(state, &monitors, entry, out);
+				},
+				Some(Err(damaged)) if damaged.index() == index => {
+					self.quarantine_damaged(state, damaged);
+				},
+				// It was acked by hand.
+				_ => drop(state.set_aside.remove(&index)),
 			}
 		}
 		Ok(())
@@ -134,14 +152,14 @@ impl Bus {
 					Unreadable::UnknownEvent | Unreadable::NewerLayout => Quarantine::UnknownEvent,
 					Unreadable::Malformed => Quarantine::Malformed,
 				};
-				self.set_aside(state, entry, channel_id, Why::Quarantined(why));
+				self.set_aside(state, index, channel_id, Why::Quarantined(why));
 				return;
 			},
 		};
 		let channel_id = decoded.channel_id;
 		let view = View::of(&decoded.event);
 		if let Some(why) = State::obstacle(view.kind, monitors.get(&channel_id).copied()) {
-			self.set_aside(state, entry, channel_id, why);
+			self.set_aside(state, index, channel_id, why);
 			return;
 		}
 		self.note(BusNote::Replayed { source: source(channel_id, index), kind: view.kind });
@@ -149,13 +167,20 @@ impl Bus {
 		self.note_close_first(close_first, channel_id);
 	}
 
-	fn set_aside(&self, state: &mut State, entry: &Entry, channel_id: ChannelId, why: Why) {
-		let source = source(channel_id, entry.index());
+	fn quarantine_damaged(&self, state: &mut State, damaged: &DamagedEntry) {
+		let channel = damaged.lane().and_then(|lane| lane.channel_id());
+		let channel_id = channel.map_or(ChannelId([0; 32]), |channel| ChannelId(channel.0));
+		let why = Why::Quarantined(Quarantine::Malformed);
+		self.set_aside(state, damaged.index(), channel_id, why);
+	}
+
+	fn set_aside(&self, state: &mut State, index: LogIndex, channel_id: ChannelId, why: Why) {
+		let source = source(channel_id, index);
 		self.note(match why {
 			Why::UpdatesInFlight => BusNote::HeldBack { source },
 			Why::Quarantined(why) => BusNote::Quarantined { source, why },
 		});
-		state.set_aside.insert(entry.index(), SetAside { channel_id, why });
+		state.set_aside.insert(index, SetAside { channel_id, why });
 	}
 
 	fn note_close_first(&self, close_first: bool, channel_id: ChannelId) {

@@ -33,6 +33,7 @@ pub fn every_damaged_byte_is_loud_and_nothing_is_skipped(backend: &dyn Backend) 
 			let text = error.to_string();
 			assert!(text.contains("conformance/62"), "it names the record: {text}");
 		}
+		assert_eq!(store.get_raw(&at).wait().unwrap(), Some(bad), "what is left is there");
 	};
 	for n in 0..whole.len() {
 		let mut bad = whole.clone();

@@ -248,6 +248,11 @@ impl<M: Medium> Store for GroupStore<M> {
 		self.shared.read(|completer| Read::Scan(range, limit, completer))
 	}
 
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		let key = key.clone();
+		self.shared.read(|completer| Read::Raw(key, completer))
+	}
+
 	fn guarantees(&self) -> Guarantees {
 		self.guarantees
 	}

@@ -290,6 +290,9 @@ pub(super) fn answer<M: Medium>(engine: &mut Writer<M>, read: Read) {
 		Read::Scan(range, limit, completer) => {
 			completer.complete(guarded(engine, |engine| engine.scan(range, limit)));
 		},
+		Read::Raw(key, completer) => {
+			completer.complete(guarded(engine, |engine| engine.get_raw(&key)));
+		},
 	}
 }
 

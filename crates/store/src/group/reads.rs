@@ -31,6 +31,7 @@ const MAX_READERS: usize = 4;
 pub(super) enum Read {
 	Get(Key, Completer<Option<Record>>),
 	Scan(KeyRange, usize, Completer<Page>),
+	Raw(Key, Completer<Option<Vec<u8>>>),
 }
 
 /// The media for reads beside a write.
@@ -101,6 +102,14 @@ impl<M: Medium> Readers<M> {
 				match page {
 					Ok(page) => completer.complete(Ok(page)),
 					Err(_) => return Err(Read::Scan(range, limit, completer)),
+				}
+			},
+			Read::Raw(key, completer) => {
+				let found = self.guarded(|| medium.read(&key));
+				self.put_back(medium, found.is_ok());
+				match found {
+					Ok(found) => completer.complete(Ok(found)),
+					Err(_) => return Err(Read::Raw(key, completer)),
 				}
 			},
 		}

@@ -133,6 +133,11 @@ impl<M: Medium> Writer<M> {
 		self.outages.heal(Asked::Read, || get(&mut self.medium, key))
 	}
 
+	pub(super) fn get_raw(&mut self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+		self.alive()?;
+		self.outages.heal(Asked::Read, || self.medium.read(key))
+	}
+
 	pub(super) fn scan(&mut self, range: KeyRange, limit: usize) -> Result<Page, StoreError> {
 		self.alive()?;
 		self.outages.heal(Asked::Read, || scan(&mut self.medium, &range, limit))

@@ -306,6 +306,10 @@ impl Store for WitnessedStore {
 		self.inner.scan(range, limit)
 	}
 
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		self.inner.get_raw(key)
+	}
+
 	fn guarantees(&self) -> Guarantees {
 		let inner = self.inner.guarantees();
 		// A batch may take a mark along.

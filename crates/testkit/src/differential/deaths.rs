@@ -323,6 +323,14 @@ impl Store for DoomedStore {
 		}
 	}
 
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		let Some(inner) = self.alive() else { return dead() };
+		match self.deaths.trouble(false) {
+			None => inner.get_raw(key),
+			Some(_) => refused(unreachable()),
+		}
+	}
+
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
 		let Some(inner) = self.alive() else { return dead() };
 		match self.deaths.trouble(false) {

@@ -85,7 +85,7 @@ impl OldGuard {
 		};
 		let (ledger, consumer) = (consumer("ldk"), consumer("user"));
 		let mut state = Waiting::default();
-		for entry in ledger.unacked(None, 10_000).expect("the ledger") {
+		for entry in crate::intact(ledger.unacked(None, 10_000).expect("the ledger")) {
 			state.waiting.push_back(entry.index());
 			if let Some(event) = decode(entry.payload()) {
 				let identity = Identity::of(&event);

@@ -88,7 +88,7 @@ fn appends_that_failed_are_made_in_order_when_the_store_is_back() {
 	// Comes when the store is back, and must not overtake.
 	run.tell(closed(2, 4, 2));
 	run.persister.persist().unwrap();
-	let entries = run.log.read(run.log.start().unwrap(), 10).unwrap().0;
+	let entries = leyden_testkit::intact(run.log.read(run.log.start().unwrap(), 10).unwrap().0);
 	let closes: Vec<_> = entries.iter().map(|e| decode_event(e.payload()).unwrap()).collect();
 	assert_eq!(closes, [closed(1, 4, 1), closed(2, 4, 2)]);
 }
@@ -191,6 +191,10 @@ impl Store for HeldStore {
 
 	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
 		self.inner.get(key)
+	}
+
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		self.inner.get_raw(key)
 	}
 
 	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
@@ -421,7 +425,7 @@ fn what_waits_behind_a_failed_append_is_submitted_before_what_comes_later() {
 	store.release();
 	assert!(durable.as_mut().poll(&mut context).is_ready());
 	run.wait();
-	let entries = run.log.read(run.log.start().unwrap(), 10).unwrap().0;
+	let entries = leyden_testkit::intact(run.log.read(run.log.start().unwrap(), 10).unwrap().0);
 	let closes: Vec<_> = entries.iter().map(|e| decode_event(e.payload()).unwrap()).collect();
 	assert_eq!(closes, [1, 2, 3, 4].map(|n| closed(n, 4, n.into())));
 }

@@ -184,7 +184,7 @@ impl Run {
 	fn entries(&self) -> Vec<EventId> {
 		self.wait();
 		let entries = self.log.read(self.log.start().unwrap(), 1000).unwrap().0;
-		entries.iter().map(|entry| entry.id()).collect()
+		entries.into_iter().map(|entry| entry.unwrap().id()).collect()
 	}
 
 	fn wait(&self) {

@@ -4,24 +4,24 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Dead letters, told to the node's log.
+//! What operators must hear of consumers, told to the node's log.
 
 use std::sync::Arc;
 
 use leyden_id::EventKind;
 use leyden_log::{EventLog, LogError, LogIndex, LogObserver};
 
-/// The listener for the text about a dead letter.
+/// The listener for a line of text.
 type Tell = Box<dyn Fn(&str) + Send + Sync>;
 
-/// Tells of every entry of a log that a consumer gives up, or that is given up because processes end
-/// while it is handled. Nobody else says so.
-pub(crate) struct DeadLetterTeller {
+/// Tells of every dead letter of a log (given up by its consumer, damaged, or in hand when processes
+/// ended), and of consumers that are paused. Nobody else says so.
+pub(crate) struct ConsumerTeller {
 	stream: String,
 	tell: Tell,
 }
 
-impl DeadLetterTeller {
+impl ConsumerTeller {
 	/// Tells for as long as what is returned is kept.
 	pub(crate) fn of(log: &EventLog, tell: Tell) -> Result<Arc<dyn LogObserver>, LogError> {
 		let stream = log.name().to_owned();
@@ -31,7 +31,7 @@ impl DeadLetterTeller {
 	}
 }
 
-impl LogObserver for DeadLetterTeller {
+impl LogObserver for ConsumerTeller {
 	fn appended(&self, _: LogIndex, _: &EventKind) {}
 
 	fn opened(&self, _: &str, _: u64) {}
@@ -41,11 +41,21 @@ impl LogObserver for DeadLetterTeller {
 	fn parked(&self, consumer: &str, index: LogIndex, reason: &str) {
 		let message = format!(
 			"entry {index} of stream {} is a dead letter of consumer {consumer} ({}); look at it with \
-			 `leyden inspect`, then requeue or discard it",
+			 `leyden inspect`, then requeue or discard it (`leyden consumer`)",
 			self.stream,
 			reason.escape_debug()
 		);
 		(self.tell)(&message);
+	}
+	fn paused(&self, consumer: &str, is_paused: bool) {
+		let stream = &self.stream;
+		(self.tell)(&match is_paused {
+			true => format!(
+				"consumer {consumer} of stream {stream} is paused: nothing is delivered to it until it \
+				 is resumed"
+			),
+			false => format!("consumer {consumer} of stream {stream} is resumed"),
+		});
 	}
 }
 
@@ -59,14 +69,14 @@ mod tests {
 	use super::*;
 
 	#[test]
-	fn a_dead_letter_is_told() {
+	fn dead_letters_and_pauses_are_told() {
 		let store = Arc::new(MemoryStore::new().unwrap());
 		let clock = Arc::new(ManualClock::default());
 		let log = EventLog::open(store, "events", clock, LogOptions::default()).unwrap();
 		let lines: Arc<Mutex<Vec<String>>> = Arc::default();
 		let telling = Arc::clone(&lines);
 		let tell = Box::new(move |line: &str| telling.lock().push(line.to_owned()));
-		let told = DeadLetterTeller::of(&log, tell).unwrap();
+		let told = ConsumerTeller::of(&log, tell).unwrap();
 		let consumer = log.consumer("app", ConsumerOptions::default()).unwrap();
 		let append = |n: u8| {
 			let (id, lane) = (EventId::from_bytes([n; 32]), Lane::payment([n; 32]));
@@ -77,6 +87,11 @@ mod tests {
 		append(1).dead_letter("no\nway").unwrap();
 		let line = lines.lock().remove(0);
 		assert!(line.contains("entry 1 of stream events") && line.contains("no\\nway"), "{line}");
+		consumer.pause().unwrap();
+		let line = lines.lock().remove(0);
+		assert!(line.contains("consumer app of stream events is paused"), "{line}");
+		consumer.resume().unwrap();
+		assert!(lines.lock().remove(0).contains("is resumed"));
 		// Nobody is told once the node is gone.
 		drop(told);
 		append(2).dead_letter("no").unwrap();

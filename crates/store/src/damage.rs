@@ -1,0 +1,157 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Reads that go on behind damaged records.
+
+use crate::error::StoreError;
+use crate::key::{Key, KeyRange};
+use crate::page::Page;
+use crate::record::Record;
+use crate::store::Store;
+use crate::verify::damaged_key;
+
+/// A page in which damaged records have their place.
+#[derive(Clone, Debug, Default)]
+pub struct DamagedPage {
+	/// The records, and for each damaged one the error that names it.
+	pub records: Vec<(Key, Result<Record, StoreError>)>,
+	/// The range of what comes next; `None` at the end.
+	pub rest: Option<KeyRange>,
+}
+
+impl DamagedPage {
+	/// Adds what a scan has answered.
+	fn extend(&mut self, page: Page) {
+		self.records.extend(page.records.into_iter().map(|(key, record)| (key, Ok(record))));
+		self.rest = page.rest;
+	}
+}
+
+/// Takes the answer of a scan of `range` for up to `limit` records. If a damaged record has ended the
+/// scan, reads what is before and behind that record, so that one record stops nothing else.
+///
+/// # Errors
+/// The store's. [`Corrupt`](StoreError::Corrupt) only if no single record is damaged: the index of the
+/// engine is.
+pub async fn read_around_damage(
+	store: &dyn Store, range: KeyRange, limit: usize, scanned: Result<Page, StoreError>,
+) -> Result<DamagedPage, StoreError> {
+	let (mut left, mut found) = (range, DamagedPage::default());
+	let mut scanned = scanned;
+	loop {
+		let error = match scanned {
+			Ok(page) => {
+				found.extend(page);
+				return Ok(found);
+			},
+			Err(error) => error,
+		};
+		let Some(key) = damaged_record(&error, &left) else { return Err(error) };
+		// Intact records are met where they do not belong if the index of the engine is damaged.
+		if !matches!(store.get(&key).await, Err(StoreError::Corrupt { .. })) {
+			return Err(error);
+		}
+		let before = left.clone().before(key.bytes());
+		if !before.is_empty() {
+			// No damaged record can be in there: a scan ends with the first.
+			found.extend(store.scan(before, limit.saturating_sub(found.records.len())).await?);
+			if found.rest.is_some() {
+				// They are large, or as many as were asked for.
+				found.rest = found.records.last().map(|(last, _)| left.after(last.bytes()));
+				return Ok(found);
+			}
+		}
+		if found.records.len() < limit {
+			left = left.after(key.bytes());
+			found.records.push((key, Err(error)));
+		}
+		found.rest = Some(left.clone()).filter(|left| !left.is_empty());
+		if found.records.len() >= limit || found.rest.is_none() {
+			return Ok(found);
+		}
+		scanned = store.scan(left.clone(), limit - found.records.len()).await;
+	}
+}
+
+/// Returns the key of the record in `range` that the error calls damaged.
+fn damaged_record(error: &StoreError, range: &KeyRange) -> Option<Key> {
+	let StoreError::Corrupt { table, .. } = error else { return None };
+	let key = damaged_key(error).filter(|key| *table == range.table() && range.contains(key))?;
+	Some(Key::new(range.table(), key))
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use crate::{block_on, Batch, MemoryMedium, MemoryStore, Namespace, RecordType, Table, Value};
+
+	const T: Table = Table::new("t");
+
+	fn key(n: u64) -> Key {
+		Key::numbered(T, b"x", n)
+	}
+
+	/// Returns a store with records 0 to 9, of which these are damaged.
+	fn store(damaged: &[u64]) -> MemoryStore {
+		let medium = MemoryMedium::new();
+		let store = MemoryStore::open(&medium, Namespace::default()).unwrap();
+		let mut batch = Batch::new();
+		for n in 0..10 {
+			batch.put(key(n), Value::new(RecordType(0x8000), 1, n.to_be_bytes()));
+		}
+		store.commit(batch).wait().unwrap();
+		for n in damaged {
+			medium.damage(&Namespace::default(), &key(*n), |frame| frame[25] ^= 1);
+		}
+		store
+	}
+
+	/// Reads a range page by page; damaged records as negative numbers less one.
+	fn read(store: &MemoryStore, range: KeyRange, limit: usize) -> Vec<i64> {
+		let (mut rest, mut read) = (Some(range), Vec::new());
+		while let Some(range) = rest.take() {
+			let scanned = store.scan(range.clone(), limit).wait();
+			let page = read_around_damage(store, range, limit, scanned);
+			let page = block_on(store, page).unwrap();
+			assert!(page.records.len() <= limit);
+			for (key, record) in page.records {
+				let n = key.number(b"x").unwrap() as i64;
+				read.push(if record.is_ok() { n } else { -n - 1 });
+			}
+			rest = page.rest;
+		}
+		read
+	}
+
+	#[test]
+	fn damaged_records_have_their_place_in_both_directions_and_any_page() {
+		for damaged in
+			[&[][..], &[0], &[9], &[4, 5], &[0, 1, 2, 8, 9], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]
+		{
+			let store = store(damaged);
+			let expected: Vec<i64> =
+				(0..10).map(|n| if damaged.contains(&(n as u64)) { -n - 1 } else { n }).collect();
+			let reversed: Vec<i64> = expected.iter().rev().copied().collect();
+			for limit in 1..=11 {
+				assert_eq!(read(&store, KeyRange::all(T), limit), expected, "{damaged:?} {limit}");
+				assert_eq!(read(&store, KeyRange::all(T).reversed(), limit), reversed);
+				let part = KeyRange::all(T).from(key(3).bytes()).below(key(8).bytes());
+				assert_eq!(read(&store, part, limit), expected[3..8]);
+			}
+		}
+	}
+
+	#[test]
+	fn a_damaged_index_is_an_error() {
+		let store = store(&[]);
+		// The engine calls a record damaged which is not, or names none.
+		for named in [key(4), Key::new(Table::new("other"), *b"x")] {
+			let scanned = Err(StoreError::corrupt(&named, "it is not where it belongs"));
+			let page = read_around_damage(&store, KeyRange::all(T), 5, scanned);
+			assert!(matches!(block_on(&store, page), Err(StoreError::Corrupt { .. })));
+		}
+	}
+}
