@@ -65,9 +65,8 @@ pub(crate) fn rename(
 	}
 	batch.put(to.consumer.clone(), records::value(&consumer));
 	batch.put(from.consumer.clone(), records::value(&ConsumerV1::at(REMOVED)));
-	// A handle elsewhere settles nothing any more, under neither name.
+	// A handle elsewhere settles nothing any more.
 	Owner::pass_on(store, &from.owner, &mut batch)?;
-	Owner::pass_on(store, &to.owner, &mut batch)?;
 	let mark = store.commit(batch).wait()?.version();
 	removal::finish(store, from, mark)?;
 	Ok(true)

@@ -146,6 +146,62 @@ fn a_lane_that_may_move_on_does_not_move_on_past_damage() {
 	let consumer = process.log.consumer("a", options).unwrap();
 	assert_eq!(drain(&consumer), [1]);
 	assert_eq!(dead(&consumer), [2]);
+	drop((consumer, process));
+	let process = Process::on(&medium);
+	let consumer = process.log.consumer("a", options).unwrap();
+	assert!(drain(&consumer).is_empty());
+}
+
+/// Its lane was read when it became a dead letter, and cannot be read any more.
+#[test]
+fn a_dead_letter_knows_the_lane_of_what_is_damaged_further() {
+	let medium = MemoryMedium::new();
+	let process = Process::on(&medium);
+	(1..=4).for_each(|n| {
+		process.append(n, (n % 2) as u8);
+	});
+	drop(process);
+	damage_payload(&medium, 1);
+	let process = Process::on(&medium);
+	let consumer = process.consumer("a");
+	let first = consumer.next_event().unwrap().unwrap();
+	assert_eq!((first.index(), dead(&consumer)), (index(2), vec![1]));
+	drop((first, consumer, process));
+	damage_lane(&medium, 1);
+	let process = Process::on(&medium);
+	let consumer = process.consumer("a");
+	assert_eq!(drain(&consumer), [2, 4]);
+	consumer.discard(index(1)).unwrap();
+	assert_eq!(drain(&consumer), [3]);
+}
+
+/// A lane remembers a few places. Behind them is a dead letter, which nothing overtakes either.
+#[test]
+fn a_dead_letter_far_behind_in_its_lane_is_not_overtaken() {
+	let medium = MemoryMedium::new();
+	let options =
+		ConsumerOptions { on_exhausted: OnExhausted::MoveOn, ..ConsumerOptions::default() };
+	let process = Process::on(&medium);
+	(1..=102).for_each(|n| {
+		process.append(n, 1);
+	});
+	drop(process);
+	damage_payload(&medium, 101);
+	let process = Process::on(&medium);
+	let consumer = process.log.consumer("a", options).unwrap();
+	while let Some(delivery) = consumer.next_event().unwrap() {
+		delivery.dead_letter("later").unwrap();
+	}
+	assert_eq!(dead(&consumer).len(), 101);
+	(1..=100).for_each(|n| consumer.requeue(index(n)).unwrap());
+	drop((consumer, process));
+	let process = Process::on(&medium);
+	let consumer = process.log.consumer("a", options).unwrap();
+	let first = consumer.next_event().unwrap().unwrap();
+	assert!(consumer.next_event().unwrap().is_none(), "the rest of the lane is passed over");
+	first.ack().unwrap();
+	assert_eq!(drain(&consumer), (2..=100).collect::<Vec<_>>());
+	assert_eq!(dead(&consumer), [101]);
 }
 
 /// Any entry behind it may be of its lane.
@@ -266,6 +322,73 @@ fn a_record_in_the_place_of_another_one_tells_no_lane() {
 	assert_eq!(consumer.dead_letters(None, 1).unwrap()[0].lane, None);
 	consumer.discard(index(2)).unwrap();
 	assert_eq!(drain(&consumer), [3, 4]);
+}
+
+/// Nobody takes the id of another entry for that of the damaged one: it would be forgotten with it.
+#[test]
+fn the_id_of_a_misplaced_record_is_not_forgotten_with_it() {
+	let none = Retention { min_count: 0, min_age: Duration::ZERO };
+	let options = LogOptions { history: none, tombstones: Retention { min_count: 2, ..none } };
+	let medium = MemoryMedium::new();
+	let process = Process::with(&medium, options);
+	(1..=4).for_each(|n| {
+		process.append(n, n as u8);
+	});
+	drop(process);
+	let mut other = Vec::new();
+	damage(&medium, 4, |frame| other.clone_from(frame));
+	damage(&medium, 2, |frame| *frame = other);
+	let process = Process::with(&medium, options);
+	let consumer = process.consumer("a");
+	drain(&consumer);
+	consumer.discard(index(2)).unwrap();
+	drain(&consumer);
+	consumer.tidy().unwrap();
+	assert!(findings(&process).is_empty());
+	assert!(matches!(process.log.append(event(1, 1)), Ok(Appended::New(_))), "it is forgotten");
+	assert!(matches!(process.log.append(event(4, 4)), Ok(Appended::AlreadyKnown(_))));
+}
+
+/// The record of an entry that this log has never had.
+#[test]
+fn a_record_of_another_log_tells_no_lane() {
+	let mut other = Vec::new();
+	let medium = MemoryMedium::new();
+	let process = Process::on(&medium);
+	process.append(77, 77);
+	damage(&medium, 1, |frame| other.clone_from(frame));
+	let medium = MemoryMedium::new();
+	let process = Process::on(&medium);
+	(1..=3).for_each(|n| {
+		process.append(n, n as u8);
+	});
+	drop(process);
+	damage(&medium, 2, |frame| *frame = other);
+	let process = Process::on(&medium);
+	let consumer = process.consumer("a");
+	assert_eq!(drain(&consumer), [1]);
+	assert_eq!(consumer.dead_letters(None, 1).unwrap()[0].lane, None);
+}
+
+/// The entry that a cursor has read last is damaged since. The cursor is of this history still.
+#[test]
+fn a_cursor_at_a_damaged_entry_goes_on() {
+	for damages in [damage_payload, damage_lane] {
+		let medium = MemoryMedium::new();
+		let process = Process::on(&medium);
+		(1..=3).for_each(|n| {
+			process.append(n, n as u8);
+		});
+		let (_, cursor) = process.log.read(process.log.start().unwrap(), 2).unwrap();
+		drop(process);
+		damages(&medium, 2);
+		let process = Process::on(&medium);
+		let (page, _) = process.log.read(cursor, 10).unwrap();
+		assert_eq!(
+			page.into_iter().map(|place| place.unwrap().index()).collect::<Vec<_>>(),
+			[index(3)]
+		);
+	}
 }
 
 #[test]

@@ -4,7 +4,11 @@
 
 mod common;
 
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -176,8 +180,40 @@ fn a_renamed_consumer_goes_on_where_it_was() {
 	assert_eq!((retried.index(), retried.attempt()), (index(5), 2));
 	assert_eq!(consumer.dead_letters(None, 9).unwrap()[0].index, index(4));
 	assert!(is_sound(&process));
+	assert_eq!(
+		count_records(&*process.store, "log_consumers"),
+		2,
+		"nothing is left of the old one"
+	);
 	// The old name is free.
 	assert_eq!(deliverable(&process.consumer("old")), (1..=10).collect::<Vec<_>>());
+}
+
+/// A delivery of a handle that cannot be seen from here would be acked under the old name.
+#[test]
+fn a_handle_of_before_a_renaming_settles_nothing() {
+	let process = filled(keeps(100));
+	let hidden: Arc<dyn Store> = Arc::new(Arc::clone(&process.store));
+	let hidden = Process::over(hidden, Arc::new(ManualClock::new(Timestamp(1))), keeps(100));
+	let delivery = hidden.consumer("a").next_event().unwrap().unwrap();
+	process.log.rename_consumer("a", "b").unwrap();
+	assert!(matches!(delivery.ack(), Err(LogError::TakenOver { .. })));
+	assert_eq!(deliverable(&process.consumer("b")), (1..=10).collect::<Vec<_>>());
+}
+
+/// A handle that cannot be seen from here acks for a consumer of the new name that was removed.
+#[test]
+fn acks_of_a_removed_consumer_do_not_count_for_one_that_gets_its_name() {
+	let process = filled(keeps(100));
+	let hidden: Arc<dyn Store> = Arc::new(Arc::clone(&process.store));
+	let hidden = Process::over(hidden, Arc::new(ManualClock::new(Timestamp(1))), keeps(100));
+	let old = hidden.consumer("b");
+	process.log.remove_consumer("b").unwrap();
+	acks(&hidden.store, &old, 1..=5);
+	drop((old, hidden));
+	drop(process.consumer("a"));
+	process.log.rename_consumer("a", "b").unwrap();
+	assert_eq!(deliverable(&process.consumer("b")), (1..=10).collect::<Vec<_>>());
 }
 
 /// Two threads that rename to and fro do not wait for each other.
@@ -188,7 +224,7 @@ fn renaming_to_and_fro_ends() {
 	let rename = |from: &'static str, to: &'static str| {
 		let process = Arc::clone(&process);
 		move || {
-			for _ in 0..200 {
+			for _ in 0..20_000 {
 				match process.log.rename_consumer(from, to) {
 					Ok(()) | Err(LogError::NoConsumer { .. } | LogError::ConsumerExists { .. }) => {
 					},
@@ -225,6 +261,15 @@ impl LogObserver for Heard {
 	fn acked(&self, _: &str, _: &[LogIndex]) {}
 }
 
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+	fn wake(self: Arc<Self>) {
+		self.0.fetch_add(1, Ordering::SeqCst);
+	}
+}
+
 #[test]
 fn a_paused_consumer_gets_nothing_until_it_is_resumed_in_any_process() {
 	let medium = MemoryMedium::new();
@@ -251,11 +296,19 @@ fn a_paused_consumer_gets_nothing_until_it_is_resumed_in_any_process() {
 	assert!(info[0].paused);
 	let consumer = process.consumer("a");
 	assert!(consumer.next_event().unwrap().is_none());
-	// One that waits is woken.
-	let waiting = consumer.clone();
-	let waits = thread::spawn(move || waiting.wait_next_event().unwrap().index().get());
-	consumer.resume().unwrap();
-	assert_eq!(waits.join().unwrap(), 2);
+	// A task that waits is woken.
+	let woken = Arc::new(Woken::default());
+	let waker = Waker::from(Arc::clone(&woken));
+	{
+		let mut waits = pin!(consumer.next_event_async(|_| std::future::pending()));
+		let mut context = Context::from_waker(&waker);
+		assert!(waits.as_mut().poll(&mut context).is_pending());
+		assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+		consumer.resume().unwrap();
+		assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+		let Poll::Ready(delivery) = waits.as_mut().poll(&mut context) else { panic!("it waits") };
+		assert_eq!(delivery.unwrap().index(), index(2));
+	}
 	consumer.resume().unwrap();
 	drop((consumer, process));
 	let process = Process::on(&medium);
@@ -333,6 +386,20 @@ fn a_reset_that_is_cut_short_is_done_or_not() {
 	);
 }
 
+/// The next thing that is done to the consumer is another one.
+#[test]
+fn a_reset_that_is_cut_short_is_done_before_a_renaming() {
+	everywhere(
+		|log| drop(log.reset_consumer("a", Start::After(index(2)))),
+		|process| {
+			process.log.rename_consumer("a", "b").unwrap();
+			let left = unacked(process, "b");
+			let (before, after) = (vec![4, 5, 6, 8, 9, 10], (3..=10).collect::<Vec<_>>());
+			assert!([before, after].contains(&left), "{left:?}");
+		},
+	);
+}
+
 #[test]
 fn a_renaming_that_is_cut_short_is_done_or_not() {
 	everywhere(
@@ -368,8 +435,27 @@ fn nothing_is_trimmed_from_under_a_reset() {
 		let hidden = Process::over(seen, Arc::new(ManualClock::new(Timestamp(1))), keeps(0));
 		hidden.log.reset_consumer("a", Start::Beginning).unwrap();
 		let kept = count_records(&*process.store, "log_entries") as u64;
-		assert_eq!(unacked(&process, "a"), (11 - kept..=10).collect::<Vec<_>>());
-		assert!(is_sound(&process));
+		process.append(11, 11);
+		assert_eq!(unacked(&process, "a"), (11 - kept..=11).collect::<Vec<_>>());
+		assert!(is_sound(&process), "interrupted at {at}");
+		store
+	});
+}
+
+/// Another handle of the consumer, which cannot be seen from here, folds its acks meanwhile.
+#[test]
+fn no_ack_of_before_a_reset_is_folded_into_the_new_place() {
+	leyden_testkit::interrupt_everywhere(|at| {
+		let process = filled(keeps(100));
+		let consumer = process.consumer("a");
+		acks(&process.store, &consumer, (1..=3).chain(5..=10));
+		let inner = Arc::clone(&process.store);
+		let folds = move || consumer.tidy().unwrap();
+		let store = leyden_testkit::InterruptedStore::new(inner, at, folds);
+		let seen: Arc<dyn Store> = Arc::<leyden_testkit::InterruptedStore>::clone(&store);
+		let hidden = Process::over(seen, Arc::new(ManualClock::new(Timestamp(1))), keeps(100));
+		hidden.log.reset_consumer("a", Start::After(index(4))).unwrap();
+		assert_eq!(unacked(&process, "a"), (5..=10).collect::<Vec<_>>(), "interrupted at {at}");
 		store
 	});
 }

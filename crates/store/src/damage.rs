@@ -144,6 +144,45 @@ mod tests {
 		}
 	}
 
+	/// A store may answer less than it was asked for. What is between that and the damaged record is read
+	/// next.
+	#[test]
+	fn nothing_is_left_out_before_a_damaged_record() {
+		let store = store(&[4]);
+		let range = KeyRange::all(T);
+		let scanned = store.scan(range.clone(), 10).wait();
+		let few = Few(store);
+		let page = block_on(&few, read_around_damage(&few, range, 10, scanned)).unwrap();
+		assert_eq!(page.records.len(), 1);
+		let rest = page.rest.unwrap();
+		assert_eq!(rest.start(), KeyRange::all(T).after(key(0).bytes()).start());
+	}
+
+	/// A store that scans for one record at a time.
+	struct Few(MemoryStore);
+
+	impl Store for Few {
+		fn commit(&self, batch: Batch) -> crate::Ticket<crate::Committed> {
+			self.0.commit(batch)
+		}
+
+		fn get(&self, key: &Key) -> crate::Ticket<Option<Record>> {
+			self.0.get(key)
+		}
+
+		fn get_raw(&self, key: &Key) -> crate::Ticket<Option<Vec<u8>>> {
+			self.0.get_raw(key)
+		}
+
+		fn scan(&self, range: KeyRange, _: usize) -> crate::Ticket<Page> {
+			self.0.scan(range, 1)
+		}
+
+		fn guarantees(&self) -> crate::Guarantees {
+			self.0.guarantees()
+		}
+	}
+
 	#[test]
 	fn a_damaged_index_is_an_error() {
 		let store = store(&[]);

@@ -492,7 +492,6 @@ fn a_damaged_entry_is_quarantined_and_holds_up_no_other() {
 	assert_eq!((left[0].quarantine, left[0].kind.as_ref()), (Some(Quarantine::Malformed), None));
 	assert_eq!(left[0].source.channel_id, leyden_id::ChannelId([1; 32]));
 	assert!(!life.bus.is_stopped());
-	// What is acked by hand meanwhile is not handed out when its monitor comes.
 	life.bus.ack_monitor_event(left[0].source).unwrap();
 	life.persist();
 	assert_eq!(life.unacked(), 1);
