@@ -418,16 +418,30 @@ fn a_renaming_that_is_cut_short_is_done_or_not() {
 	);
 }
 
+/// What is left of a removed consumer is not renamed into life.
+#[test]
+fn a_removal_that_is_cut_short_is_done_before_a_renaming() {
+	everywhere(
+		|log| drop(log.remove_consumer("a")),
+		|process| match process.log.rename_consumer("a", "b") {
+			Ok(()) => assert_eq!(unacked(process, "b"), [4, 5, 6, 8, 9, 10]),
+			Err(LogError::NoConsumer { .. }) => assert!(names(process).is_empty()),
+			Err(error) => panic!("{error}"),
+		},
+	);
+}
+
 /// Nothing that the consumer is to be told of again is trimmed while it is reset.
 #[test]
 fn nothing_is_trimmed_from_under_a_reset() {
 	leyden_testkit::interrupt_everywhere(|at| {
 		let process = Arc::new(filled(keeps(0)));
 		let other = process.consumer("other");
-		acks(&process.store, &other, 1..=10);
 		let consumer = process.consumer("a");
 		acks(&process.store, &consumer, 1..=10);
+		consumer.tidy().unwrap();
 		drop(consumer);
+		acks(&process.store, &other, 1..=10);
 		let trims = other.clone();
 		let inner = Arc::clone(&process.store);
 		let store = leyden_testkit::InterruptedStore::new(inner, at, move || trims.tidy().unwrap());
