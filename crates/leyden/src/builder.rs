@@ -11,9 +11,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use leyden_log::LogError;
+use leyden_store::group::{Portable, StoreEvent};
 use leyden_store::witness::{Witness, WitnessedStore};
-use leyden_store::{Clock, Namespace, StoreError, SystemClock};
+use leyden_store::{Clock, Namespace, Store, StoreError, SystemClock};
 
+use crate::verify::Verified;
 use crate::{Leyden, StoreUrl};
 
 /// Made by [`Leyden::builder`].
@@ -23,7 +25,15 @@ pub struct LeydenBuilder {
 	namespace: Namespace,
 	clock: Arc<dyn Clock>,
 	witness: Choice,
+	most_checked: u64,
 }
+
+/// The most records that are checked when a store is opened that its last process has not closed, unless
+/// another number is set.
+pub const MAX_CHECKED_RECORDS: u64 = 2_500_000;
+
+/// The most problems of that check that are told one by one; the rest is in [`Leyden::checked`].
+const MOST_TOLD: usize = 10;
 
 /// The witness of the database.
 enum Choice {
@@ -36,7 +46,13 @@ enum Choice {
 impl LeydenBuilder {
 	pub(crate) fn new() -> Self {
 		let clock = Arc::new(SystemClock);
-		Self { url: None, namespace: Namespace::default(), clock, witness: Choice::Beside }
+		Self {
+			url: None,
+			namespace: Namespace::default(),
+			clock,
+			witness: Choice::Beside,
+			most_checked: MAX_CHECKED_RECORDS,
+		}
 	}
 
 	/// In a SQLite database at this path, created if there is none.
@@ -77,7 +93,19 @@ impl LeydenBuilder {
 		self
 	}
 
+	/// Sets the number of records up to which a store is checked that its last process has not closed, as
+	/// after a crash: [`MAX_CHECKED_RECORDS`] without, 0 for no check. See
+	/// [`Leyden::checked`]. Only a store with a witness knows how it was left.
+	pub fn check_after_crash(mut self, most_records: u64) -> Self {
+		self.most_checked = most_records;
+		self
+	}
+
 	/// Opens it. A database in a file has a witness beside it, the file `NAME-witness`.
+	///
+	/// A store that its last process has not closed is [checked](LeydenBuilder::check_after_crash) first.
+	/// What is found does not keep it from being opened: the observers of the store are told, and with
+	/// them the node's log.
 	///
 	/// # Errors
 	/// [`StoreError::Invalid`] if no place was named; [`StoreError::Restored`] if the database is older
@@ -101,14 +129,56 @@ impl LeydenBuilder {
 			Choice::Own(witness) => Some(witness),
 			Choice::None => None,
 		};
-		let store = url.open(self.namespace)?;
-		match witness {
-			Some(witness) => {
-				Leyden::on(Arc::new(WitnessedStore::open(store, witness)?), self.clock)
-			},
-			None => Leyden::on(store, self.clock),
+		let Some(witness) = witness else {
+			return Leyden::on(url.open(self.namespace)?, self.clock);
+		};
+		if url == StoreUrl::Memory {
+			let store = url.open(self.namespace)?;
+			return Leyden::on(Arc::new(WitnessedStore::open(store, witness)?), self.clock);
 		}
+		let whole = url.open_whole(self.namespace.clone())?;
+		let store: Arc<dyn Store> = Arc::new(Arc::clone(&whole));
+		let witnessed = WitnessedStore::open(store, witness)?;
+		let checked = match witnessed.was_left_open() && self.most_checked > 0 {
+			true => check(&whole, &url.to_string(), &self.namespace, self.most_checked, &witnessed),
+			false => None,
+		};
+		drop(whole);
+		let mut leyden = Leyden::on(Arc::new(witnessed), self.clock)?;
+		leyden.checked = checked.map(Arc::new);
+		Ok(leyden)
 	}
+}
+
+/// Checks a store that its last process has not closed, and has its observers told of what is wrong.
+fn check(
+	store: &Arc<dyn Portable>, place: &str, namespace: &Namespace, most: u64,
+	witnessed: &WitnessedStore,
+) -> Option<Verified> {
+	let not_all = |records, reason| {
+		let place = place.to_owned();
+		witnessed.tell_first(StoreEvent::NotAllChecked { place, records, reason });
+	};
+	let verified = match Verified::of_open(store, place, namespace, most) {
+		Ok(verified) => verified,
+		// If the store cannot be read, whoever needs it hears so.
+		Err(error) => {
+			not_all(0, error.to_string());
+			return None;
+		},
+	};
+	for problem in verified.problems.iter().take(MOST_TOLD) {
+		let error = problem.error.clone();
+		witnessed.tell_first(StoreEvent::DamageFound { place: place.to_owned(), error });
+	}
+	let untold = verified.problems.len().saturating_sub(MOST_TOLD) as u64 + verified.left_out;
+	if untold > 0 {
+		not_all(verified.records, format!("{untold} more problems are not told here"));
+	}
+	if verified.is_cut_short {
+		not_all(verified.records, format!("it checks about {most} of them"));
+	}
+	Some(verified)
 }
 
 impl fmt::Debug for LeydenBuilder {

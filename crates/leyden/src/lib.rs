@@ -17,7 +17,7 @@ mod witness;
 use std::fmt;
 use std::sync::Arc;
 
-pub use builder::LeydenBuilder;
+pub use builder::{LeydenBuilder, MAX_CHECKED_RECORDS};
 pub use leyden_backends as backends;
 pub use leyden_id as id;
 pub use leyden_ldk as ldk;
@@ -40,6 +40,8 @@ use leyden_splice::funding::Fundings;
 use leyden_splice::{SpliceDriver, SpliceError, SpliceOptions};
 use leyden_store::{Clock, Store};
 
+use verify::Verified;
+
 /// An open store with the logs that a node needs: monitor events, and user events.
 ///
 /// Cheap to clone; all clones are one writer.
@@ -49,6 +51,7 @@ pub struct Leyden {
 	clock: Arc<dyn Clock>,
 	monitor_log: EventLog,
 	event_log: EventLog,
+	checked: Option<Arc<Verified>>,
 }
 
 impl Leyden {
@@ -70,12 +73,18 @@ impl Leyden {
 			EventLog::open(Arc::clone(&store), stream, Arc::clone(&clock), LogOptions::default())
 		};
 		let (monitor_log, event_log) = (open(MONITOR_STREAM)?, open(EVENT_STREAM)?);
-		Ok(Self { store, clock, monitor_log, event_log })
+		Ok(Self { store, clock, monitor_log, event_log, checked: None })
 	}
 
 	/// The store, for records of your own that are to be one commit with an ack.
 	pub fn store(&self) -> &Arc<dyn Store> {
 		&self.store
+	}
+
+	/// Returns what the check at the opening has found, if there was one: of a store that its last process
+	/// has not closed (see [`check_after_crash`](LeydenBuilder::check_after_crash)).
+	pub fn checked(&self) -> Option<&Verified> {
+		self.checked.as_deref()
 	}
 
 	/// The store as LDK's `KVStore`, for a node that keeps everything in one database.

@@ -26,6 +26,17 @@ impl StoreUrl {
 	pub fn open(&self, namespace: Namespace) -> Result<Arc<dyn Store>, StoreError> {
 		match self {
 			Self::Memory => Ok(Arc::new(MemoryStore::open(&MemoryMedium::new(), namespace)?)),
+			_ => Ok(Arc::new(self.open_whole(namespace)?)),
+		}
+	}
+
+	/// Opens `namespace` as [`open`](StoreUrl::open) does, with what only some engines have.
+	pub(crate) fn open_whole(&self, namespace: Namespace) -> Result<Arc<dyn Portable>, StoreError> {
+		match self {
+			Self::Memory => {
+				drop(namespace);
+				Err(StoreError::invalid("a store in memory has no more than a store has"))
+			},
 			#[cfg(feature = "storage-sqlite")]
 			Self::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, namespace)?)),
 			#[cfg(feature = "storage-redb")]

@@ -40,6 +40,8 @@ pub struct Verified {
 	pub problems: Vec<Problem>,
 	/// The number of problems beyond [`MAX_FINDINGS`] in a namespace, which are not told.
 	pub left_out: u64,
+	/// Whether the check ended early, so that not all was read.
+	pub is_cut_short: bool,
 }
 
 /// Something that is damaged or missing.
@@ -76,37 +78,66 @@ impl StoreUrl {
 			records: 0,
 			problems: Vec::new(),
 			left_out: 0,
+			is_cut_short: false,
 		};
 		for (number, namespace) in namespaces.iter().enumerate() {
 			let store: Arc<dyn Portable> = self.open_to_look(namespace.clone())?;
 			if number == 0 {
-				let place = self.to_string();
-				let damaged = |reason| StoreError::NotAStore { place: place.clone(), reason };
-				let problem = |error| Problem { namespace: None, error };
-				match store.check() {
-					Ok(lines) => {
-						let errors = lines.into_iter().map(damaged);
-						verified.problems.extend(errors.map(problem));
-					},
-					Err(error) if is_finding(&error) => verified.problems.push(problem(error)),
-					Err(error) => return Err(error.into()),
-				}
+				verified.check_engine(&*store, &self.to_string())?;
 			}
-			let mut findings = Findings::new(MAX_FINDINGS);
-			match verify_namespace(&store, &mut findings) {
-				// There is no way on in this namespace; what was found before is told.
-				Err(LogError::Store(error)) if is_finding(&error) => findings.add(error),
-				done => done?,
-			}
-			verified.records += findings.records();
-			verified.left_out += findings.left_out();
-			let problem = |error: &StoreError| Problem {
-				namespace: Some(namespace.clone()),
-				error: error.clone(),
-			};
-			verified.problems.extend(findings.errors().iter().map(problem));
+			verified.check_records(&store, namespace, Findings::new(MAX_FINDINGS))?;
 		}
 		Ok(verified)
+	}
+}
+
+impl Verified {
+	/// Checks one namespace of an open store, up to about so many records.
+	pub(crate) fn of_open(
+		store: &Arc<dyn Portable>, place: &str, namespace: &Namespace, most_records: u64,
+	) -> Result<Self, LogError> {
+		let mut verified = Self {
+			namespaces: vec![namespace.clone()],
+			records: 0,
+			problems: Vec::new(),
+			left_out: 0,
+			is_cut_short: false,
+		};
+		verified.check_engine(&**store, place)?;
+		let findings = Findings::new(MAX_FINDINGS).up_to(most_records);
+		verified.check_records(store, namespace, findings)?;
+		Ok(verified)
+	}
+
+	/// Checks the structure of the engine.
+	fn check_engine(&mut self, store: &dyn Portable, place: &str) -> Result<(), StoreError> {
+		let damaged = |reason| StoreError::NotAStore { place: place.to_owned(), reason };
+		let problem = |error| Problem { namespace: None, error };
+		match store.check() {
+			Ok(lines) => self.problems.extend(lines.into_iter().map(damaged).map(problem)),
+			Err(error) if is_finding(&error) => self.problems.push(problem(error)),
+			Err(error) => return Err(error),
+		}
+		Ok(())
+	}
+
+	fn check_records(
+		&mut self, store: &Arc<dyn Portable>, namespace: &Namespace, mut findings: Findings,
+	) -> Result<(), LogError> {
+		match verify_namespace(store, &mut findings) {
+			// There is no way on in this namespace; what was found before is told.
+			Err(LogError::Store(error)) if is_finding(&error) => findings.add(error),
+			done => done?,
+		}
+		self.records += findings.records();
+		self.left_out += findings.left_out();
+		self.is_cut_short |= findings.is_cut_short();
+		let problem = |error: &StoreError| Problem {
+			namespace: Some(namespace.clone()),
+			error: error.clone(),
+		};
+		self.problems.extend(findings.errors().iter().map(problem));
+		Ok(())
 	}
 }
 

@@ -729,7 +729,7 @@ impl Inner {
 	/// Makes an entry a dead letter because it is damaged. Its lane does not move on.
 	fn park_damaged(&self, state: &mut State, damaged: &DamagedEntry) -> Result<(), LogError> {
 		let reason = damaged.to_string().chars().take(crate::MAX_REASON_CHARS).collect();
-		self.write_dead_letter(state, damaged.index, damaged.lane, false, reason)
+		self.write_dead_letter(state, damaged.index, damaged.lane(), false, reason)
 	}
 
 	fn write_dead_letter(
@@ -1057,7 +1057,7 @@ impl Drop for Inner {
 fn lane_of(place: &Place, letter: Option<&DeadLetter>) -> Option<Lane> {
 	match place {
 		Ok(entry) => Some(entry.lane()),
-		Err(damaged) => damaged.lane.or(letter.and_then(|letter| letter.lane)),
+		Err(damaged) => damaged.lane().or(letter.and_then(|letter| letter.lane)),
 	}
 }
 

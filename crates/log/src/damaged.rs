@@ -27,9 +27,15 @@ use crate::LogError;
 #[derive(Clone, Debug)]
 pub struct DamagedEntry {
 	pub(crate) index: LogIndex,
-	pub(crate) label: Option<Label>,
-	pub(crate) lane: Option<Lane>,
-	pub(crate) error: StoreError,
+	left: Box<Left>,
+}
+
+/// What is left of it.
+#[derive(Clone, Debug)]
+struct Left {
+	label: Option<Label>,
+	lane: Option<Lane>,
+	error: StoreError,
 }
 
 impl DamagedEntry {
@@ -40,29 +46,33 @@ impl DamagedEntry {
 
 	/// Returns the id of the event, if that can be read.
 	pub fn id(&self) -> Option<EventId> {
-		self.label.map(|label| label.id)
+		self.label().map(|label| label.id)
 	}
 
 	/// Returns the lane of the entry, if that can be read.
 	pub fn lane(&self) -> Option<Lane> {
-		self.lane
+		self.left.lane
 	}
 
 	/// Returns the error that names the record and says what is wrong with it.
 	pub fn error(&self) -> &StoreError {
-		&self.error
+		&self.left.error
+	}
+
+	pub(crate) fn label(&self) -> Option<Label> {
+		self.left.label
 	}
 }
 
 impl fmt::Display for DamagedEntry {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		write!(f, "entry {} is damaged: {}", self.index, self.error)
+		write!(f, "entry {} is damaged: {}", self.index, self.error())
 	}
 }
 
 impl Error for DamagedEntry {
 	fn source(&self) -> Option<&(dyn Error + 'static)> {
-		Some(&self.error)
+		Some(self.error())
 	}
 }
 
@@ -73,8 +83,10 @@ pub(crate) async fn examine(
 	let key = keys.entry(index.get());
 	let raw = store.get_raw(&key).await?.unwrap_or_default();
 	let label = Label::of_damaged(&raw);
-	let mut lane = LaneCopy::of_damaged(&raw);
-	let Some(found) = label else { return Ok(DamagedEntry { index, label, lane, error }) };
+	let Some(found) = label else {
+		let left = Left { label, lane: LaneCopy::of_damaged(&raw), error };
+		return Ok(DamagedEntry { index, left: Box::new(left) });
+	};
 	// A whole record in the place of another one is damage, too. Its id tells where it belongs.
 	let id_key = keys.id(&found.occurrence());
 	let is_of_here = match store.get(&id_key).await {
@@ -83,6 +95,7 @@ pub(crate) async fn examine(
 		Err(StoreError::Corrupt { .. }) => true,
 		Err(error) => return Err(error.into()),
 	};
-	lane = is_of_here.then_some(found.lane);
-	Ok(DamagedEntry { index, label: label.filter(|_| is_of_here), lane, error })
+	let label = label.filter(|_| is_of_here);
+	let left = Left { label, lane: label.map(|label| label.lane), error };
+	Ok(DamagedEntry { index, left: Box::new(left) })
 }

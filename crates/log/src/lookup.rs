@@ -27,7 +27,7 @@ pub(crate) type Place = std::result::Result<Entry, DamagedEntry>;
 pub(crate) fn label_of(place: &Place) -> Option<Label> {
 	match place {
 		Ok(entry) => Some(entry.record.label),
-		Err(damaged) => damaged.label,
+		Err(damaged) => damaged.label(),
 	}
 }
 

@@ -24,12 +24,35 @@ pub struct Findings {
 	most: usize,
 	left_out: u64,
 	records: u64,
+	/// The most records that are read.
+	up_to: u64,
+	cut_short: bool,
 }
 
 impl Findings {
 	/// Makes room for `most` findings. Those that come later are counted.
 	pub fn new(most: usize) -> Self {
-		Self { told: Vec::new(), known: BTreeSet::new(), most, left_out: 0, records: 0 }
+		Self {
+			told: Vec::new(),
+			known: BTreeSet::new(),
+			most,
+			left_out: 0,
+			records: 0,
+			up_to: u64::MAX,
+			cut_short: false,
+		}
+	}
+
+	/// Ends the check after about so many records: after the page in which the last of them is.
+	#[must_use]
+	pub fn up_to(mut self, records: u64) -> Self {
+		self.up_to = records;
+		self
+	}
+
+	/// Returns `true` if the check has ended early, so that not all that is missing was found.
+	pub fn is_cut_short(&self) -> bool {
+		self.cut_short
 	}
 
 	/// Returns what is wrong, as [`StoreError::Corrupt`] and [`StoreError::Newer`].
@@ -95,6 +118,10 @@ impl Findings {
 		// What comes next is at the end.
 		let mut left = vec![range];
 		while let Some(range) = left.pop() {
+			if self.records >= self.up_to {
+				self.cut_short = true;
+				return Ok(());
+			}
 			let page = match store.scan(range.clone(), PAGE).wait() {
 				Ok(page) => page,
 				Err(error) => {

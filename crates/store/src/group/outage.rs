@@ -189,6 +189,23 @@ pub enum StoreEvent {
 		/// The error of the place.
 		error: String,
 	},
+	/// A record is damaged, or something is missing: found by the check that follows a process which
+	/// ended without closing the store.
+	DamageFound {
+		/// The name of the store.
+		place: String,
+		/// The damage, with table and key.
+		error: StoreError,
+	},
+	/// That check ended early: the store has more records than it reads, or could not be read.
+	NotAllChecked {
+		/// The name of the store.
+		place: String,
+		/// The number of records that were checked.
+		records: u64,
+		/// The reason.
+		reason: String,
+	},
 }
 
 impl fmt::Display for StoreEvent {
@@ -222,6 +239,14 @@ impl fmt::Display for StoreEvent {
 				f,
 				"the witness at {place} takes no marks ({error}); the store goes on, but a database \
 				 that is restored from an older copy may go unnoticed"
+			),
+			Self::DamageFound { place, error } => {
+				write!(f, "{place} is damaged: {error}; `leyden verify` checks all of it")
+			},
+			Self::NotAllChecked { place, records, reason } => write!(
+				f,
+				"{place} was not closed by its last process, and only {records} records were checked \
+				 ({reason}); `leyden verify` checks all of it"
 			),
 		}
 	}

@@ -164,6 +164,10 @@ pub struct WitnessedStore {
 	inner: Arc<dyn Store>,
 	shared: Arc<Shared>,
 	said: Witnessed,
+	/// A flag that the last process ended without closing the store.
+	was_left_open: bool,
+	/// What is told to each observer first.
+	told_first: Mutex<Vec<StoreEvent>>,
 	thread: Option<JoinHandle<()>>,
 }
 
@@ -241,7 +245,24 @@ impl WitnessedStore {
 				doing: "starting the witness's thread",
 				source: Arc::new(error),
 			})?;
-		Ok(Self { inner: store, shared, said, thread: Some(thread) })
+		Ok(Self {
+			inner: store,
+			shared,
+			said,
+			was_left_open: found.open,
+			told_first: Mutex::default(),
+			thread: Some(thread),
+		})
+	}
+
+	/// Returns `true` if the last process ended without closing the store: it died, or lost the store.
+	pub fn was_left_open(&self) -> bool {
+		self.was_left_open
+	}
+
+	/// Has every observer hear of an event before all others.
+	pub fn tell_first(&self, event: StoreEvent) {
+		self.told_first.lock().push(event);
 	}
 
 	/// Returns what the witness has said at the opening.
@@ -320,6 +341,7 @@ impl Store for WitnessedStore {
 		if self.said == Witnessed::Missing {
 			observer(&StoreEvent::WitnessMissing { place: self.shared.witness.place() });
 		}
+		self.told_first.lock().iter().for_each(|event| observer(event));
 		if let Some(error) = self.witness_failure() {
 			let place = self.shared.witness.place();
 			observer(&StoreEvent::WitnessFailed { place, error });
