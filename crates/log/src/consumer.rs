@@ -290,13 +290,11 @@ impl Consumer {
 	/// As [`next_event`](Consumer::next_event).
 	pub fn wait_next_event(&self) -> Result<Delivery, LogError> {
 		loop {
-			let seen = self.inner.log.shared.signal.count();
+			let seen = self.signal_count();
 			if let Some(delivery) = self.next_event()? {
 				return Ok(delivery);
 			}
-			let shared = &self.inner.log.shared;
-			let wait = &mut || shared.signal.wait(seen, self.until_retry());
-			shared.store.block(wait);
+			self.wait(seen);
 		}
 	}
 
@@ -309,23 +307,45 @@ impl Consumer {
 		&self, sleep: impl Fn(Duration) -> F,
 	) -> Result<Delivery, LogError> {
 		loop {
-			let seen = self.inner.log.shared.signal.count();
+			let seen = self.signal_count();
 			if let Some(delivery) = self.next_event()? {
 				return Ok(delivery);
 			}
-			let mut raised = pin!(self.inner.log.shared.signal.raised(seen));
-			let mut slept = pin!(self.until_retry().map(&sleep));
-			std::future::poll_fn(|context| {
-				if raised.as_mut().poll(context).is_ready() {
-					return Poll::Ready(());
-				}
-				match slept.as_mut().as_pin_mut() {
-					Some(slept) => slept.poll(context),
-					None => Poll::Pending,
-				}
-			})
-			.await;
+			self.wait_async(seen, &sleep).await;
 		}
+	}
+
+	pub(crate) fn inner(&self) -> &Inner {
+		&self.inner
+	}
+
+	/// Returns the number of things that have happened. Take it before looking for work.
+	pub(crate) fn signal_count(&self) -> u64 {
+		self.inner.log.shared.signal.count()
+	}
+
+	/// Blocks this thread until more than `seen` things have happened, or something is due.
+	pub(crate) fn wait(&self, seen: u64) {
+		let shared = &self.inner.log.shared;
+		shared.store.block(&mut || shared.signal.wait(seen, self.until_retry()));
+	}
+
+	/// Does what [`wait`](Consumer::wait) does, for a task.
+	pub(crate) async fn wait_async<F: Future<Output = ()>>(
+		&self, seen: u64, sleep: &impl Fn(Duration) -> F,
+	) {
+		let mut raised = pin!(self.inner.log.shared.signal.raised(seen));
+		let mut slept = pin!(self.until_retry().map(sleep));
+		std::future::poll_fn(|context| {
+			if raised.as_mut().poll(context).is_ready() {
+				return Poll::Ready(());
+			}
+			match slept.as_mut().as_pin_mut() {
+				Some(slept) => slept.poll(context),
+				None => Poll::Pending,
+			}
+		})
+		.await;
 	}
 
 	/// Returns when the next failed delivery is due again, in

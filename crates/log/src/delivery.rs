@@ -67,6 +67,11 @@ impl Delivery {
 		Self { entry, attempt, lease }
 	}
 
+	/// Returns the entry.
+	pub fn entry(&self) -> &Entry {
+		&self.entry
+	}
+
 	/// The event's name: the same each time it comes.
 	pub fn id(&self) -> EventId {
 		self.entry.id()

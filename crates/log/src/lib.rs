@@ -53,6 +53,7 @@ mod records;
 mod removal;
 mod renaming;
 mod reset;
+mod run;
 mod signal;
 mod suspects;
 mod tail;
@@ -68,6 +69,7 @@ pub use lanes::{MAX_HELD_LANES, MAX_REMEMBERED_PER_LANE};
 pub use log::{EventLog, Occurrence};
 pub use observer::LogObserver;
 pub use reader::{ConsumerInfo, LogReader, StreamInfo};
+pub use run::{Handled, RunStop};
 pub use tidy::ACKS_BETWEEN_COMPACTIONS;
 pub use types::{
 	Appended, ConsumerLag, ConsumerOptions, Cursor, DeadLetter, Entry, LogEpoch, LogIndex,
