@@ -16,8 +16,8 @@
 //! in doubt an event is told twice, never not at all.
 
 use bitcoin::hashes::{sha256, Hash};
-use leyden_store::codec::{self, Stored};
-use leyden_store::{Batch, Key, Plan, RecordType, Store, StoreError, Table};
+use leyden_store::codec;
+use leyden_store::{Batch, Key, Plan, Store, StoreError, Table};
 use serde::{Deserialize, Serialize};
 
 const MANAGERS: Table = Table::new("ldk_managers");
@@ -65,9 +65,8 @@ impl JournaledV1 {
 	}
 }
 
-impl Stored for ManagersV1 {
-	const TYPE: RecordType = RecordType(0x0204);
-	const SCHEMA: u16 = 1;
+leyden_store::stored! {
+	ManagersV1 = 0x0204,
 }
 
 impl ManagersV1 {

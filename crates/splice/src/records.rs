@@ -16,8 +16,8 @@ use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut, Txid};
 use leyden_id::ChannelId;
-use leyden_store::codec::{self, Stored};
-use leyden_store::{Key, Record, RecordType, Stamp, StoreError, Table, Timestamp, Value};
+use leyden_store::codec;
+use leyden_store::{Key, Record, Stamp, StoreError, Table, Timestamp, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::keeper::SpliceFailed;
@@ -113,14 +113,10 @@ enum WhatV1 {
 	Refused(FailureReason),
 }
 
-impl Stored for SpliceV1 {
-	const TYPE: RecordType = RecordType(0x0301);
-	const SCHEMA: u16 = 1;
-}
-
-impl Stored for CoinV1 {
-	const TYPE: RecordType = RecordType(0x0302);
-	const SCHEMA: u16 = 1;
+leyden_store::stored! {
+	SpliceV1 = 0x0301,
+	CoinV1 = 0x0302,
+	FailedV1 = 0x0303,
 }
 
 pub(crate) fn live_key(id: &SpliceId) -> Key {
@@ -241,11 +237,6 @@ struct FailedV1 {
 	reason: FailureReason,
 	attempts: u32,
 	released: Vec<OutPointV1>,
-}
-
-impl Stored for FailedV1 {
-	const TYPE: RecordType = RecordType(0x0303);
-	const SCHEMA: u16 = 1;
 }
 
 impl SpliceFailed {
@@ -452,7 +443,7 @@ mod tests {
 			signing: false,
 		};
 		let value = write(&splice).unwrap();
-		assert_eq!((value.record_type, value.schema), (RecordType(0x0301), 1));
+		assert_eq!((value.record_type, value.schema), (leyden_store::RecordType(0x0301), 1));
 
 		let coin_bytes = |n: u8| [&[n; 32][..], &[0, 0, 0, 7]].concat();
 		let out_bytes = [&number(9)[..], &number(2), &[1, 2]].concat();
@@ -508,7 +499,10 @@ mod tests {
 		assert_eq!(stored.into_splice(), Some(splice));
 
 		let coin_record = codec::encode(&CoinV1 { id: [1; 32] }).unwrap();
-		assert_eq!((coin_record.record_type, coin_record.body), (RecordType(0x0302), vec![1; 32]));
+		assert_eq!(
+			(coin_record.record_type, coin_record.body),
+			(leyden_store::RecordType(0x0302), vec![1; 32])
+		);
 		assert_eq!(coin_of(&coin_key(&coin(3))), Some(coin(3)));
 	}
 

@@ -34,7 +34,42 @@ pub trait Stored: Serialize + DeserializeOwned {
 	}
 }
 
-/// Says which records these structs are the bodies of, in their first layout.
+/// A kind of record, for tools that go over all of them: fuzzers, and checks of the format.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredKind {
+	/// Its number.
+	pub record_type: RecordType,
+	/// The name of its struct.
+	pub name: &'static str,
+	/// Reads a body as this record, in every layout that it had, and writes what was read; then the
+	/// same with what was written. The two are the same bytes unless reading or writing is wrong.
+	pub rewrite: fn(&[u8]) -> Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl StoredKind {
+	/// Makes the description of a record.
+	pub const fn of<T: Stored>(name: &'static str) -> Self {
+		Self { record_type: T::TYPE, name, rewrite: rewrite::<T> }
+	}
+}
+
+fn rewrite<T: Stored>(body: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+	let key = Key::new(crate::key::Table::new("rewrite"), *b"key");
+	let read = |schema, body: &[u8]| {
+		let value = Value::new(T::TYPE, schema, body);
+		decode::<T>(&key, &Record { version: crate::Version::new(1), value })
+	};
+	let written = |read: &T| encode(read).map_or_else(|_| Vec::new(), |value| value.body);
+	let rewritten = (0..=T::SCHEMA).filter_map(|schema| {
+		let once = written(&read(schema, body).ok()?);
+		let twice = read(T::SCHEMA, &once).map_or_else(|_| Vec::new(), |read| written(&read));
+		Some((once, twice))
+	});
+	rewritten.collect()
+}
+
+/// Says which records these structs are the bodies of, in their first layout, and lists them in a
+/// constant `STORED` of the module, which has one such list.
 ///
 /// ```
 /// #[derive(serde::Deserialize, serde::Serialize)]
@@ -48,12 +83,19 @@ pub trait Stored: Serialize + DeserializeOwned {
 /// ```
 #[macro_export]
 macro_rules! stored {
-	($($record:ty = $number:literal),* $(,)?) => {$(
-		impl $crate::codec::Stored for $record {
-			const TYPE: $crate::RecordType = $crate::RecordType($number);
-			const SCHEMA: u16 = 1;
-		}
-	)*};
+	($($record:ty = $number:literal),* $(,)?) => {
+		$(
+			impl $crate::codec::Stored for $record {
+				const TYPE: $crate::RecordType = $crate::RecordType($number);
+				const SCHEMA: u16 = 1;
+			}
+		)*
+
+		/// Every record of this module.
+		#[allow(dead_code)]
+		pub(crate) const STORED: &[$crate::codec::StoredKind] =
+			&[$($crate::codec::StoredKind::of::<$record>(stringify!($record))),*];
+	};
 }
 
 /// The value that holds `stored`.

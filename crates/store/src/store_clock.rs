@@ -31,10 +31,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, Durability};
 use crate::clock::{Clock, Timestamp};
-use crate::codec::{self, Stored};
+use crate::codec;
 use crate::error::StoreError;
 use crate::key::{Key, Table};
-use crate::record::RecordType;
 use crate::sharing;
 use crate::store::Store;
 
@@ -226,9 +225,8 @@ struct ClockV1 {
 	behind_ms: Option<u64>,
 }
 
-impl Stored for ClockV1 {
-	const TYPE: RecordType = RecordType(0x0005);
-	const SCHEMA: u16 = 1;
+crate::stored! {
+	ClockV1 = 0x0005,
 }
 
 impl ClockV1 {

@@ -10,13 +10,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use leyden_store::codec::{self, Stored};
+use leyden_store::codec;
 use leyden_store::committer::{epoch_key, read_epoch, RawRead, RawWrite};
 use leyden_store::group::{foreseen, Asked, KeyIndex, Medium, OutagePolicy, Outages};
 use leyden_store::page::PageBuilder;
-use leyden_store::{
-	frame, Batch, Durability, Epoch, Key, KeyRange, RecordType, StoreError, Table, Version,
-};
+use leyden_store::{frame, Batch, Durability, Epoch, Key, KeyRange, StoreError, Table, Version};
 use serde::{Deserialize, Serialize};
 
 use super::client::{Client, Failure, Pause};
@@ -59,9 +57,8 @@ pub(super) struct Head {
 	pub(super) group: u64,
 }
 
-impl Stored for Head {
-	const TYPE: RecordType = RecordType(0x0004);
-	const SCHEMA: u16 = 1;
+leyden_store::stored! {
+	Head = 0x0004,
 }
 
 impl VssMedium {

@@ -7,8 +7,8 @@
 //! The record of a resolution, and its key.
 
 use bitcoin::secp256k1::PublicKey;
-use leyden_store::codec::{self, Stored};
-use leyden_store::{Key, RecordType, StoreError, Table};
+use leyden_store::codec;
+use leyden_store::{Key, StoreError, Table};
 use lightning::events::Event;
 use lightning::ln::channelmanager::InterceptId;
 use lightning::ln::types::ChannelId;
@@ -34,9 +34,8 @@ pub(super) enum ResolutionV1 {
 	FailIntercepted,
 }
 
-impl Stored for ResolutionV1 {
-	const TYPE: RecordType = RecordType(0x0203);
-	const SCHEMA: u16 = 1;
+leyden_store::stored! {
+	ResolutionV1 = 0x0203,
 }
 
 impl Subject {

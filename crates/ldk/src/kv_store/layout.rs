@@ -20,10 +20,8 @@
 //! highest numbers.
 
 use leyden_id::{Domain, IdBuilder};
-use leyden_store::codec::{self, Stored};
-use leyden_store::{
-	Batch, Durability, Key, KeyRange, Record, RecordType, StoreError, Table, Value,
-};
+use leyden_store::codec;
+use leyden_store::{Batch, Durability, Key, KeyRange, Record, StoreError, Table, Value};
 use lightning::io;
 use lightning::util::persist::{KVSTORE_NAMESPACE_KEY_ALPHABET, KVSTORE_NAMESPACE_KEY_MAX_LEN};
 use serde::{Deserialize, Serialize};
@@ -32,7 +30,7 @@ const VALUES: Table = Table::new("kv_values");
 const INDEX: Table = Table::new("kv_index");
 const NAMES: Table = Table::new("kv_names");
 
-const VALUE_TYPE: RecordType = RecordType(0x0202);
+const VALUE_TYPE: leyden_store::RecordType = leyden_store::RecordType(0x0202);
 const VALUE_SCHEMA: u16 = 1;
 const DOMAIN: Domain = Domain::new("leyden/kv", 1);
 
@@ -55,9 +53,8 @@ pub(super) struct KvNameV1 {
 	pub(super) key: String,
 }
 
-impl Stored for KvNameV1 {
-	const TYPE: RecordType = RecordType(0x0201);
-	const SCHEMA: u16 = 1;
+leyden_store::stored! {
+	KvNameV1 = 0x0201,
 }
 
 impl Namespaces {

@@ -15,8 +15,8 @@
 use bitcoin::hashes::Hash;
 use bitcoin::Txid;
 use leyden_id::ChannelId;
-use leyden_store::codec::Stored;
-use leyden_store::{Key, RecordType, Table};
+
+use leyden_store::{Key, Table};
 use serde::{Deserialize, Serialize};
 
 use super::ANTI_REORG_DELAY;
@@ -223,14 +223,9 @@ enum StateV1 {
 	Failed([u8; 32]),
 }
 
-impl Stored for FundingV1 {
-	const TYPE: RecordType = RecordType(0x0304);
-	const SCHEMA: u16 = 1;
-}
-
-impl Stored for TxidV1 {
-	const TYPE: RecordType = RecordType(0x0305);
-	const SCHEMA: u16 = 1;
+leyden_store::stored! {
+	FundingV1 = 0x0304,
+	TxidV1 = 0x0305,
 }
 
 pub(super) fn key_of_txid(txid: &Txid) -> Key {
@@ -301,7 +296,7 @@ mod tests {
 			conflict: Some((txid(7), 9)),
 		};
 		let value = codec::encode(&FundingV1::from(&record)).unwrap();
-		assert_eq!((value.record_type, value.schema), (RecordType(0x0304), 1));
+		assert_eq!((value.record_type, value.schema), (leyden_store::RecordType(0x0304), 1));
 		let expected = [
 			&[1; 32][..],
 			&[2; 32],

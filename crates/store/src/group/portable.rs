@@ -10,12 +10,11 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{self, Stored};
+use crate::codec;
 use crate::committer::{RawRead, RawWrite, INTERNAL_TABLE};
 use crate::error::StoreError;
 use crate::frame;
 use crate::key::{Key, Table};
-use crate::record::RecordType;
 use crate::store::Store;
 
 /// A store whose records can be taken out and put in with their versions.
@@ -73,9 +72,8 @@ pub struct MoveMark {
 	pub other: String,
 }
 
-impl Stored for MoveMark {
-	const TYPE: RecordType = RecordType(0x0003);
-	const SCHEMA: u16 = 1;
+crate::stored! {
+	MoveMark = 0x0003,
 }
 
 impl MoveMark {

@@ -40,14 +40,14 @@ use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, Durability, MAX_BATCH_BYTES, MAX_BATCH_OPS};
-use crate::codec::{self, Stored};
+use crate::codec;
 use crate::committed::Committed;
 use crate::error::StoreError;
 use crate::group::{StoreEvent, StoreObserver};
 use crate::guarantees::Guarantees;
 use crate::key::{Key, KeyRange, Table};
 use crate::page::Page;
-use crate::record::{Record, RecordType};
+use crate::record::Record;
 use crate::store::Store;
 use crate::ticket::Ticket;
 
@@ -109,9 +109,8 @@ struct WitnessV1 {
 	restorations: u32,
 }
 
-impl Stored for WitnessV1 {
-	const TYPE: RecordType = RecordType(0x0006);
-	const SCHEMA: u16 = 1;
+crate::stored! {
+	WitnessV1 = 0x0006,
 }
 
 /// Returns how often an older database was accepted in this store's place. What remembers another
@@ -579,7 +578,7 @@ mod tests {
 	fn put(store: &dyn Store, number: u64) {
 		let mut batch = Batch::new();
 		let key = Key::new(Table::new("t"), number.to_be_bytes());
-		batch.put(key, Value::new(RecordType(0x8000), 1, vec![1]));
+		batch.put(key, Value::new(crate::RecordType(0x8000), 1, vec![1]));
 		store.commit(batch).wait().unwrap();
 	}
 
@@ -736,7 +735,10 @@ mod tests {
 		let before = number();
 		let mut refused = Batch::new();
 		refused.expect(Key::new(Table::new("t"), *b"k"), crate::Expectation::Present);
-		refused.put(Key::new(Table::new("t"), *b"k"), Value::new(RecordType(0x8000), 1, vec![1]));
+		refused.put(
+			Key::new(Table::new("t"), *b"k"),
+			Value::new(crate::RecordType(0x8000), 1, vec![1]),
+		);
 		assert!(matches!(opened.commit(refused).wait(), Err(StoreError::Conflict { .. })));
 		assert_eq!(number(), before);
 		put(&opened, 1);
@@ -780,7 +782,7 @@ mod tests {
 		batch.expect(Key::new(Table::new("t"), *b"k"), crate::Expectation::Absent);
 		for n in 1..MAX_BATCH_OPS as u64 {
 			let key = Key::new(Table::new("t"), n.to_be_bytes());
-			batch.put(key, Value::new(RecordType(0x8000), 1, vec![1]));
+			batch.put(key, Value::new(crate::RecordType(0x8000), 1, vec![1]));
 		}
 		opened.commit(batch).wait().unwrap();
 	}
