@@ -273,9 +273,11 @@ fn failed(error: &reqwest::Error) -> (Reply, String) {
 }
 
 /// Seconds, or a date.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 	let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-	if let Ok(seconds) = value.parse::<u32>() {
+	// Digits, without a sign.
+	let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+	if let Some(seconds) = value.parse::<u32>().ok().filter(|_| is_number) {
 		return Some(Duration::from_secs(seconds.into()));
 	}
 	let at = httpdate::parse_http_date(value).ok()?;

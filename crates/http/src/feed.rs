@@ -270,6 +270,19 @@ mod client {
 		}
 	}
 
+	/// A page that is read has as many items as it says, and each is written as it is read again.
+	#[cfg(all(feature = "fuzz", feature = "server"))]
+	pub(crate) fn page_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+		let _ = cursor_error(bytes, FeedCursor::default());
+		let Some(page) = read_page(bytes) else { return Vec::new() };
+		let text = |item: &Callback| serde_json::to_vec(&WireItem::new(item)).unwrap_or_default();
+		let again = |item: &Callback| {
+			let read = serde_json::from_slice::<WireItem>(&text(item)).ok()?.read()?;
+			Some(text(&read))
+		};
+		page.items.iter().map(|item| (text(item), again(item).unwrap_or_default())).collect()
+	}
+
 	fn read_page(body: &[u8]) -> Option<FeedPage> {
 		let page: WirePage = serde_json::from_slice(body).ok()?;
 		let items = page.items.into_iter().map(WireItem::read).collect::<Option<Vec<_>>>()?;
@@ -315,4 +328,6 @@ mod client {
 	}
 }
 #[cfg(feature = "client")]
+#[cfg(all(feature = "fuzz", feature = "server"))]
+pub(crate) use client::page_law;
 pub use client::{FeedClient, FeedError};

@@ -95,7 +95,7 @@ fn is_in(address: IpAddr, network: IpAddr, bits: u8) -> bool {
 
 /// Whether an address is one of the public internet (the registries of special addresses, RFC 6890
 /// and later).
-fn is_public(address: IpAddr) -> bool {
+pub(crate) fn is_public(address: IpAddr) -> bool {
 	match address {
 		IpAddr::V4(v4) => is_public_v4(v4),
 		IpAddr::V6(v6) => is_public_v6(v6),
@@ -129,8 +129,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 		is_public_v4(Ipv4Addr::new(h, i, j, k))
 	};
 	match (a, b) {
-		// Translated and tunnelled: what counts is where it leads.
-		(0x64, 0xff9b) => segments.get(6..).is_some_and(|s| matches!(s, [h, l] if inner(*h, *l))),
+		// Translated and tunnelled: what counts is where it leads. Only a /96 is (RFC 6052); the rest
+		// is for local use (RFC 8215), or not given out.
+		(0x64, 0xff9b) => match segments {
+			[_, _, 0, 0, 0, 0, high, low] => inner(high, low),
+			_ => false,
+		},
 		(0x2002, high) => inner(high, c),
 		// Teredo, documentation, and what is not given out.
 		(0x2001, 0 | 0xdb8) | (0x3fff, 0..=0x0fff) => false,

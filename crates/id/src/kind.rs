@@ -33,7 +33,7 @@ impl EventKind {
 		if is_kind(name) {
 			Ok(Self(Cow::Owned(name.to_owned())))
 		} else {
-			Err(ParseError::Form("1 to 32 letters, digits or underscores"))
+			Err(ParseError::Form("1 to 64 letters, digits or underscores"))
 		}
 	}
 

@@ -17,9 +17,30 @@ use crate::{ChannelId, Domain, IdBuilder, ParseError};
 /// What an event is about, and so which other events it must not overtake: events of one lane are
 /// handled one after another, and those of other lanes never wait for them.
 #[derive(Clone, Copy, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(try_from = "AnyLane")]
 pub struct Lane {
 	scope: Scope,
 	key: [u8; 32],
+}
+
+/// A lane as it is read, before anything is known about it.
+#[derive(Deserialize)]
+struct AnyLane {
+	scope: Scope,
+	key: [u8; 32],
+}
+
+impl TryFrom<AnyLane> for Lane {
+	type Error = ParseError;
+
+	/// There is one global lane, and its key is zero.
+	fn try_from(lane: AnyLane) -> Result<Self, ParseError> {
+		let AnyLane { scope, key } = lane;
+		match scope {
+			Scope::Global if key != [0; 32] => Err(ParseError::Form("the global lane has no key")),
+			_ => Ok(Self { scope, key }),
+		}
+	}
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]

@@ -39,8 +39,12 @@ impl FromStr for MonitorEventSource {
 	fn from_str(text: &str) -> Result<Self, ParseError> {
 		let form = ParseError::Form("64 hex digits, a colon and a number");
 		let (channel_id, event_id) = text.split_once(':').ok_or(form.clone())?;
-		let event_id = event_id.parse().map_err(|_| form)?;
-		Ok(Self { channel_id: channel_id.parse()?, event_id })
+		let number: u64 = event_id.parse().map_err(|_| form.clone())?;
+		// Without a sign, and without zeros in front.
+		if number.to_string() != event_id {
+			return Err(form);
+		}
+		Ok(Self { channel_id: channel_id.parse()?, event_id: number })
 	}
 }
 
@@ -53,7 +57,8 @@ mod tests {
 		let source = MonitorEventSource { channel_id: ChannelId([7; 32]), event_id: 42 };
 		assert_eq!(source.to_string(), format!("{}:42", "07".repeat(32)));
 		assert_eq!(source.to_string().parse(), Ok(source));
-		for bad in ["", "07:1", &"07".repeat(32), &format!("{}:x", "07".repeat(32))] {
+		let number = |number: &str| format!("{}:{number}", "07".repeat(32));
+		for bad in ["", "07:1", &"07".repeat(32), &number("x"), &number("+4"), &number("04")] {
 			assert!(bad.parse::<MonitorEventSource>().is_err(), "{bad}");
 		}
 	}

@@ -38,6 +38,8 @@
 mod compat;
 mod consumer_teller;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 #[cfg(test)]
 mod housekeeping_tests;
 mod htlc_resolutions;
@@ -56,13 +58,6 @@ mod persist_tracker;
 mod splice;
 mod tlv;
 mod turns;
-
-/// The bodies of this crate's records, for the fuzzer: an error or a record, never a panic.
-#[doc(hidden)]
-pub fn decode_records(body: &[u8]) {
-	let _ = leyden_store::codec::from_body::<manager_record::ManagersV1>(body);
-	htlc_resolutions::decode_body(body);
-}
 
 pub use htlc_resolutions::{HtlcResolution, HtlcResolutions, HtlcResolver};
 pub use journal::{

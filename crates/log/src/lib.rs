@@ -41,6 +41,8 @@ mod creation;
 mod damaged;
 mod delivery;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod label;
 mod lanes;
 mod log;

@@ -107,7 +107,9 @@ impl FromStr for Cursor {
 			return Err(form());
 		};
 		let after = after.parse().map_err(|_| form())?;
-		Ok(Self { epoch: LogEpoch(hex(epoch)?), after, last: hex(last)? })
+		let cursor = Self { epoch: LogEpoch(hex(epoch)?), after, last: hex(last)? };
+		// Each place is written in one way: without a sign, and with all its digits.
+		(cursor.to_string() == text).then_some(cursor).ok_or_else(form)
 	}
 }
 

@@ -147,7 +147,9 @@ impl std::str::FromStr for FeedCursor {
 		let too_large = OutboxError::TooLarge { what: "cursor", limit: MOST, found: text.len() };
 		let number = |text: &str| {
 			let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-			text.parse::<u64>().ok().filter(|_| digits)
+			// Each place is written in one way.
+			let is_short = text == "0" || !text.starts_with('0');
+			text.parse::<u64>().ok().filter(|_| digits && is_short)
 		};
 		if text.len() > MOST {
 			return Err(too_large);
@@ -155,7 +157,6 @@ impl std::str::FromStr for FeedCursor {
 		let parts: Option<Vec<u64>> = text.split('-').map(number).collect();
 		match parts.as_deref() {
 			Some([epoch, after]) => Ok(Self { epoch: *epoch, after: *after, mark: 0 }),
-			// Each place is written in one way.
 			Some([epoch, after, mark]) if *mark > 0 => {
 				Ok(Self { epoch: *epoch, after: *after, mark: *mark })
 			},

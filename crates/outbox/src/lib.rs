@@ -46,6 +46,8 @@ mod claim;
 mod endpoint;
 mod error;
 mod feed;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod judge;
 mod outbox;
 mod reconcile;

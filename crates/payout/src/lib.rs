@@ -48,6 +48,8 @@
 
 mod creditor;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod invoice;
 mod law;
 mod money;

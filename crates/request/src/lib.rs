@@ -41,6 +41,8 @@
 
 mod error;
 mod flights;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod key;
 mod law;
 mod options;

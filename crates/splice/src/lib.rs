@@ -30,6 +30,8 @@ mod coins;
 mod driver;
 mod error;
 pub mod funding;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod keeper;
 pub mod law;
 mod parts;

@@ -34,16 +34,20 @@ pub trait Stored: Serialize + DeserializeOwned {
 	}
 }
 
-/// A kind of record, for tools that go over all of them: fuzzers, and checks of the format.
+/// Something that must hold of any bytes: each pair of what it answers is equal. For fuzzers, and for
+/// checks of the format.
+pub type Law = fn(&[u8]) -> Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A kind of record, for tools that go over all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredKind {
 	/// Its number.
 	pub record_type: RecordType,
 	/// The name of its struct.
 	pub name: &'static str,
-	/// Reads a body as this record, in every layout that it had, and writes what was read; then the
-	/// same with what was written. The two are the same bytes unless reading or writing is wrong.
-	pub rewrite: fn(&[u8]) -> Vec<(Vec<u8>, Vec<u8>)>,
+	/// Reads a body as this record, in every layout that it had, and writes what was read. What is
+	/// written of a body of the newest layout is that body.
+	pub rewrite: Law,
 }
 
 impl StoredKind {
@@ -54,18 +58,26 @@ impl StoredKind {
 }
 
 fn rewrite<T: Stored>(body: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+	const NOT_WRITTEN: &[u8] = b"what was read cannot be written";
+	const NOT_READ: &[u8] = b"what was written cannot be read";
 	let key = Key::new(crate::key::Table::new("rewrite"), *b"key");
 	let read = |schema, body: &[u8]| {
 		let value = Value::new(T::TYPE, schema, body);
 		decode::<T>(&key, &Record { version: crate::Version::new(1), value })
 	};
-	let written = |read: &T| encode(read).map_or_else(|_| Vec::new(), |value| value.body);
-	let rewritten = (0..=T::SCHEMA).filter_map(|schema| {
-		let once = written(&read(schema, body).ok()?);
-		let twice = read(T::SCHEMA, &once).map_or_else(|_| Vec::new(), |read| written(&read));
-		Some((once, twice))
-	});
-	rewritten.collect()
+	let written = |read: &T| encode(read).map_or_else(|_| NOT_WRITTEN.to_vec(), |value| value.body);
+	let mut pairs = Vec::new();
+	for schema in 0..=T::SCHEMA {
+		let Ok(first) = read(schema, body) else { continue };
+		let once = written(&first);
+		let twice =
+			read(T::SCHEMA, &once).map_or_else(|_| NOT_READ.to_vec(), |read| written(&read));
+		if schema == T::SCHEMA {
+			pairs.push((body.to_vec(), once.clone()));
+		}
+		pairs.push((once, twice));
+	}
+	pairs
 }
 
 /// Says which records these structs are the bodies of, in their first layout, and lists them in a

@@ -44,6 +44,8 @@ pub mod conformance;
 mod damage;
 pub mod error;
 pub mod frame;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod group;
 pub mod guarantees;
 pub mod key;

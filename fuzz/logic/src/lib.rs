@@ -4,52 +4,71 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! What is fuzzed: decoders that must not trust their bytes, and the log under any sequence of
+//! What is fuzzed: every decoder that must not trust its bytes, and the log under any sequence of
 //! operations.
 //!
-//! Each target is a function of bytes that panics if something does not hold. The fuzzer calls it
-//! with what it makes up, `cargo test` with what is in `fuzz/corpus`.
+//! [`targets`] is the one table of it. Each target is a function of bytes that panics if something
+//! does not hold. The fuzzer calls it with what it makes up, `cargo test` with what is in
+//! `fuzz/corpus`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod ops;
+mod texts;
 mod wire;
 
-pub use ops::log_ops;
-pub use wire::{feed_cursor, request_params, webhook_signature};
+use leyden_store::codec::{Law, StoredKind};
 
-use leyden_store::{frame, Key, Table};
+/// Something that is fuzzed, under a name that its corpus has, too.
+pub struct Target {
+	/// The name.
+	pub name: &'static str,
+	/// Panics if something does not hold.
+	pub run: Box<dyn Fn(&[u8]) + Sync + Send>,
+}
 
-/// Bytes as a frame: an error or a record, and a record is written as the same bytes again.
-pub fn frame_decode(data: &[u8]) {
-	let key = Key::new(Table::new("fuzz"), *b"key");
-	if let Ok(record) = frame::decode(&key, data) {
-		assert_eq!(frame::encode(&key, record.version, &record.value), data);
-		assert_eq!(frame::version(&key, data).unwrap(), record.version);
+/// Returns everything that is fuzzed.
+pub fn targets() -> Vec<Target> {
+	let laws = |name, laws: Vec<(&'static str, Law)>| Target {
+		name,
+		run: Box::new(move |data: &[u8]| laws.iter().for_each(|(of, law)| hold(of, *law, data))),
+	};
+	let plain = |name, run: fn(&[u8])| Target { name, run: Box::new(run) };
+	vec![
+		laws("store", leyden_store::fuzz::laws()),
+		laws("log", leyden_log::fuzz::laws()),
+		laws("ldk", leyden_ldk::fuzz::laws()),
+		laws("splice", leyden_splice::fuzz::laws()),
+		laws("outbox", leyden_outbox::fuzz::laws()),
+		laws("request", leyden_request::fuzz::laws()),
+		laws("payout", leyden_payout::fuzz::laws()),
+		laws("http", leyden_http::fuzz::laws()),
+		laws("servers", leyden_backends::fuzz::laws()),
+		laws("texts", texts::laws()),
+		plain("log_ops", ops::log_ops),
+		plain("request_params", wire::request_params),
+		plain("webhook_signature", wire::webhook_signature),
+	]
+}
+
+/// Returns every kind of record of every crate.
+pub fn stored() -> Vec<StoredKind> {
+	[
+		leyden_store::fuzz::stored(),
+		leyden_log::fuzz::stored(),
+		leyden_ldk::fuzz::stored(),
+		leyden_splice::fuzz::stored(),
+		leyden_outbox::fuzz::stored(),
+		leyden_request::fuzz::stored(),
+		leyden_payout::fuzz::stored(),
+		leyden_backends::fuzz::stored(),
+	]
+	.concat()
+}
+
+fn hold(of: &str, law: Law, data: &[u8]) {
+	for (expected, found) in law(data) {
+		let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+		assert_eq!(expected, found, "{of}: {:?} and {:?}", shown(&expected), shown(&found));
 	}
-	// The same bytes with a checksum that fits: what a frame lets through reaches the codec.
-	let value = leyden_store::Value::new(leyden_store::RecordType(0x8000), 1, data);
-	let version = frame::version(&key, &frame::encode(&key, seed_version(), &value)).unwrap();
-	assert_eq!(version, seed_version());
-	let _ = leyden_store::codec::from_body::<(u64, String, Vec<u8>, Option<u32>)>(data);
-}
-
-/// Bytes as the payload of a user event, and as the records of the LDK crate: an error or an event.
-pub fn event_decode(data: &[u8]) {
-	leyden_ldk::decode_records(data);
-	let _ = leyden_ldk::decode_event(data);
-	// With a header that fits, so that LDK's decoder gets the rest.
-	let mut payload = vec![1, 1];
-	payload.extend([0; 32]);
-	payload.extend(data);
-	let _ = leyden_ldk::decode_event(&payload);
-}
-
-/// A version, taken from a store since nobody else makes them.
-fn seed_version() -> leyden_store::Version {
-	use leyden_store::Store;
-	let store = leyden_store::MemoryStore::new().unwrap();
-	let mut batch = leyden_store::Batch::new();
-	batch.delete(Key::new(Table::new("fuzz"), *b"x"));
-	store.commit(batch).wait().unwrap().version()
 }

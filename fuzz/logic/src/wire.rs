@@ -9,7 +9,6 @@
 use std::time::Duration;
 
 use leyden_http::{VerifyingKey, Webhook};
-use leyden_outbox::FeedCursor;
 use leyden_request::Params;
 use leyden_store::Timestamp;
 
@@ -54,13 +53,4 @@ pub fn webhook_signature(data: &[u8]) {
 	let _ = VerifyingKey::parse(text);
 	let id = Webhook { id: text, timestamp: 1 };
 	let _ = id.verify(body, SIGNATURE, &keys, now, Duration::MAX);
-}
-
-/// A cursor that is read is written as the same number again.
-pub fn feed_cursor(data: &[u8]) {
-	let Ok(text) = std::str::from_utf8(data) else { return };
-	if let Ok(cursor) = text.parse::<FeedCursor>() {
-		assert_eq!(cursor.to_string().parse::<FeedCursor>().unwrap(), cursor);
-		assert!(text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'));
-	}
 }

@@ -113,7 +113,7 @@ fn take_ours(text: &str) -> Result<(String, Given), StoreError> {
 		},
 		_ if is_url(text) => text.to_owned(),
 		_ if !OURS.iter().any(|ours| text.contains(ours)) => text.to_owned(),
-		_ => text.split_whitespace().filter_map(&mut keep).collect::<Vec<_>>().join(" "),
+		_ => words(text).into_iter().filter_map(&mut keep).collect::<Vec<_>>().join(" "),
 	};
 	match wrong {
 		Some(wrong) => {
@@ -121,6 +121,34 @@ fn take_ours(text: &str) -> Result<(String, Given), StoreError> {
 		},
 		None => Ok((text, given)),
 	}
+}
+
+/// Returns the words of a connection string of keywords and values. A quoted value may have spaces in
+/// it, and is left as it is.
+fn words(text: &str) -> Vec<&str> {
+	let (mut words, mut start) = (Vec::new(), None);
+	let (mut quoted, mut escaped) = (false, false);
+	for (at, character) in text.char_indices() {
+		if escaped {
+			escaped = false;
+			continue;
+		}
+		match character {
+			'\\' => escaped = true,
+			'\'' => quoted = !quoted,
+			_ => {},
+		}
+		match (start, character.is_whitespace() && !quoted) {
+			(None, false) => start = Some(at),
+			(Some(begin), true) => {
+				words.extend(text.get(begin..at));
+				start = None;
+			},
+			_ => {},
+		}
+	}
+	words.extend(start.and_then(|begin| text.get(begin..)));
+	words
 }
 
 /// The words that are not for the driver alone.
@@ -149,6 +177,32 @@ fn place(config: &Config) -> String {
 	let user = config.get_user().map(|user| format!("{user}@")).unwrap_or_default();
 	let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
 	format!("postgres://{user}{}/{database}", hosts.join(","))
+}
+
+/// A connection string without options of ours is the driver's alone, and one with them means the same
+/// but for them.
+#[cfg(feature = "fuzz")]
+pub(crate) fn connection_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+	let Ok(text) = std::str::from_utf8(bytes) else { return Vec::new() };
+	let shown = |address: &Address| {
+		let password = address.config.get_password().map(<[u8]>::to_vec);
+		format!("{:?} {password:?} {:?}", address.config, address.roots).into_bytes()
+	};
+	let mut pairs = Vec::new();
+	if !OURS.iter().any(|ours| text.contains(ours)) {
+		if let Ok((same, _)) = take_ours(text) {
+			pairs.push((bytes.to_vec(), same.into_bytes()));
+		}
+	}
+	let Ok(address) = Address::parse(text, None) else { return pairs };
+	let more = match (is_url(text), text.contains('?')) {
+		(true, true) => format!("{text}&leyden_timeout_secs=5"),
+		(true, false) => format!("{text}?leyden_timeout_secs=5"),
+		(false, _) => format!("leyden_timeout_secs=5 {text}"),
+	};
+	let again = Address::parse(&more, None);
+	pairs.push((shown(&address), again.as_ref().map_or_else(|_| Vec::new(), shown)));
+	pairs
 }
 
 #[cfg(test)]

@@ -54,6 +54,8 @@ use leyden_store::{Guarantees, Namespace, StoreError};
 use config::Address;
 use engine::Engine;
 
+#[cfg(feature = "fuzz")]
+pub(crate) use config::connection_law;
 pub use engine::FORMAT;
 
 /// How a server is used.

@@ -188,6 +188,32 @@ impl From<VssError> for Failure {
 	}
 }
 
+/// An answer of a server is a conflict only if it says so, whatever its status is.
+#[cfg(feature = "fuzz")]
+pub(crate) fn vss_answer_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+	use prost::Message;
+	use vss_client_ng::types::{
+		ErrorCode, ErrorResponse, GetObjectResponse, ListKeyVersionsResponse, Storable,
+	};
+	let _ = (
+		GetObjectResponse::decode(bytes),
+		ListKeyVersionsResponse::decode(bytes),
+		Storable::decode(bytes),
+	);
+	let says = |code: ErrorCode| {
+		ErrorResponse::decode(bytes).is_ok_and(|response| response.error_code() == code)
+	};
+	let mut pairs = Vec::new();
+	for status in [400, 401, 404, 409, 500, 503] {
+		let failure = Failure::from(VssError::new(status, bytes.to_vec().into()));
+		let is_conflict = matches!(failure, Failure::Conflict);
+		if is_conflict {
+			pairs.push((vec![1], vec![u8::from(says(ErrorCode::ConflictException))]));
+		}
+	}
+	pairs
+}
+
 /// Waits longer and longer.
 pub(super) struct Pause {
 	next: Duration,

@@ -6,7 +6,7 @@
 
 //! Reads, scans, and how a group is written.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -230,7 +230,7 @@ impl VssMedium {
 
 	/// All names with this prefix.
 	fn list_all(&self, prefix: Option<String>) -> Result<Vec<String>, StoreError> {
-		let mut names = Vec::new();
+		let (mut names, mut seen) = (Vec::new(), HashSet::new());
 		let mut token = None;
 		loop {
 			let deadline = self.client.deadline();
@@ -239,6 +239,13 @@ impl VssMedium {
 			})?;
 			names.extend(page.key_versions.into_iter().map(|item| item.key));
 			match page.next_page_token.filter(|token| !token.is_empty()) {
+				// A server that goes round in circles would never end, and neither would memory.
+				Some(next) if !seen.insert(next.clone()) => {
+					return Err(StoreError::NotAStore {
+						place: self.client.place().to_owned(),
+						reason: "the server's list of keys repeats itself".to_owned(),
+					});
+				},
 				Some(next) => token = Some(next),
 				None => return Ok(names),
 			}

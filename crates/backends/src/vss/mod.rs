@@ -53,7 +53,13 @@ use leyden_store::{Guarantees, Namespace, StoreError};
 
 use medium::VssMedium;
 
+#[cfg(feature = "fuzz")]
+pub(crate) use client::vss_answer_law;
+#[cfg(feature = "fuzz")]
+pub(crate) use medium::STORED as VSS_STORED;
 pub use medium::VSS_FORMAT;
+#[cfg(feature = "fuzz")]
+pub(crate) use names::vss_law;
 /// The client, for its header providers.
 pub use vss_client_ng as client_ng;
 use vss_client_ng::headers::{FixedHeaders, VssHeaderProvider};

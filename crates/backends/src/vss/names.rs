@@ -124,6 +124,30 @@ fn from_hex(hex: &str) -> Option<Vec<u8>> {
 	Some(pairs.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, d| byte << 4 | d)).collect())
 }
 
+/// What is named and hidden is found again, and nothing that a server makes up is taken for it.
+#[cfg(feature = "fuzz")]
+pub(crate) fn vss_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+	let names = Names::new("store", &[7; 32]);
+	let name = names.name("t", bytes);
+	let mut pairs = vec![
+		(bytes.to_vec(), names.key(&name).unwrap_or_default()),
+		(b"t".to_vec(), names.table(&name).unwrap_or_default().into()),
+	];
+	let key = Key::new(Table::new("t"), *b"k");
+	if let Ok(hidden) = names.hide(&name, bytes.to_vec()) {
+		pairs.push((bytes.to_vec(), names.show(&name, &key, &hidden).unwrap_or_default()));
+		pairs.push((vec![1], vec![u8::from(names.show("other", &key, &hidden).is_err())]));
+	}
+	pairs.push((vec![1], vec![u8::from(names.show(&name, &key, bytes).is_err())]));
+	if let Ok(text) = std::str::from_utf8(bytes) {
+		let _ = (names.table(text), names.key(text));
+		if let Some(read) = from_hex(text) {
+			pairs.push((text.to_ascii_lowercase().into(), to_hex(&read).into()));
+		}
+	}
+	pairs
+}
+
 #[cfg(test)]
 mod tests {
 	use super::*;

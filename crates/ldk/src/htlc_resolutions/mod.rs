@@ -56,7 +56,8 @@ mod tests;
 
 use record::{ResolutionV1, Subject, RESOLUTIONS};
 
-pub(crate) use record::decode_body;
+#[cfg(feature = "fuzz")]
+pub(crate) use record::{resolution_law, STORED as RESOLUTION_STORED};
 pub use resolution::{HtlcResolution, HtlcResolver};
 
 /// Records read in one go.

@@ -65,13 +65,25 @@ impl Subject {
 	}
 }
 
-/// The body of a record as a resolution of a payment and of an intercepted HTLC, for the fuzzer.
-pub(crate) fn decode_body(body: &[u8]) {
-	for subject in [Subject::Payment([0; 32]), Subject::Intercepted([0; 32])] {
-		if let Ok(record) = codec::from_body::<ResolutionV1>(body) {
-			let _ = record.read(&subject.key(), subject);
+/// A resolution that is read of any subject is written as it is read again, and a key as it is.
+#[cfg(feature = "fuzz")]
+pub(crate) fn resolution_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+	let mut pairs = Vec::new();
+	for subject in [Subject::Payment([7; 32]), Subject::Intercepted([7; 32])] {
+		let write = |body: &[u8]| {
+			let record = codec::from_body::<ResolutionV1>(body).ok()?;
+			let resolution = record.read(&subject.key(), subject).ok()?;
+			Some(codec::encode(&ResolutionV1::of(&resolution)).ok()?.body)
+		};
+		if let Some(once) = write(bytes) {
+			let twice = write(&once).unwrap_or_default();
+			pairs.push((once, twice));
 		}
 	}
+	if let Ok(subject) = Subject::read(&Key::new(RESOLUTIONS, bytes)) {
+		pairs.push((bytes.to_vec(), subject.key().bytes().to_vec()));
+	}
+	pairs
 }
 
 impl ResolutionV1 {

@@ -125,3 +125,20 @@ fn split(payload: &[u8]) -> Result<(Header, &[u8]), UnreadableEvent> {
 	};
 	Ok(((strength, EventId::from_bytes(*id)), event))
 }
+
+/// An event of LDK's that can be kept is read as an event of the same identity, and written as it was.
+#[cfg(feature = "fuzz")]
+pub(crate) fn event_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+	let mut pairs = Vec::new();
+	let event = decode_event(bytes).ok().or_else(|| decode_ldk(bytes));
+	if let Some(event) = event {
+		if let Some(written) = encode_ldk(&event) {
+			let again = decode_ldk(&written);
+			let identity = |event: &Event| EventIdentity::of(event).id.as_bytes().to_vec();
+			let of_again = again.as_ref().map_or_else(Vec::new, identity);
+			pairs.push((identity(&event), of_again));
+			pairs.push((written, again.map_or_else(Vec::new, |event| event.encode())));
+		}
+	}
+	pairs
+}

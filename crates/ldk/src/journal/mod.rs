@@ -35,6 +35,8 @@ use lightning::types::payment::PaymentHash;
 use parking_lot::Mutex;
 
 pub use class::{kind_of, replay_class};
+#[cfg(feature = "fuzz")]
+pub(crate) use entry::event_law;
 pub use entry::{decode_event, UnreadableEvent};
 pub use event::JournalEvent;
 pub use handler::JournalHandler;

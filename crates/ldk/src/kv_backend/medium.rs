@@ -114,8 +114,7 @@ impl KvMedium {
 		let Some(found) = self.value(&about)? else {
 			return self.name_format(about, ours);
 		};
-		let text = String::from_utf8_lossy(&found);
-		match text.strip_prefix(ABOUT_PREFIX).and_then(|number| number.parse::<u32>().ok()) {
+		match format_of(&found) {
 			Some(KV_FORMAT) => Ok(()),
 			// Before there is anything that an older version would overlook.
 			Some(FORMAT_1) => self.name_format(about, ours),
@@ -401,4 +400,10 @@ fn is_full(error: &io::Error) -> bool {
 	use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
 	let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<std::io::Error>());
 	inner.is_some_and(|inner| matches!(inner.kind(), StorageFull | QuotaExceeded | FileTooLarge))
+}
+
+/// Returns the number in the text that says what a primary namespace holds.
+pub(super) fn format_of(text: &[u8]) -> Option<u32> {
+	let number: u32 = std::str::from_utf8(text).ok()?.strip_prefix(ABOUT_PREFIX)?.parse().ok()?;
+	(format!("{ABOUT_PREFIX}{number}").as_bytes() == text).then_some(number)
 }

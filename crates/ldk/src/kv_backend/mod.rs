@@ -64,6 +64,11 @@ use leyden_store::group::{GroupStore, OutagePolicy, Outages, Writer};
 use leyden_store::{Fence, Guarantees, Namespace, StoreError};
 use lightning::util::persist::{KVStore, KVStoreSync};
 
+#[cfg(feature = "fuzz")]
+pub(crate) use names::kv_backend_name_law;
+#[cfg(feature = "fuzz")]
+pub(crate) use redo::redo_law;
+
 use kv::{Asynchronous, Kv, Synchronous};
 use medium::KvMedium;
 use runtime::Runtime;

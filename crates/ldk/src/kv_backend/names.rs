@@ -23,17 +23,21 @@ const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 /// The secondary namespace and the key.
 pub(super) fn name(table: &str, key: &[u8]) -> (String, String) {
-	match key.len() <= MAX_BASE32_BYTES {
-		true => (table.to_owned(), encode(key, 5, BASE32)),
-		false => (format!("{table}{LONG}"), encode(key, 6, BASE64)),
+	match is_long(key) {
+		false => (table.to_owned(), encode(key, 5, BASE32)),
+		true => (format!("{table}{LONG}"), encode(key, 6, BASE64)),
 	}
+}
+
+fn is_long(key: &[u8]) -> bool {
+	key.len() > MAX_BASE32_BYTES
 }
 
 /// The namespaces of a table, and how keys are written in each.
 pub(super) fn namespaces(table: &str) -> [(String, ReadName); 2] {
 	[
-		(table.to_owned(), |name| decode(name, 5, BASE32)),
-		(format!("{table}{LONG}"), |name| decode(name, 6, BASE64)),
+		(table.to_owned(), |name| decode(name, 5, BASE32).filter(|key| !is_long(key))),
+		(format!("{table}{LONG}"), |name| decode(name, 6, BASE64).filter(|key| is_long(key))),
 	]
 }
 
@@ -75,6 +79,30 @@ fn decode(name: &str, width: u32, alphabet: &[u8]) -> Option<Vec<u8>> {
 	}
 	// What is left over is less than a character, and zero.
 	(bits < width && buffer == 0 && !out.is_empty()).then_some(out)
+}
+
+/// A name that is read is the name of what is read, and of nothing else.
+#[cfg(feature = "fuzz")]
+pub(crate) fn kv_backend_name_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+	let mut pairs = Vec::new();
+	if let Ok(text) = std::str::from_utf8(bytes) {
+		for (namespace, read) in namespaces("t") {
+			if let Some(key) = read(text) {
+				let (of, again) = name("t", &key);
+				pairs.push((format!("{namespace}/{text}").into(), format!("{of}/{again}").into()));
+			}
+		}
+	}
+	// And the other way round.
+	let (namespace, text) = name("t", bytes);
+	let read = namespaces("t").into_iter().find(|(of, _)| *of == namespace);
+	if let Some((_, read)) = read.filter(|_| !bytes.is_empty()) {
+		pairs.push((bytes.to_vec(), read(&text).unwrap_or_default()));
+	}
+	if let Some(format) = super::medium::format_of(bytes) {
+		pairs.push((bytes.to_vec(), format!("leyden {format}").into()));
+	}
+	pairs
 }
 
 #[cfg(test)]

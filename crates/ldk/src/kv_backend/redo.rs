@@ -22,6 +22,7 @@
 
 use leyden_store::committer::RawWrite;
 use leyden_store::frame::{self, MAX_BODY_BYTES};
+use leyden_store::key::MAX_KEY_BYTES;
 use leyden_store::{Key, RecordType, StoreError, Table, Value, Version};
 
 /// The table that redos are in, as far as frames and errors are concerned.
@@ -78,15 +79,9 @@ pub(super) fn encode(
 	for (key, frame) in writes {
 		push_short(&mut changes, key.table().name().as_bytes());
 		push_short(&mut changes, key.bytes());
-		match frame {
-			Some(frame) => {
-				changes.push(1);
-				let length = u32::try_from(frame.len()).map_err(|_| too_large(frame.len()))?;
-				changes.extend(length.to_be_bytes());
-				changes.extend(frame);
-			},
-			None => changes.push(0),
-		}
+		let length = frame.as_ref().map_or(0, Vec::len);
+		u32::try_from(length).map_err(|_| too_large(length))?;
+		push_frame(&mut changes, frame.as_deref());
 	}
 	let pieces = match changes.len() <= PART_BYTES {
 		true => 0,
@@ -146,6 +141,10 @@ fn read_changes(mut bytes: &[u8]) -> Option<Vec<Change>> {
 	while !bytes.is_empty() {
 		let table = String::from_utf8(take_short(&mut bytes)?.to_vec()).ok()?;
 		let key = take_short(&mut bytes)?.to_vec();
+		// No batch has others.
+		if table.is_empty() || !(1..=MAX_KEY_BYTES).contains(&key.len()) {
+			return None;
+		}
 		let (kind, rest) = bytes.split_first()?;
 		bytes = rest;
 		let frame = match kind {
@@ -173,6 +172,42 @@ fn body(key: &Key, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
 		return Err(StoreError::Newer { what, found: value.schema.into(), known: SCHEMA.into() });
 	}
 	Ok(value.body)
+}
+
+/// The changes that are read are those that are written; so is a head, whatever its parts are.
+#[cfg(feature = "fuzz")]
+pub(crate) fn redo_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+	let mut pairs = Vec::new();
+	if let Some(changes) = read_changes(bytes) {
+		let mut again = Vec::new();
+		for Change { table, key, frame } in changes {
+			push_short(&mut again, table.as_bytes());
+			push_short(&mut again, &key);
+			push_frame(&mut again, frame.as_deref());
+		}
+		pairs.push((bytes.to_vec(), again));
+	}
+	if let Some(slot) = slot_of(bytes) {
+		pairs.push((bytes.to_vec(), head_key(slot).bytes().to_vec()));
+	}
+	// A head and a part with checksums that fit, so that what they hold is read.
+	let version = Version::new(1);
+	let framed = |key: &Key| frame::encode(key, version, &Value::new(TYPE, SCHEMA, bytes));
+	let _ = decode(&framed(&head_key(0)), 0, |n| Ok(Some(framed(&part_key(0, n)))));
+	let _ = decode(bytes, 0, |_| Ok(None));
+	pairs
+}
+
+fn push_frame(out: &mut Vec<u8>, frame: Option<&[u8]>) {
+	match frame {
+		Some(frame) => {
+			out.push(1);
+			// Changes are no longer than what their parts hold, which fits.
+			out.extend((frame.len() as u32).to_be_bytes());
+			out.extend(frame);
+		},
+		None => out.push(0),
+	}
 }
 
 fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -214,14 +214,38 @@ fn decode_names(out: &mut Vec<KvNameV1>, records: Vec<(Key, Record)>) -> Result<
 	Ok(())
 }
 
+#[cfg(feature = "fuzz")]
+pub(crate) use layout::STORED as KV_NAME_STORED;
+
+/// A name that LDK's contract allows is one; a page token is written in one way.
+#[cfg(feature = "fuzz")]
+pub(crate) fn kv_name_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+	use lightning::util::persist::{KVSTORE_NAMESPACE_KEY_ALPHABET, KVSTORE_NAMESPACE_KEY_MAX_LEN};
+	let Ok(text) = std::str::from_utf8(bytes) else { return Vec::new() };
+	let is_name = text.len() <= KVSTORE_NAMESPACE_KEY_MAX_LEN
+		&& text.chars().all(|c| KVSTORE_NAMESPACE_KEY_ALPHABET.contains(c));
+	let taken = Name::new(text, text, text).is_ok();
+	let mut pairs = vec![(vec![u8::from(is_name && !text.is_empty())], vec![u8::from(taken)])];
+	if page_range("a", "b", Some(PageToken::new(text.to_owned()))).is_ok() {
+		let number = text.parse::<u64>().map_or(String::new(), |number| number.to_string());
+		pairs.push((bytes.to_vec(), number.into_bytes()));
+	}
+	pairs
+}
+
 /// A token is the number of the last key of its page.
 fn page_range(
 	primary: &str, secondary: &str, token: Option<PageToken>,
 ) -> Result<(Namespaces, KeyRange), io::Error> {
 	let namespaces = Namespaces::new(primary, secondary)?;
-	let before = token.map(|token| token.as_str().parse()).transpose().map_err(|_| {
-		io::Error::new(io::ErrorKind::InvalidInput, "this page token is not from this store")
-	})?;
+	let number = |token: PageToken| {
+		let number: Option<u64> = token.as_str().parse().ok();
+		// As it is written: without a sign, and without zeros in front.
+		number.filter(|number| number.to_string() == token.as_str()).ok_or_else(|| {
+			io::Error::new(io::ErrorKind::InvalidInput, "this page token is not from this store")
+		})
+	};
+	let before = token.map(number).transpose()?;
 	Ok((namespaces, namespaces.names_before(before)))
 }
 

@@ -91,6 +91,21 @@ impl MonitorEntry {
 	}
 }
 
+/// An entry that is read is written as it is read again; its channel and its id stay.
+#[cfg(feature = "fuzz")]
+pub(crate) fn monitor_entry_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+	let Ok(entry) = MonitorEntry::decode(bytes) else { return Vec::new() };
+	let id = |entry: &MonitorEntry| {
+		View::of(&entry.event).event_id(&entry.channel_id, &entry.counterparty).as_bytes().to_vec()
+	};
+	let once = entry.encode();
+	let channel = MonitorEntry::channel_of(bytes).map_or_else(Vec::new, |id| id.0.to_vec());
+	let Ok(again) = MonitorEntry::decode(&once) else {
+		return vec![(once, b"what was written cannot be read".to_vec())];
+	};
+	vec![(once, again.encode()), (entry.channel_id.0.to_vec(), channel), (id(&entry), id(&again))]
+}
+
 #[cfg(test)]
 mod tests {
 	use super::super::view::tests::forward;

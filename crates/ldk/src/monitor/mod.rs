@@ -21,6 +21,9 @@ mod stop;
 mod tests;
 pub(crate) mod view;
 
+#[cfg(feature = "fuzz")]
+pub(crate) use entry::monitor_entry_law;
+
 pub use bus::{MonitorBus, UnackedMonitorEvent};
 pub use chain::MonitorSet;
 pub use guarded_persister::GuardedPersister;

@@ -20,6 +20,8 @@
 //! Nothing here touches the intent of a splice: [`Splices`](crate::Splices) alone writes that.
 
 mod record;
+#[cfg(feature = "fuzz")]
+pub(crate) use record::STORED as FUNDING_STORED;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,7 +33,8 @@ use parking_lot::Mutex;
 
 use crate::parts::SpliceId;
 
-use record::{key_of_txid, FundingV1, TxidV1, FUNDINGS, PENDING};
+pub(crate) use record::FundingV1;
+use record::{key_of_txid, TxidV1, FUNDINGS, PENDING};
 pub use record::{Candidate, FundingRecord, FundingState, Share, MAX_CANDIDATES};
 
 /// Confirmations after which a transaction, or its loss, is final; LDK's constant.

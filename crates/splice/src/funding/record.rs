@@ -204,7 +204,7 @@ pub(super) struct TxidV1 {
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) struct FundingV1 {
+pub(crate) struct FundingV1 {
 	id: [u8; 32],
 	channel: [u8; 32],
 	txid: [u8; 32],
@@ -253,7 +253,7 @@ impl From<&FundingRecord> for FundingV1 {
 }
 
 impl FundingV1 {
-	pub(super) fn into_record(self) -> FundingRecord {
+	pub(crate) fn into_record(self) -> FundingRecord {
 		let txid = Txid::from_byte_array;
 		let candidate = |CandidateV1(id, share): CandidateV1| Candidate {
 			txid: txid(id),

@@ -40,6 +40,8 @@ pub use outage::{
 	Asked, Closing, OutagePolicy, Outages, Pauser, StoreEvent, StoreObserver, SystemPauser,
 	DEFAULT_OUTAGE_TOLERANCE, FIRST_PAUSE, LONGEST_PAUSE, TRY_COUNTS_AT_MOST,
 };
+#[cfg(feature = "fuzz")]
+pub(crate) use portable::STORED as PORTABLE_STORED;
 pub use portable::{MoveMark, Portable};
 use queue::{Job, Shared};
 pub use queue::{Stats, MAX_WAITING};

@@ -95,13 +95,13 @@ fn write_slot(file: &mut File, slot: usize, bytes: &[u8]) -> io::Result<()> {
 	file.write_all(bytes)
 }
 
-fn mark_bytes(mark: &HistoryMark) -> Vec<u8> {
+pub(crate) fn mark_bytes(mark: &HistoryMark) -> Vec<u8> {
 	let body = [&MAGIC[..], &mark.history, &mark.number.to_be_bytes()].concat();
 	let sum = crc32c::crc32c(&body).to_be_bytes();
 	[&body[..], &sum].concat()
 }
 
-fn read_mark(slot: &[u8]) -> Option<HistoryMark> {
+pub(crate) fn read_mark(slot: &[u8]) -> Option<HistoryMark> {
 	let (body, sum) = slot.get(..MARK_BYTES)?.split_at(MARK_BYTES - 4);
 	if sum != crc32c::crc32c(body).to_be_bytes() {
 		return None;

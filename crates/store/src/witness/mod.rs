@@ -36,6 +36,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use file::FileWitness;
+#[cfg(feature = "fuzz")]
+pub(crate) use file::{mark_bytes, read_mark};
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
