@@ -66,6 +66,20 @@ fn bodies(store: &impl Store) -> Vec<String> {
 	found
 }
 
+/// A server whose pages follow each other in a circle would be listed for ever.
+#[test]
+fn a_list_that_repeats_itself_ends() {
+	let server = Server::start();
+	let store = open(&server);
+	store.commit(append("a")).wait().unwrap();
+	drop(store);
+	server.repeat_pages();
+	let scanned = open_within(&server, Duration::from_secs(20))
+		.and_then(|store| store.scan(KeyRange::all(T), 10).wait().map(|_| ()));
+	let error = scanned.expect_err("it cannot be listed").to_string();
+	assert!(error.contains("repeats itself"), "{error}");
+}
+
 /// Whatever becomes of a request and its reply, what is acknowledged is there, once.
 #[test]
 fn troubles_on_the_way_lose_nothing_and_repeat_nothing() {

@@ -200,6 +200,9 @@ mod tests {
 			"::ffff:10.0.0.1",
 			"64:ff9b::7f00:1",
 			"64:ff9b::a00:1",
+			// Not translated: what its last bits say is nothing.
+			"64:ff9b:1::808:808",
+			"64:ff9b:0:1::808:808",
 			"2002:7f00:1::",
 			"2001:db8::1",
 			"2001::1",

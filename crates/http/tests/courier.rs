@@ -114,13 +114,15 @@ async fn retry_after_is_waited_for() {
 		assert_eq!(courier.drain(HEIGHT).await.unwrap(), Drained::default(), "{header}");
 	}
 	// What is no time is no wish.
-	let (node, server) = (Node::new(), Server::start());
-	server.then([How::Status(503, "retry-after: soon\r\n")]);
-	node.owe("claimable", "h1");
-	let courier = node.courier(address(&server.url));
-	courier.drain(HEIGHT).await.unwrap();
-	node.clock.advance(MINUTE);
-	assert_eq!(courier.drain(HEIGHT).await.unwrap().done, 1);
+	for header in ["retry-after: soon\r\n", "retry-after: +3600\r\n"] {
+		let (node, server) = (Node::new(), Server::start());
+		server.then([How::Status(503, header)]);
+		node.owe("claimable", "h1");
+		let courier = node.courier(address(&server.url));
+		courier.drain(HEIGHT).await.unwrap();
+		node.clock.advance(MINUTE);
+		assert_eq!(courier.drain(HEIGHT).await.unwrap().done, 1, "{header}");
+	}
 }
 
 /// Nothing is sent into a private network, by address or by name, unless it is allowed.

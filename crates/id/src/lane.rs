@@ -130,6 +130,14 @@ impl FromStr for Lane {
 mod tests {
 	use super::*;
 
+	/// Its bytes are in records of logs. One with a key would print as the global lane and be another.
+	#[test]
+	fn there_is_one_global_lane() {
+		let read = |key: [u8; 32]| Lane::try_from(AnyLane { scope: Scope::Global, key });
+		assert_eq!(read([0; 32]), Ok(Lane::GLOBAL));
+		assert!(read([1; 32]).is_err());
+	}
+
 	#[test]
 	fn text_reads_back_and_scopes_differ() {
 		let lanes = [

@@ -128,8 +128,10 @@ fn pages_come_newest_first_and_hold_each_key_once() {
 		assert_eq!(keys, expected);
 		let first = block_on(PaginatedKVStore::list_paginated(&kv, "p", "", None)).unwrap();
 		assert_eq!(first.keys[0], "new2");
-		let bad = PageToken::new("from elsewhere".to_owned());
-		assert!(PaginatedKVStoreSync::list_paginated(&kv, "p", "", Some(bad)).is_err());
+		for bad in ["from elsewhere", "", "+5", "05", "-1"] {
+			let token = Some(PageToken::new(bad.to_owned()));
+			assert!(PaginatedKVStoreSync::list_paginated(&kv, "p", "", token).is_err(), "{bad}");
+		}
 	});
 }
 

@@ -408,7 +408,15 @@ fn a_cursor_of_another_log_is_refused() {
 	one.append(1, 1);
 	let cursor = one.log.start().unwrap();
 	assert_eq!(cursor.to_string().parse(), Ok(cursor));
-	assert!("12".parse::<leyden_log::Cursor>().is_err());
+	// Each place is written in one way.
+	for bad in ["12", "ff.3.1", "+0000000000000ff.3.0000000000000001"] {
+		assert!(bad.parse::<leyden_log::Cursor>().is_err(), "{bad}");
+	}
+	let good = "00000000000000ff.3.0000000000000001";
+	assert!(good.parse::<leyden_log::Cursor>().is_ok());
+	for bad in [good.replace("ff", "FF"), good.replace(".3", ".+3"), good.replace(".3", ".03")] {
+		assert!(bad.parse::<leyden_log::Cursor>().is_err(), "{bad}");
+	}
 	assert!(matches!(two.log.read(cursor, 10), Err(LogError::WrongEpoch { .. })));
 	let (entries, cursor) = one.log.read(cursor, 10).unwrap();
 	assert_eq!(entries.len(), 1);

@@ -61,6 +61,8 @@ struct State {
 	token: Option<String>,
 	/// Nobody is answered.
 	is_down: bool,
+	/// Every page of a list is followed by itself.
+	repeats_pages: bool,
 	puts: u64,
 	closed: bool,
 }
@@ -119,6 +121,11 @@ impl Server {
 	/// Ends every connection without an answer, until told otherwise.
 	pub fn set_down(&self, is_down: bool) {
 		lock(&self.state).is_down = is_down;
+	}
+
+	/// Names a page as the next one after itself from now on, for ever.
+	pub fn repeat_pages(&self) {
+		lock(&self.state).repeats_pages = true;
 	}
 
 	/// How many puts were asked for.
@@ -261,7 +268,10 @@ impl State {
 		};
 		ListKeyVersionsResponse {
 			key_versions: found.into_iter().map(name).collect(),
-			next_page_token: Some(token.unwrap_or_default()),
+			next_page_token: Some(match self.repeats_pages {
+				true => u64::MAX.to_string(),
+				false => token.unwrap_or_default(),
+			}),
 			global_version: request.page_token.is_none().then_some(stored.global_version),
 		}
 	}

@@ -224,6 +224,20 @@ mod tests {
 		}
 	}
 
+	/// A value in quotes may have spaces in it, and words that look like options.
+	#[test]
+	fn a_quoted_value_stays_as_it_is() {
+		for password in ["a  b", "x sslrootcert=/y z", "it's", "back\\slash ' q", " "] {
+			let quoted = password.replace('\\', "\\\\").replace('\'', "\\'");
+			let text =
+				format!("host=h password='{quoted}' sslmode=verify-full leyden_timeout_secs=7");
+			let address = Address::parse(&text, None).unwrap();
+			assert_eq!(address.config.get_password(), Some(password.as_bytes()), "{text}");
+			assert_eq!(address.timeout, Some(Duration::from_secs(7)));
+			assert!(address.verifies() && address.roots.is_none());
+		}
+	}
+
 	#[test]
 	fn nonsense_is_named_without_the_password() {
 		for text in [

@@ -145,5 +145,9 @@ mod tests {
 		for bad in ["", "A", "AB", "A!"] {
 			assert_eq!(base64(bad), None, "{bad}");
 		}
+		// A key has one name: a short one is not in the namespace of long ones, and no long one here.
+		assert_eq!(base64("AAAA"), None);
+		assert_eq!(base32(&"0".repeat(128)), None);
+		assert_eq!(base64(&"A".repeat(104)), Some(vec![0; 78]));
 	}
 }

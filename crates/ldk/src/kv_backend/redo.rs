@@ -231,3 +231,25 @@ fn too_large(found: usize) -> StoreError {
 	let limit = PART_BYTES * MAX_PARTS;
 	StoreError::TooLarge { what: "bytes in a group", limit, found }
 }
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn change(table: &[u8], key: &[u8]) -> Vec<u8> {
+		let mut changes = Vec::new();
+		push_short(&mut changes, table);
+		push_short(&mut changes, key);
+		push_frame(&mut changes, Some(b"frame"));
+		changes
+	}
+
+	/// A redo is done before anything else, so it does nothing that no batch could have asked for.
+	#[test]
+	fn a_redo_writes_no_key_that_no_batch_has() {
+		assert_eq!(read_changes(&change(b"t", b"k")).map(|changes| changes.len()), Some(1));
+		for (table, key) in [(&b""[..], &b"k"[..]), (b"t", b""), (b"t", &[1; MAX_KEY_BYTES + 1])] {
+			assert!(read_changes(&change(table, key)).is_none());
+		}
+	}
+}
