@@ -82,8 +82,16 @@ impl std::error::Error for UrlError {}
 /// Shows user, host and database. Parameters are left out, since one of them may be a password, and
 /// so is everything of a URL in which a password may hold `/`, `?`, `#` or `@`: no one can tell where
 /// it ends.
+///
+/// A mistyped URL may have its parameters where a host or a database belongs.
 fn without_password(url: &str) -> String {
 	let Some((scheme, rest)) = url.split_once("://") else { return "postgres://…".to_owned() };
+	let shown = understood(scheme, rest).filter(|shown| !shown.contains(['=', '&', ';', ' ']));
+	shown.unwrap_or_else(|| format!("{scheme}://…"))
+}
+
+/// Returns what can be shown of a URL that has its parts where they belong.
+fn understood(scheme: &str, rest: &str) -> Option<String> {
 	let (authority, behind) = match rest.find(['/', '?', '#']) {
 		Some(end) => rest.split_at(end),
 		None => (rest, ""),
@@ -92,14 +100,14 @@ fn without_password(url: &str) -> String {
 	let (user, host) = match authority.split_once('@') {
 		Some((user, host)) => (user, host),
 		// What looks like a port may be the beginning of a password, or all of it.
-		None if behind.contains('@') || !has_ports(authority) => return format!("{scheme}://…"),
-		None => return format!("{scheme}://{authority}{database}"),
+		None if behind.contains('@') || !has_ports(authority) => return None,
+		None => return Some(format!("{scheme}://{authority}{database}")),
 	};
-	if host.contains('@') || behind.contains('@') {
-		return format!("{scheme}://…");
+	if host.contains('@') || behind.contains('@') || !has_ports(host) {
+		return None;
 	}
 	let user = user.split(':').next().unwrap_or_default();
-	format!("{scheme}://{user}@{host}{database}")
+	Some(format!("{scheme}://{user}@{host}{database}"))
 }
 
 /// Returns `true` if nothing but numbers stands behind the hosts.
@@ -165,6 +173,11 @@ mod tests {
 			"postgres://ann:secret",
 			"postgres://:secret@h",
 			"postgresql://ann:secret@h#secret",
+			"postgres://ann@h/n&password=secret",
+			"postgres://ann@h&password=secret",
+			"postgres://ann@h:5432,two:secret/n",
+			"postgres://h/n;password=secret",
+			"postgres://password=secret@h/n",
 		] {
 			let parsed = url.parse::<StoreUrl>().unwrap();
 			assert_eq!(parsed, StoreUrl::Postgres(url.to_owned()));
