@@ -17,7 +17,7 @@ use leyden_store::group::{Closing, OutagePolicy, Pauser, StoreEvent};
 use leyden_store::{
 	Batch, Expectation, Key, KeyRange, Namespace, RecordType, Store, StoreError, Table, Value,
 };
-use leyden_testkit::postgres::Server;
+use leyden_testkit::postgres::{Pooler, Server};
 use postgres_rig::{Plan, Road};
 
 const T: Table = Table::new("t");
@@ -48,6 +48,29 @@ fn bodies(store: &impl Store) -> Vec<String> {
 		range = page.rest;
 	}
 	found
+}
+
+/// A pooler that shares connections is refused by name. One that gives each client its own is none the
+/// worse.
+#[test]
+fn a_pooler_that_shares_connections_is_refused() {
+	let Some(server) = Server::start() else { return };
+	let Some(pooler) = Pooler::start(&server, "transaction") else { return };
+	for _ in 0..3 {
+		let opened = PostgresStore::open(&pooler.url(), Namespace::default(), options(20));
+		let error = opened.map(|_| ()).unwrap_err();
+		assert!(matches!(&error, StoreError::Invalid { .. }) && !error.is_retriable(), "{error}");
+		assert!(error.to_string().contains("pool_mode = session"), "{error}");
+	}
+	// Nothing was made there.
+	assert_eq!(server.psql("SELECT to_regnamespace('leyden') IS NULL"), "t");
+	drop(pooler);
+	let Some(pooler) = Pooler::start(&server, "session") else { return };
+	let store = open(&pooler.url());
+	store.commit(append("a")).wait().unwrap();
+	assert_eq!(bodies(&store), ["a"]);
+	drop(store);
+	assert_eq!(bodies(&open(&server.url())), ["a"]);
 }
 
 /// Appends from eight threads while `trouble` happens; everything that was acknowledged is there

@@ -17,6 +17,81 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 /// Set to `1` where a machine without PostgreSQL is to fail the tests rather than skip them.
 pub const REQUIRE: &str = "LEYDEN_REQUIRE_POSTGRES";
 
+/// A pooler (`pgbouncer`) in front of a server, which is gone when this is dropped.
+pub struct Pooler {
+	dir: PathBuf,
+	process: Child,
+}
+
+impl Pooler {
+	/// Starts one in a `pool_mode`; `None` if there is no pgbouncer here, which is said in one line.
+	///
+	/// # Panics
+	/// If there is none and [`REQUIRE`] is set, or if there is one that does not start.
+	pub fn start(server: &Server, pool_mode: &str) -> Option<Self> {
+		let found = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
+		let Some(program) = found.into_iter().find(|program| Path::new(program).exists()) else {
+			assert!(std::env::var(REQUIRE).is_err(), "{REQUIRE} is set, and there is no pgbouncer");
+			eprintln!("SKIPPED: there is no pgbouncer on this machine");
+			return None;
+		};
+		let dir = server.dir.join(format!("pooler-{pool_mode}"));
+		fs::create_dir(&dir).expect("a directory for the pooler");
+		let users = dir.join("users");
+		fs::write(&users, "\"leyden\" \"\"\n").expect("its users");
+		let config = dir.join("config");
+		let text = format!(
+			"[databases]\n* = host={socket} port={port}\n[pgbouncer]\nlisten_port = 6432\n\
+			 unix_socket_dir = {dir}\nauth_type = trust\nauth_file = {users}\n\
+			 pool_mode = {pool_mode}\ndefault_pool_size = 5\nlogfile = {dir}/log\n",
+			socket = server.dir.display(),
+			port = server.port,
+			dir = dir.display(),
+			users = users.display(),
+		);
+		fs::write(&config, text).expect("its configuration");
+		if let Some(user) = server.user {
+			let owned =
+				Command::new("chown").arg("-R").arg(user).arg(&dir).status().expect("chown");
+			assert!(owned.success());
+		}
+		let process = server
+			.command(Path::new(program))
+			.arg(&config)
+			.stdin(Stdio::null())
+			.stdout(Stdio::null())
+			.stderr(Stdio::null())
+			.spawn()
+			.expect("pgbouncer");
+		let pooler = Self { dir, process };
+		let socket = pooler.dir.join(".s.PGSQL.6432");
+		for _ in 0..10_000 {
+			if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+				return Some(pooler);
+			}
+			std::thread::yield_now();
+			// It is another process, and says nothing when it listens.
+			std::thread::sleep(std::time::Duration::from_millis(1));
+		}
+		panic!("pgbouncer does not start: {:?}", fs::read_to_string(pooler.dir.join("log")));
+	}
+
+	/// Returns a connection string for the server behind it.
+	pub fn url(&self) -> String {
+		let socket = self.dir.display().to_string().trim_start_matches('/').replace('/', "%2F");
+		format!("postgres://leyden@%2F{socket}:6432/postgres")
+	}
+}
+
+impl Drop for Pooler {
+	fn drop(&mut self) {
+		let _ =
+			Command::new("pkill").args(["-KILL", "-P", &self.process.id().to_string()]).status();
+		let _ = self.process.kill();
+		let _ = self.process.wait();
+	}
+}
+
 /// A server, which is gone when this is dropped.
 pub struct Server {
 	dir: PathBuf,

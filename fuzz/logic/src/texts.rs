@@ -62,7 +62,9 @@ fn store_url(bytes: &[u8]) -> Pairs {
 	let password = text
 		.split_once("password=")
 		.map_or("", |(_, rest)| rest.split(|c: char| "& ".contains(c)).next().unwrap_or_default());
-	if password.len() > 12 && matches!(url, StoreUrl::Postgres(_)) {
+	// Where a user's password and a host are expected, what follows an @ is a host.
+	let is_host = password.contains('@') && !text.contains('?');
+	if password.len() > 12 && !is_host && matches!(url, StoreUrl::Postgres(_)) {
 		pairs.push((vec![0], vec![u8::from(once.contains(password))]));
 	}
 	pairs

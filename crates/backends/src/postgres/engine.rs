@@ -72,6 +72,7 @@ impl Engine {
 		address: Address, namespace: Namespace, options: &PostgresOptions,
 	) -> Result<(Writer<Self>, bool), StoreError> {
 		let mut engine = Self::new(address, namespace, options)?;
+		engine.refuse_pooler()?;
 		engine.create()?;
 		engine.lock(options.take_over)?;
 		let committer = engine.raise()?;

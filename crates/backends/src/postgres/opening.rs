@@ -12,7 +12,7 @@ use leyden_store::committer::Committer;
 use leyden_store::StoreError;
 
 use super::engine::{columns, write_columns, Engine, WriterRow, FORMAT, PAUSE, REPEATS};
-use super::errors::{is_to_be_repeated, unavailable, Failure, Said};
+use super::errors::{is_to_be_repeated, not_written, unavailable, Failure, Said};
 use super::sql::*;
 
 /// How long opening waits for a writer that is just leaving.
@@ -43,6 +43,34 @@ impl Engine {
 			});
 		}
 		Ok(true)
+	}
+
+	/// Refuses a pooler that gives one connection of the server to several clients, a transaction to each.
+	///
+	/// A session has settings (commits are flushed), prepared statements and a lock. Behind such a pooler
+	/// another client has them the next time, and a statement of another client may stand under the name
+	/// of ours. Whether a pooler is there is not said anywhere; so a second connection is made, and looked
+	/// at whether the server takes the two for one.
+	pub(super) fn refuse_pooler(&mut self) -> Result<(), StoreError> {
+		const PID: &str = "SELECT pg_backend_pid()";
+		let deadline = Instant::now() + self.server.timeout;
+		let place = self.server.place().to_owned();
+		let failed = |failure| not_written("looking for a pooler", &place, failure);
+		let first =
+			self.connected(deadline).and_then(|session| session.ask(PID)).map_err(failed)?;
+		// If the server has no second one to spare, nobody knows.
+		let Ok(other) = self.server.connect(deadline) else { return Ok(()) };
+		let Ok(others) = other.run("BEGIN").and_then(|()| other.ask(PID)) else { return Ok(()) };
+		let second =
+			self.connected(deadline).and_then(|session| session.ask(PID)).map_err(failed)?;
+		match first == second && first != others {
+			true => Ok(()),
+			false => Err(StoreError::invalid(format!(
+				"{place} is behind a pooler that shares connections among clients: settings and prepared \
+				 statements of one are another's; connect to the server itself, or set pool_mode = \
+				 session for this database"
+			))),
+		}
 	}
 
 	/// Makes what is missing, in one transaction. Two that do so at a time wait for each other.

@@ -15,7 +15,7 @@ use leyden_store::StoreError;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Row, SimpleQueryMessage, Statement};
 
 use super::config::Address;
 use super::errors::{Failure, Said};
@@ -102,6 +102,18 @@ impl Session {
 	pub(super) fn run(&self, sql: &str) -> Result<(), Failure> {
 		let client = self.client()?;
 		answered(block_on(client.batch_execute(sql), self.deadline()))
+	}
+
+	/// Runs statements without parameters, and returns the first value of each row as a text. Nothing
+	/// is prepared.
+	pub(super) fn ask(&self, sql: &str) -> Result<Vec<String>, Failure> {
+		let client = self.client()?;
+		let said = answered(block_on(client.simple_query(sql), self.deadline()))?;
+		let first = |message: &SimpleQueryMessage| match message {
+			SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+			_ => None,
+		};
+		Ok(said.iter().filter_map(first).collect())
 	}
 
 	/// Runs one statement, which is prepared the first time.

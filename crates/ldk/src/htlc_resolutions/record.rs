@@ -7,7 +7,6 @@
 //! The record of a resolution, and its key.
 
 use bitcoin::secp256k1::PublicKey;
-use leyden_store::codec;
 use leyden_store::{Key, StoreError, Table};
 use lightning::events::Event;
 use lightning::ln::channelmanager::InterceptId;
@@ -68,6 +67,7 @@ impl Subject {
 /// A resolution that is read of any subject is written as it is read again, and a key as it is.
 #[cfg(feature = "fuzz")]
 pub(crate) fn resolution_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+	use leyden_store::codec;
 	let mut pairs = Vec::new();
 	for subject in [Subject::Payment([7; 32]), Subject::Intercepted([7; 32])] {
 		let write = |body: &[u8]| {
