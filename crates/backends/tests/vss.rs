@@ -66,6 +66,31 @@ fn bodies(store: &impl Store) -> Vec<String> {
 	found
 }
 
+/// The published server of May 2026 names no version: a mismatch that no waiting mends.
+#[test]
+fn a_server_without_a_version_is_refused_at_once() {
+	let server = Server::start();
+	let store = open(&server);
+	store.commit(append("a")).wait().unwrap();
+	server.name_no_version();
+	// The patience is longer than the test.
+	let patient = Duration::from_secs(3_600);
+	let error = open_within(&server, patient).map(|_| ()).unwrap_err();
+	assert!(matches!(&error, StoreError::Invalid { .. }) && !error.is_retriable(), "{error}");
+	assert!(error.to_string().contains("another version of the protocol"), "{error}");
+}
+
+#[test]
+fn a_name_that_the_server_does_not_take_is_refused_at_once() {
+	let server = Server::start();
+	let long = VssConfig::new(server.url(), "n".repeat(113), SECRET);
+	let opened = VssStore::open(long, &Namespace::default(), &options(Duration::from_secs(20)));
+	let error = opened.map(|_| ()).unwrap_err();
+	assert!(error.to_string().contains("121 characters"), "{error}");
+	let fits = VssConfig::new(server.url(), "n".repeat(112), SECRET);
+	VssStore::open(fits, &Namespace::default(), &options(Duration::from_secs(20))).unwrap();
+}
+
 /// A server whose pages follow each other in a circle would be listed for ever.
 #[test]
 fn a_list_that_repeats_itself_ends() {
@@ -406,7 +431,7 @@ fn what_is_not_ours_or_not_for_us_is_refused() {
 
 	let elsewhere = VssConfig::new(server.url().replace("/vss", "/other"), "node", SECRET);
 	let error = VssStore::open(elsewhere, &namespace, &options).unwrap_err();
-	assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+	assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
 	assert!(error.to_string().contains("vss-protocol-version"), "{error}");
 
 	let unreachable = VssConfig::new("http://127.0.0.1:1/vss", "node", SECRET);

@@ -61,6 +61,8 @@ struct State {
 	token: Option<String>,
 	/// Nobody is answered.
 	is_down: bool,
+	/// No answer names the version of the protocol.
+	names_no_version: bool,
 	/// Every page of a list is followed by itself.
 	repeats_pages: bool,
 	puts: u64,
@@ -126,6 +128,11 @@ impl Server {
 	/// Names a page as the next one after itself from now on, for ever.
 	pub fn repeat_pages(&self) {
 		lock(&self.state).repeats_pages = true;
+	}
+
+	/// Names no version of the protocol in its answers from now on, as older servers do.
+	pub fn name_no_version(&self) {
+		lock(&self.state).names_no_version = true;
 	}
 
 	/// How many puts were asked for.
@@ -343,11 +350,12 @@ fn serve(connection: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
 			},
 			_ => Some((404, false, b"<html>nothing here</html>".to_vec())),
 		};
+		let names_version = !state.names_no_version;
 		drop(state);
 		let Some((status, is_ours, body)) = answer else {
 			return connection.shutdown(Shutdown::Both);
 		};
-		let version = if is_ours { "vss-protocol-version: 0\r\n" } else { "" };
+		let version = if is_ours && names_version { "vss-protocol-version: 0\r\n" } else { "" };
 		let head =
 			format!("HTTP/1.1 {status} x\r\n{version}content-length: {}\r\n\r\n", body.len());
 		let mut to = connection;

@@ -40,7 +40,13 @@ pub(super) enum Failure {
 	Refused(Said),
 	/// No answer, or none that says what was done.
 	Lost(Said),
+	/// An answer without the protocol's version, or with another one: of an older or a newer server, or
+	/// of a proxy that is in trouble.
+	OtherVersion(Said),
 }
+
+/// The answers of another version in a row that are believed.
+const OTHER_VERSIONS: u32 = 3;
 
 /// What the client said went wrong. It says nothing of values.
 #[derive(Debug)]
@@ -118,8 +124,13 @@ impl Client {
 			transaction_items: puts.into_iter().map(item).collect(),
 			delete_items: deletes.into_iter().map(|key| item((key, Vec::new()))).collect(),
 		};
-		self.call(deadline, |client| async move { client.put_object(&request).await })?;
-		Ok(())
+		let put = self.call(deadline, |client| async move { client.put_object(&request).await });
+		match put {
+			Ok(_) => Ok(()),
+			// Whoever answered, it may have been done.
+			Err(Failure::OtherVersion(said)) => Err(Failure::Lost(said)),
+			Err(failure) => Err(failure),
+		}
 	}
 
 	/// Reads until there is an answer, or the deadline.
@@ -128,10 +139,14 @@ impl Client {
 		mut read: impl FnMut(&Self) -> Result<T, Failure>,
 	) -> Result<T, StoreError> {
 		let mut pause = Pause::until(deadline);
+		let mut others = 0;
 		loop {
 			match read(self) {
 				Ok(answer) => return Ok(answer),
-				Err(Failure::Lost(_)) if pause.wait() => {},
+				Err(Failure::Lost(_)) if pause.wait() => others = 0,
+				Err(Failure::OtherVersion(_)) if others + 1 < OTHER_VERSIONS && pause.wait() => {
+					others += 1;
+				},
 				Err(failure) => return Err(self.failed(doing, failure)),
 			}
 		}
@@ -144,6 +159,13 @@ impl Client {
 			Failure::Refused(said) => {
 				let source = Arc::new(Said(format!("{}: {said}", self.place)));
 				return StoreError::Engine { doing, source };
+			},
+			Failure::OtherVersion(said) => {
+				return StoreError::invalid(format!(
+					"{}: {said}; its server speaks another version of the protocol than this client, or \
+					 what answers is no VSS server",
+					self.place
+				));
 			},
 			Failure::Auth(said) | Failure::Lost(said) => said,
 		};
@@ -177,11 +199,9 @@ impl From<VssError> for Failure {
 			VssError::ConflictError(_) => Self::Conflict,
 			VssError::AuthError(_) => Self::Auth(said),
 			VssError::InvalidRequestError(_) => Self::Refused(said),
-			// Another server than ours may have answered: a proxy in front of it, which has no such
-			// header and does not know what became of the request.
-			VssError::VSSVersionMismatchError { .. }
-			// Neither does a server that failed when it committed.
-			| VssError::InternalServerError(_)
+			VssError::VSSVersionMismatchError { .. } => Self::OtherVersion(said),
+			// A server that failed when it committed does not know what became of the request.
+			VssError::InternalServerError(_)
 			| VssError::InternalError(_)
 			| VssError::NoSuchKeyError(_) => Self::Lost(said),
 		}

@@ -17,6 +17,8 @@ use super::medium::VssMedium;
 use super::names::Names;
 use super::{VssConfig, VssOptions};
 
+/// The longest name of a store that the reference server's database takes, with its namespace.
+const MAX_STORE_ID_CHARS: usize = 120;
 /// How often it is tried again when somebody else opens at the same time.
 const TRIES: usize = 20;
 
@@ -71,6 +73,13 @@ impl VssMedium {
 		getrandom::getrandom(&mut writer)
 			.map_err(|error| StoreError::invalid(format!("no randomness: {error}")))?;
 		let store_id = format!("{}/{namespace}", config.store_id);
+		if store_id.len() > MAX_STORE_ID_CHARS {
+			return Err(StoreError::invalid(format!(
+				"{store_id:?} has {} characters, and a VSS server takes {MAX_STORE_ID_CHARS} for a store: \
+				 shorten the store_id or the namespace",
+				store_id.len()
+			)));
+		}
 		let names = Names::new(&store_id, &config.secret);
 		let client = Client::new(config, store_id, options)?;
 		let deadline = client.deadline();
