@@ -59,13 +59,14 @@ fn store_url(bytes: &[u8]) -> Pairs {
 	let once = url.to_string();
 	let again = once.parse::<StoreUrl>().map_or(String::new(), |url| url.to_string());
 	let mut pairs = vec![(once.clone().into_bytes(), again.into_bytes())];
-	let password = text
-		.split_once("password=")
-		.map_or("", |(_, rest)| rest.split(|c: char| "& ".contains(c)).next().unwrap_or_default());
-	// Where a user's password and a host are expected, what follows an @ is a host.
-	let is_host = password.contains('@') && !text.contains('?');
-	if password.len() > 12 && !is_host && matches!(url, StoreUrl::Postgres(_)) {
-		pairs.push((vec![0], vec![u8::from(once.contains(password))]));
+	// With a password that stands nowhere else in it.
+	const MARK: &str = "s3cr3t-m4rk";
+	if let (StoreUrl::Postgres(_), Some((before, behind))) = (&url, text.split_once("password=")) {
+		let end = behind.find(['&', ' ']).unwrap_or(behind.len());
+		let marked = format!("{before}password={MARK}{}", behind.get(end..).unwrap_or_default());
+		if let Ok(url) = marked.parse::<StoreUrl>() {
+			pairs.push((vec![0], vec![u8::from(url.to_string().contains(MARK))]));
+		}
 	}
 	pairs
 }
