@@ -70,7 +70,7 @@ fn secret(bytes: &[u8]) -> Pairs {
 	let Ok(secret) = SigningSecret::parse(text(bytes)) else { return Vec::new() };
 	let webhook = Webhook { id: "msg_1", timestamp: 1_700_000_000 };
 	let now = Timestamp(1_700_000_000_000);
-	let signed = webhook.sign(b"body", &[secret.clone()]);
+	let signed = webhook.sign(b"body", std::slice::from_ref(&secret));
 	let verified =
 		webhook.verify(b"body", &signed, &[secret.verifying_key()], now, Duration::from_secs(1));
 	vec![(flag(true), flag(verified.is_ok()))]

@@ -24,8 +24,11 @@ pub struct Target {
 	/// The name.
 	pub name: &'static str,
 	/// Panics if something does not hold.
-	pub run: Box<dyn Fn(&[u8]) + Sync + Send>,
+	pub run: Check,
 }
+
+/// A function of bytes that panics if something does not hold.
+pub type Check = Box<dyn Fn(&[u8]) + Sync + Send>;
 
 /// Returns everything that is fuzzed.
 pub fn targets() -> Vec<Target> {

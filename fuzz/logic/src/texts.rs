@@ -64,7 +64,8 @@ fn store_url(bytes: &[u8]) -> Pairs {
 	if let (StoreUrl::Postgres(_), Some((before, behind))) = (&url, text.split_once("password=")) {
 		let end = behind.find(['&', ' ']).unwrap_or(behind.len());
 		let marked = format!("{before}password={MARK}{}", behind.get(end..).unwrap_or_default());
-		if let Ok(url) = marked.parse::<StoreUrl>() {
+		// The fuzzer learns the word.
+		if let Some(url) = marked.parse::<StoreUrl>().ok().filter(|_| !text.contains(MARK)) {
 			pairs.push((vec![0], vec![u8::from(url.to_string().contains(MARK))]));
 		}
 	}

@@ -225,7 +225,7 @@ pub(crate) fn vss_answer_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 	};
 	let mut pairs = Vec::new();
 	for status in [400, 401, 404, 409, 500, 503] {
-		let failure = Failure::from(VssError::new(status, bytes.to_vec().into()));
+		let failure = Failure::from(VssError::new(status, bytes.to_vec()));
 		let is_conflict = matches!(failure, Failure::Conflict);
 		if is_conflict {
 			pairs.push((vec![1], vec![u8::from(says(ErrorCode::ConflictException))]));
