@@ -143,6 +143,8 @@ impl ResolutionV1 {
 
 #[cfg(test)]
 mod tests {
+	use leyden_store::codec;
+
 	use super::*;
 
 	/// The bytes on users' disks. A change is a new schema, never another golden.
