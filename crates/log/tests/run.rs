@@ -7,8 +7,9 @@ mod common;
 use std::future::Future;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -81,7 +82,8 @@ fn each_delivery_is_settled_as_its_handler_says() {
 	check(&process, &consumer, &seen);
 	// What is stopped stays so.
 	assert!(stop.is_stopped());
-	consumer.run(|_| Handled::Done, &stop).unwrap();
+	process.append(7, 7);
+	consumer.run(|_| -> Handled { panic!("it is stopped") }, &stop).unwrap();
 }
 
 #[test]
@@ -122,6 +124,31 @@ fn a_task_does_the_same() {
 	});
 	ended.expect("it ends").unwrap();
 	check(&process, &consumer, &seen.lock());
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+	fn wake(self: Arc<Self>) {
+		self.0.fetch_add(1, Ordering::SeqCst);
+	}
+}
+
+#[test]
+fn a_run_that_waits_is_woken_to_end() {
+	let process = filled(0);
+	let consumer = process.consumer("app");
+	let stop = consumer.run_stop();
+	let handler = |_: leyden_log::Entry, _| async { Handled::Done };
+	let mut run = pin!(consumer.run_async(handler, |_| std::future::pending(), &stop));
+	let woken = Arc::new(Woken::default());
+	let waker = Waker::from(Arc::clone(&woken));
+	let mut context = Context::from_waker(&waker);
+	assert!(run.as_mut().poll(&mut context).is_pending());
+	stop.stop();
+	assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+	assert!(run.as_mut().poll(&mut context).is_ready());
 }
 
 /// A run that waits for entries is ended, and so are all that were given the same switch.
