@@ -68,7 +68,8 @@ pub(super) fn part_key(slot: u64, number: usize) -> Key {
 pub(super) fn slot_of(key: &[u8]) -> Option<u64> {
 	match key == HEAD {
 		true => Some(0),
-		false => Key::new(TABLE, key).number(HEAD),
+		// Slot 0 has no number.
+		false => Key::new(TABLE, key).number(HEAD).filter(|slot| *slot != 0),
 	}
 }
 
@@ -242,6 +243,14 @@ mod tests {
 		push_short(&mut changes, key);
 		push_frame(&mut changes, Some(b"frame"));
 		changes
+	}
+
+	#[test]
+	fn a_slot_has_one_key() {
+		for slot in [0, 1, u64::MAX] {
+			assert_eq!(slot_of(head_key(slot).bytes()), Some(slot));
+		}
+		assert_eq!(slot_of(Key::numbered(TABLE, HEAD, 0).bytes()), None);
 	}
 
 	/// A redo is done before anything else, so it does nothing that no batch could have asked for.
