@@ -10,10 +10,10 @@
 //! `leyden-store`, and says in its [`Guarantees`](leyden_store::Guarantees) what it promises beyond
 //! that.
 
+#[cfg(feature = "sqlite")]
 mod file_lock;
 #[cfg(any(feature = "redb", feature = "sqlite"))]
 mod files;
-#[cfg(feature = "sqlite")]
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 #[cfg(feature = "postgres")]

@@ -10,7 +10,9 @@ use std::fmt;
 
 use base64::prelude::BASE64_STANDARD;
 use base64::Engine;
-use leyden_outbox::{Callback, FeedPage};
+use leyden_outbox::Callback;
+#[cfg(feature = "client")]
+use leyden_outbox::FeedPage;
 use serde::{Deserialize, Serialize};
 
 /// A page on the wire.
@@ -271,7 +273,7 @@ mod client {
 	}
 
 	/// A page that is read has as many items as it says, and each is written as it is read again.
-	#[cfg(all(feature = "fuzz", feature = "server"))]
+	#[cfg(feature = "fuzz")]
 	pub(crate) fn page_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 		let _ = cursor_error(bytes, FeedCursor::default());
 		let Some(page) = read_page(bytes) else { return Vec::new() };
@@ -327,7 +329,7 @@ mod client {
 		}
 	}
 }
-#[cfg(feature = "client")]
-#[cfg(all(feature = "fuzz", feature = "server"))]
+#[cfg(feature = "fuzz")]
 pub(crate) use client::page_law;
+#[cfg(feature = "client")]
 pub use client::{FeedClient, FeedError};

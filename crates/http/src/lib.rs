@@ -24,12 +24,12 @@
 //!
 //! [Standard Webhooks]: https://www.standardwebhooks.com
 
+#[cfg(feature = "client")]
 mod address;
 #[cfg(feature = "client")]
 mod courier;
 #[cfg(any(feature = "client", feature = "server"))]
 mod feed;
-#[cfg(feature = "client")]
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 #[cfg(feature = "client")]

@@ -139,7 +139,9 @@ impl LeydenBuilder {
 		let whole = url.open_whole(self.namespace.clone())?;
 		let store: Arc<dyn Store> = Arc::new(Arc::clone(&whole));
 		let witnessed = WitnessedStore::open(store, witness)?;
-		let checked = match witnessed.was_left_open() && self.most_checked > 0 {
+		// A server is not read from end to end when a node starts.
+		let is_file = matches!(url, StoreUrl::Sqlite(_) | StoreUrl::Redb(_));
+		let checked = match witnessed.was_left_open() && is_file && self.most_checked > 0 {
 			true => check(&whole, &url.to_string(), &self.namespace, self.most_checked, &witnessed),
 			false => None,
 		};
@@ -159,24 +161,23 @@ fn check(
 		let place = place.to_owned();
 		witnessed.tell_first(StoreEvent::NotAllChecked { place, records, reason });
 	};
-	let verified = match Verified::of_open(store, place, namespace, most) {
-		Ok(verified) => verified,
-		// If the store cannot be read, whoever needs it hears so.
-		Err(error) => {
-			not_all(0, error.to_string());
-			return None;
-		},
-	};
+	let (verified, done) = Verified::of_open(store, namespace, most);
 	for problem in verified.problems.iter().take(MOST_TOLD) {
 		let error = problem.error.clone();
 		witnessed.tell_first(StoreEvent::DamageFound { place: place.to_owned(), error });
 	}
 	let untold = verified.problems.len().saturating_sub(MOST_TOLD) as u64 + verified.left_out;
 	if untold > 0 {
-		not_all(verified.records, format!("{untold} more problems are not told here"));
+		let reason = format!("and {untold} more problems");
+		let error = StoreError::NotAStore { place: place.to_owned(), reason };
+		witnessed.tell_first(StoreEvent::DamageFound { place: place.to_owned(), error });
 	}
-	if verified.is_cut_short {
-		not_all(verified.records, format!("it checks about {most} of them"));
+	match done {
+		Err(error) => not_all(verified.records, error.to_string()),
+		Ok(()) if verified.is_cut_short => {
+			not_all(verified.records, format!("it checks about {most} of them"));
+		},
+		Ok(()) => {},
 	}
 	Some(verified)
 }

@@ -92,10 +92,11 @@ impl StoreUrl {
 }
 
 impl Verified {
-	/// Checks one namespace of an open store, up to about so many records.
+	/// Checks the records of one namespace of an open store, up to about so many; not the structure of the
+	/// engine, which is as large as the file. What was found before an error is returned with it.
 	pub(crate) fn of_open(
-		store: &Arc<dyn Portable>, place: &str, namespace: &Namespace, most_records: u64,
-	) -> Result<Self, LogError> {
+		store: &Arc<dyn Portable>, namespace: &Namespace, most_records: u64,
+	) -> (Self, Result<(), LogError>) {
 		let mut verified = Self {
 			namespaces: vec![namespace.clone()],
 			records: 0,
@@ -103,10 +104,9 @@ impl Verified {
 			left_out: 0,
 			is_cut_short: false,
 		};
-		verified.check_engine(&**store, place)?;
 		let findings = Findings::new(MAX_FINDINGS).up_to(most_records);
-		verified.check_records(store, namespace, findings)?;
-		Ok(verified)
+		let done = verified.check_records(store, namespace, findings);
+		(verified, done)
 	}
 
 	/// Checks the structure of the engine.
@@ -124,11 +124,14 @@ impl Verified {
 	fn check_records(
 		&mut self, store: &Arc<dyn Portable>, namespace: &Namespace, mut findings: Findings,
 	) -> Result<(), LogError> {
-		match verify_namespace(store, &mut findings) {
+		let done = match verify_namespace(store, &mut findings) {
 			// There is no way on in this namespace; what was found before is told.
-			Err(LogError::Store(error)) if is_finding(&error) => findings.add(error),
-			done => done?,
-		}
+			Err(LogError::Store(error)) if is_finding(&error) => {
+				findings.add(error);
+				Ok(())
+			},
+			done => done,
+		};
 		self.records += findings.records();
 		self.left_out += findings.left_out();
 		self.is_cut_short |= findings.is_cut_short();
@@ -137,17 +140,22 @@ impl Verified {
 			error: error.clone(),
 		};
 		self.problems.extend(findings.errors().iter().map(problem));
-		Ok(())
+		done
 	}
 }
 
 fn verify_namespace(store: &Arc<dyn Portable>, findings: &mut Findings) -> Result<(), LogError> {
+	// The logs first: what belongs together is checked there, and a check may have to end early.
+	let whole: Arc<dyn Store> = Arc::new(Arc::clone(store));
+	match LogReader::new(whole).verify(findings) {
+		Err(LogError::Store(error)) if is_finding(&error) => findings.add(error),
+		done => done?,
+	}
 	for table in store.tables()? {
-		// Those of the logs are read with what belongs to them.
+		// Those of the logs are read.
 		if table == INTERNAL_TABLE || !table.name().starts_with("log_") {
 			findings.each::<LogError>(&**store, KeyRange::all(table), |_, _, _| Ok(()))?;
 		}
 	}
-	let store: Arc<dyn Store> = Arc::new(Arc::clone(store));
-	LogReader::new(store).verify(findings)
+	Ok(())
 }

@@ -489,7 +489,8 @@ impl Consumer {
 	}
 
 	/// Delivers nothing until [`resume`](Consumer::resume), in this process and in later ones. What is in
-	/// somebody's hands can be settled.
+	/// somebody's hands can be settled. Another handle, behind another layer around the store, hears of it
+	/// when it is opened again.
 	///
 	/// # Errors
 	/// The store's.
@@ -599,7 +600,16 @@ impl Inner {
 		let shared = &self.log.shared;
 		if self.owner.take(&shared.store, shared.clock.look().wall)? {
 			let head = shared.head.load(Ordering::SeqCst);
-			self.folding.bounds.last_acked.fetch_max(head, Ordering::SeqCst);
+			let bounds = &self.folding.bounds;
+			bounds.last_acked.fetch_max(head, Ordering::SeqCst);
+			bounds.last_dead.fetch_max(head, Ordering::SeqCst);
+			// It may have been reset since this handle was opened, back or forward.
+			let watermark = pending::watermark(&shared.store, &self.keys)?;
+			if watermark != REMOVED {
+				bounds.watermark.store(watermark, Ordering::SeqCst);
+				state.passed = watermark;
+			}
+			state.attempts = attempts(&shared.store, &self.keys)?;
 			state.forget_ahead();
 		}
 		Ok(())
@@ -655,6 +665,9 @@ impl Inner {
 	}
 
 	fn set_paused(&self, paused: bool) -> Result<(), LogError> {
+		// Held to the end: of two calls, the one that commits last is the one that counts here, and no
+		// search for a delivery is under way when this returns.
+		let _state = self.state.lock();
 		let (store, key) = (self.log.store(), &self.keys.consumer);
 		loop {
 			// It was removed, or is being removed, by a handle that this one does not see.

@@ -37,16 +37,8 @@ pub(crate) fn create(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Resul
 /// The batch writes the stream as well, as it was: entries that are being trimmed at this moment are
 /// either trimmed before, and the consumer begins behind them, or not at all.
 pub(crate) fn begin(log: &EventLog, start: Start, batch: &mut Batch) -> Result<u64, LogError> {
-	let (store, stream_key) = (log.store(), log.shared.keys.stream());
-	let trimmed = match store.get(&stream_key).wait()? {
-		Some(record) => {
-			let stream: StreamV1 = records::read(&stream_key, &record)?;
-			batch.expect(stream_key.clone(), Expectation::Version(record.version));
-			batch.put(stream_key, records::value(&stream));
-			stream.trimmed
-		},
-		None => 0,
-	};
+	let store = log.store();
+	let trimmed = guard(log, batch)?;
 	let head = || lookup::head(store, &log.shared.keys);
 	Ok(match start {
 		Start::Beginning => trimmed,
@@ -54,4 +46,15 @@ pub(crate) fn begin(log: &EventLog, start: Start, batch: &mut Batch) -> Result<u
 		// Behind the newest entry there is nothing to begin after.
 		Start::After(index) => index.get().min(head()?).max(trimmed),
 	})
+}
+
+/// Has the batch refused if something is trimmed meanwhile, and whatever is being trimmed refused after
+/// the batch. Returns the index up to which entries were trimmed.
+pub(crate) fn guard(log: &EventLog, batch: &mut Batch) -> Result<u64, LogError> {
+	let (store, stream_key) = (log.store(), log.shared.keys.stream());
+	let Some(record) = store.get(&stream_key).wait()? else { return Ok(0) };
+	let stream: StreamV1 = records::read(&stream_key, &record)?;
+	batch.expect(stream_key.clone(), Expectation::Version(record.version));
+	batch.put(stream_key, records::value(&stream));
+	Ok(stream.trimmed)
 }

@@ -209,6 +209,9 @@ impl EventLog {
 				}
 				if let Some(name) = keys.consumer_name(key) {
 					observer.opened(&name, consumer.watermark);
+					if consumer.paused {
+						observer.paused(&name, true);
+					}
 				}
 			}
 			rest = page.rest;
@@ -381,7 +384,11 @@ impl EventLog {
 
 	/// Sets a consumer to another place of the log: back, so that it is told again of what it has acked
 	/// and the log still has, or forward, past what it will never be told of. Its acks, retries and dead
-	/// letters are forgotten, damaged ones as well.
+	/// letters are forgotten, damaged ones as well. A request that every consumer has answered, and LDK
+	/// with it, is not asked again by this.
+	///
+	/// A handle that cannot be seen from here (behind another layer around the store) settles no delivery
+	/// any more, but its acks in bulk count.
 	///
 	/// # Errors
 	/// [`LogError::NoConsumer`]; [`LogError::InUse`] while a handle of it or a delivery is kept in this
@@ -394,10 +401,7 @@ impl EventLog {
 		self.while_closed(name, || {
 			let keys = self.shared.keys.consumer(name);
 			match reset::reset(self, &keys, start)? {
-				true => {
-					self.shared.observers.removed(name);
-					Ok(())
-				},
+				true => self.tell_anew(name, name),
 				false => Err(LogError::NoConsumer { name: name.to_owned() }),
 			}
 		})
@@ -418,11 +422,8 @@ impl EventLog {
 		}
 		let rename = || {
 			let [old, new] = [from, to].map(|name| self.shared.keys.consumer(name));
-			match renaming::rename(self.store(), &old, &new) {
-				Ok(true) => {
-					self.shared.observers.removed(from);
-					Ok(())
-				},
+			match renaming::rename(self, &old, &new) {
+				Ok(true) => self.tell_anew(from, to),
 				Ok(false) => Err(LogError::NoConsumer { name: from.to_owned() }),
 				Err(LogError::Store(StoreError::Conflict { key, .. })) if key == new.consumer => {
 					Err(LogError::ConsumerExists { name: to.to_owned() })
@@ -432,6 +433,15 @@ impl EventLog {
 		};
 		// In one order, whoever renames what: two callers must not wait for each other.
 		self.while_closed(from.min(to), || self.while_closed(from.max(to), rename))
+	}
+
+	/// Tells observers that a consumer is gone, and of the one that has its place.
+	fn tell_anew(&self, old: &str, new: &str) -> Result<(), LogError> {
+		let keys = self.shared.keys.consumer(new);
+		let watermark = pending::watermark(self.store(), &keys)?;
+		self.shared.observers.removed(old);
+		self.shared.observers.opened(new, watermark);
+		Ok(())
 	}
 
 	/// Runs `f` while no handle of the consumer and no delivery is kept in this process.

@@ -56,7 +56,10 @@ impl Owner {
 		store: &Arc<dyn Store>, key: &Key, batch: &mut Batch,
 	) -> Result<(), LogError> {
 		let found = match store.get(key).wait() {
-			Ok(None) => return Ok(()),
+			Ok(None) => {
+				batch.expect(key.clone(), Expectation::Absent);
+				Ok(OwnerV1 { opened: 0, opened_at: Timestamp::default() })
+			},
 			Ok(Some(found)) => {
 				batch.expect(key.clone(), Expectation::Version(found.version));
 				records::read::<OwnerV1>(key, &found)

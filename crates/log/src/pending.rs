@@ -80,10 +80,17 @@ impl Bounds {
 
 	/// Returns the bounds for a look at a consumer whose acks come from elsewhere.
 	pub(crate) fn unknown(store: &Arc<dyn Store>, keys: &ConsumerKeys) -> Result<Self, LogError> {
+		let record = consumer(store, keys)?;
+		let watermark = record.map_or(0, |record| record.watermark);
+		// What is left of before a reset counts no more.
+		let last = match record.is_some_and(|record| record.resetting) {
+			true => 0,
+			false => u64::MAX,
+		};
 		Ok(Self {
-			watermark: AtomicU64::new(watermark(store, keys)?),
-			last_acked: AtomicU64::new(u64::MAX),
-			last_dead: AtomicU64::new(u64::MAX),
+			watermark: AtomicU64::new(watermark),
+			last_acked: AtomicU64::new(last.max(watermark)),
+			last_dead: AtomicU64::new(last),
 		})
 	}
 
@@ -103,10 +110,12 @@ impl Bounds {
 
 /// Returns the index up to which the consumer has acked everything; 0 if there is no consumer.
 pub(crate) fn watermark(store: &Arc<dyn Store>, keys: &ConsumerKeys) -> Result<u64, LogError> {
-	match store.get(&keys.consumer).wait()? {
-		Some(record) => Ok(records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark),
-		None => Ok(0),
-	}
+	Ok(consumer(store, keys)?.map_or(0, |consumer| consumer.watermark))
+}
+
+fn consumer(store: &Arc<dyn Store>, keys: &ConsumerKeys) -> Result<Option<ConsumerV1>, LogError> {
+	let record = store.get(&keys.consumer).wait()?;
+	Ok(record.map(|record| records::read(&keys.consumer, &record)).transpose()?)
 }
 
 /// Up to `limit` un-acked entries behind `after`, from `tail` if they are there. May be fewer, and
@@ -175,7 +184,9 @@ pub(crate) fn unacked_count(
 	let trimmed = lookup::stream(store, stream)?.map_or(0, |stream| stream.trimmed);
 	let head = lookup::head(store, stream)?.max(trimmed);
 	let mut acked = Vec::new();
-	let mut rest = Some(keys.acks().reversed());
+	// Those of before a reset count no more.
+	let counts = !consumer(store, keys)?.is_some_and(|consumer| consumer.resetting);
+	let mut rest = Some(keys.acks().reversed()).filter(|_| counts);
 	while let Some(range) = rest.take() {
 		let page = store.scan(range, ACK_PAGE).wait()?;
 		for (key, _) in &page.records {
@@ -254,7 +265,7 @@ pub(crate) fn dead_letters(
 	store: &Arc<dyn Store>, keys: &ConsumerKeys, bounds: &Bounds, mut first: u64, limit: usize,
 ) -> Result<Vec<DeadLetter>, LogError> {
 	let mut letters = Vec::new();
-	while letters.len() < limit {
+	while letters.len() < limit && first <= bounds.last_dead.load(Ordering::SeqCst) {
 		let page = lookup::dead_letters(store, keys, first, limit - letters.len())?;
 		let Some(last) = page.last().map(|letter| letter.index.get()) else { break };
 		first = last.saturating_add(1);

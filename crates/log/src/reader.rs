@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use leyden_id::EventId;
@@ -188,7 +189,10 @@ impl LogReader {
 	pub fn failed_attempts(
 		&self, stream: &str, consumer: &str, index: LogIndex,
 	) -> Result<u32, LogError> {
-		let keys = StreamKeys::new(stream).consumer(consumer);
+		let (_, keys, bounds) = self.consumer(stream, consumer)?;
+		if index.get() > bounds.last_dead.load(Ordering::SeqCst) {
+			return Ok(0);
+		}
 		Ok(lookup::retry(&self.store, &keys, index)?.map_or(0, |retry| retry.attempts))
 	}
 
@@ -267,12 +271,15 @@ impl LogReader {
 		while let Some(range) = rest.take() {
 			let page = self.store.scan(range, PAGE).wait()?;
 			for (key, record) in &page.records {
-				let ConsumerV1 { watermark, paused, .. } = records::read(key, record)?;
+				let ConsumerV1 { watermark, paused, resetting } = records::read(key, record)?;
 				let Some(name) = keys.consumer_name(key).filter(|_| watermark != REMOVED) else {
 					continue;
 				};
 				let keys = keys.consumer(&name);
-				let watermark = pending::acked_to(&self.store, &keys, watermark)?;
+				let watermark = match resetting {
+					true => watermark,
+					false => pending::acked_to(&self.store, &keys, watermark)?,
+				};
 				if watermark == REMOVED {
 					continue;
 				}

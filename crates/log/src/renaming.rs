@@ -6,18 +6,22 @@
 
 //! A consumer gets another name.
 //!
-//! Its records are copied under the new name first, where nobody looks at them, because that name has
-//! no consumer. One batch then gives the new name its record and marks the old one as removed. A crash
-//! before that batch leaves the consumer as it was, and one behind it leaves a removal to be finished.
+//! The first batch marks the new name as a consumer that is being removed, and takes the old one from
+//! whatever handle has deliveries of it. Then the records are copied under the new name, where they count
+//! for nobody, acks from the last to the first: what is folded meanwhile begins earlier. The last batch
+//! gives the new name its record and the mark to the old one. A crash before that batch leaves the
+//! consumer as it was, and one behind it leaves it renamed; in both cases a removal is left to be
+//! finished.
 
 use std::sync::Arc;
 
-use leyden_store::{Batch, Durability, Expectation, Store};
+use leyden_store::{Batch, Durability, Expectation, Key, Store, StoreError};
 
+use crate::log::EventLog;
 use crate::owner::Owner;
 use crate::records::{self, ConsumerKeys, ConsumerV1};
 use crate::removal::{self, REMOVED};
-use crate::{reset, LogError};
+use crate::{creation, reset, LogError};
 
 /// The most records that one batch copies.
 const AT_A_TIME: usize = 1_000;
@@ -30,26 +34,62 @@ const AT_A_TIME: usize = 1_000;
 /// # Failure Behavior and Persistence
 /// When it returns, the consumer has the new name. A crash before that leaves it with one of both.
 pub(crate) fn rename(
-	store: &Arc<dyn Store>, from: &ConsumerKeys, to: &ConsumerKeys,
+	log: &EventLog, from: &ConsumerKeys, to: &ConsumerKeys,
 ) -> Result<bool, LogError> {
+	let store = log.store();
 	reset::finish_what_was_begun(store, from)?;
-	reset::finish_what_was_begun(store, to)?;
-	let Some(record) = store.get(&from.consumer).wait()? else { return Ok(false) };
-	let consumer: ConsumerV1 = records::read(&from.consumer, &record)?;
-	let unchanged = (&from.consumer, Expectation::Version(record.version));
+	loop {
+		reset::finish_what_was_begun(store, to)?;
+		match try_rename(log, from, to) {
+			// Its acks were folded meanwhile, or a handle that cannot be seen from here took it over.
+			Err(LogError::Store(StoreError::Conflict { key, .. })) if key != to.consumer => {},
+			done => return done,
+		}
+	}
+}
+
+fn try_rename(log: &EventLog, from: &ConsumerKeys, to: &ConsumerKeys) -> Result<bool, LogError> {
+	let store = log.store();
 	let absent = (&to.consumer, Expectation::Absent);
 	removal::empty(store, to, &absent)?;
-	// Two for the expectations.
-	let most = store.guarantees().max_writes.saturating_sub(2).clamp(1, AT_A_TIME);
+	let Some(record) = store.get(&from.consumer).wait()? else { return Ok(false) };
+	let consumer: ConsumerV1 = records::read(&from.consumer, &record)?;
+	if consumer.watermark == REMOVED {
+		return Ok(false);
+	}
+	let unchanged = (&from.consumer, Expectation::Version(record.version));
+	let mut batch = expecting(&[unchanged, absent]);
+	batch.put(to.consumer.clone(), records::value(&ConsumerV1::at(REMOVED)));
+	// A handle elsewhere settles nothing any more.
+	Owner::pass_on(store, &from.owner, &mut batch)?;
+	let marked = Expectation::Version(store.commit(batch).wait()?.version());
+	// One commit has written the mark and the owner.
+	let expected = [unchanged, (&to.consumer, marked), (&from.owner, marked)];
+	copy(store, from, to, &expected)?;
+	let mut batch = expecting(&expected);
+	// As for a consumer that is created: what is trimmed at this moment goes by consumers that were read
+	// before, under the old name or under none.
+	creation::guard(log, &mut batch)?;
+	batch.put(to.consumer.clone(), records::value(&consumer));
+	batch.put(from.consumer.clone(), records::value(&ConsumerV1::at(REMOVED)));
+	let mark = store.commit(batch).wait()?.version();
+	removal::finish(store, from, mark)?;
+	Ok(true)
+}
+
+/// Copies acks, retries and dead letters, for as long as everything is as expected.
+fn copy(
+	store: &Arc<dyn Store>, from: &ConsumerKeys, to: &ConsumerKeys,
+	expected: &[(&Key, Expectation)],
+) -> Result<(), LogError> {
+	let most = store.guarantees().max_writes.saturating_sub(expected.len());
+	let most = most.clamp(1, AT_A_TIME);
 	for range in from.all() {
-		let mut rest = Some(range);
+		let mut rest = Some(range.reversed());
 		while let Some(range) = rest.take() {
 			let page = store.scan(range, most).wait()?;
-			let mut batch = Batch::new();
+			let mut batch = expecting(expected);
 			batch.durability(Durability::Lazy);
-			for (key, expected) in [&unchanged, &absent] {
-				batch.expect((*key).clone(), *expected);
-			}
 			for (key, record) in page.records {
 				if let Some(key) = from.key_for(to, &key) {
 					batch.put(key, record.value);
@@ -59,15 +99,13 @@ pub(crate) fn rename(
 			rest = page.rest;
 		}
 	}
+	Ok(())
+}
+
+fn expecting(expected: &[(&Key, Expectation)]) -> Batch {
 	let mut batch = Batch::new();
-	for (key, expected) in [&unchanged, &absent] {
+	for (key, expected) in expected {
 		batch.expect((*key).clone(), *expected);
 	}
-	batch.put(to.consumer.clone(), records::value(&consumer));
-	batch.put(from.consumer.clone(), records::value(&ConsumerV1::at(REMOVED)));
-	// A handle elsewhere settles nothing any more.
-	Owner::pass_on(store, &from.owner, &mut batch)?;
-	let mark = store.commit(batch).wait()?.version();
-	removal::finish(store, from, mark)?;
-	Ok(true)
+	batch
 }

@@ -39,6 +39,8 @@ pub(crate) fn reset(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result
 			Ok(Some(record)) => {
 				batch.expect(keys.consumer.clone(), Expectation::Version(record.version));
 				match records::read::<ConsumerV1>(&keys.consumer, &record) {
+					// It is being removed by a handle that cannot be seen from here.
+					Ok(ConsumerV1 { watermark: REMOVED, .. }) => return Ok(false),
 					Ok(consumer) => consumer.paused,
 					Err(StoreError::Corrupt { .. }) => false,
 					Err(error) => return Err(error.into()),
@@ -93,8 +95,8 @@ fn finish(
 		Ok(store.commit(batch).wait().map(|_| ())?)
 	});
 	match emptied {
-		// Another handle has finished it.
-		Err(LogError::Store(StoreError::Conflict { .. })) => Ok(()),
+		// Another handle has finished it, or has changed something else of the consumer.
+		Err(LogError::Store(StoreError::Conflict { .. })) => finish_what_was_begun(store, keys),
 		done => done,
 	}
 }

@@ -157,7 +157,8 @@ impl Consumer {
 		}
 	}
 
-	/// Does what [`run`](Consumer::run) does, for a task. The handler is given the entry and the number
+	/// Does what [`run`](Consumer::run) does, for a task. A search for a delivery reads the store on the
+	/// thread of the task; to settle a delivery and to wait for one does not block it. The handler is given the entry and the number
 	/// of the attempt, from 1 on. `sleep` resolves after the given time; it is only used while something
 	/// is due later.
 	///

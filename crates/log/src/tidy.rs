@@ -454,7 +454,7 @@ impl Shared {
 				step.old_enough[1] = Some(at);
 				break;
 			}
-			// Without its id, the tombstone says as long as there is a store why an id has no entry.
+			// Without its id, the tombstone says for as long as there is a store why an id has no entry.
 			let Some(id) = tomb.id else { continue };
 			batch.delete(tomb_key.clone());
 			batch.delete(self.keys.id(&id));
@@ -529,6 +529,10 @@ async fn look(
 	let tombs = last_id.map(|last| ask(up_to(TOMBS, last)));
 	let guessed = guess.map(|last| ask(up_to(ENTRIES, last)));
 
+	// The stream before everything else: a read may be made as late as when its ticket is polled. The
+	// step expects this version, which a consumer that is created or reset from here on replaces; what
+	// it has not acked is then not trimmed by what was read of it before.
+	let stream = stream.await?;
 	let fold = match fold {
 		Some(reads) => reads.fold().await?,
 		None => None,
@@ -549,7 +553,7 @@ async fn look(
 			page = Some(store.scan(rest, CONSUMER_PAGE).await?);
 		}
 	}
-	let Some(stream) = stream.await? else {
+	let Some(stream) = stream else {
 		return Ok(Found { folding, fold, ..Found::default() });
 	};
 	let trimmed = records::read::<StreamV1>(&stream_key, &stream)?.trimmed;
@@ -557,10 +561,26 @@ async fn look(
 	let ops = fold.as_ref().map_or(0, FoundAcks::ops);
 	let share = most.min(max_ops.saturating_sub(ops) / 4);
 	let mut tombs = match tombs {
-		Some((range, tombs)) => {
-			let page = read_around_damage(&store, range, most, tombs.await).await?;
-			// A damaged tombstone keeps its id, and is left for a check to find.
-			page.records.into_iter().filter_map(|(key, tomb)| Some((key, tomb.ok()?))).collect()
+		Some((mut range, tombs)) => {
+			let mut scanned = tombs.await;
+			loop {
+				let page = read_around_damage(&store, range, most, scanned).await?;
+				// A damaged tombstone keeps its id, and is left for a check to find. One without an id
+				// stays for ever. Neither is in the way of those behind it.
+				let of_use = |(key, tomb): (Key, Result<Record, StoreError>)| {
+					let tomb = tomb.ok()?;
+					let read = records::read::<TombV1>(&key, &tomb);
+					(!matches!(read, Ok(TombV1 { id: None, .. }))).then_some((key, tomb))
+				};
+				let found: Vec<_> = page.records.into_iter().filter_map(of_use).collect();
+				match page.rest {
+					Some(rest) if found.is_empty() => {
+						range = rest.clone();
+						scanned = store.scan(rest, most).await;
+					},
+					_ => break found,
+				}
+			}
 		},
 		None => Vec::new(),
 	};

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,9 +19,11 @@ use leyden_log::{
 	Consumer, ConsumerOptions, EventLog, LogError, LogIndex, LogObserver, LogOptions, LogReader,
 	Retention, Start,
 };
+use leyden_store::ticket::Help;
 use leyden_store::verify::Findings;
 use leyden_store::{
-	Key, ManualClock, MemoryMedium, MemoryStore, Namespace, Store, StoreError, Table, Timestamp,
+	Batch, Committed, Guarantees, Key, KeyRange, ManualClock, MemoryMedium, MemoryStore, Namespace,
+	Page, Record, Store, StoreError, Table, Ticket, Timestamp,
 };
 use leyden_testkit::{count_records, crash_everywhere, intact, FaultyStore};
 use parking_lot::Mutex;
@@ -201,6 +204,59 @@ fn a_handle_of_before_a_renaming_settles_nothing() {
 	assert_eq!(deliverable(&process.consumer("b")), (1..=10).collect::<Vec<_>>());
 }
 
+/// Acks of another handle are folded, or made, while they are copied in pages.
+#[test]
+fn acks_that_are_folded_or_made_during_a_renaming_are_not_lost() {
+	const ENTRIES: u64 = 2_600;
+	for acks_one in [false, true] {
+		leyden_testkit::interrupt_everywhere(|at| {
+			let process = Process::with(&MemoryMedium::new(), keeps(100_000));
+			let events = (1..=ENTRIES).map(|n| event(n, n as u8)).collect();
+			process.log.append_batch(events).unwrap();
+			let consumer = process.consumer("a");
+			// Each is a record of its own, and the first entry is left.
+			for run in (2..=2_500).collect::<Vec<u64>>().chunks(2) {
+				acks(&process.store, &consumer, run.iter().copied().take(1));
+				acks(&process.store, &consumer, run.iter().copied().skip(1));
+			}
+			let first = consumer.next_event().unwrap().unwrap();
+			let inner = Arc::clone(&process.store);
+			let is_acked = Arc::new(Mutex::new(false));
+			let says = Arc::clone(&is_acked);
+			let meanwhile = move || match acks_one {
+				true => *says.lock() = first.ack().is_ok(),
+				false => consumer.tidy().unwrap(),
+			};
+			let store = leyden_testkit::InterruptedStore::new(inner, at, meanwhile);
+			let seen: Arc<dyn Store> = Arc::<leyden_testkit::InterruptedStore>::clone(&store);
+			let clock = Arc::new(ManualClock::new(Timestamp(1)));
+			let hidden = Process::over(seen, clock, keeps(100_000));
+			hidden.log.rename_consumer("a", "b").unwrap();
+			let first = if *is_acked.lock() { 2 } else { 1 };
+			let left: Vec<u64> = (first..2).chain(2_501..=ENTRIES).collect();
+			assert_eq!(unacked(&process, "b"), left, "interrupted at {at}");
+			store
+		});
+	}
+}
+
+/// It was opened before the consumer was reset, and searches for the first time after that.
+#[test]
+fn a_handle_of_before_a_reset_begins_at_the_new_place() {
+	for (start, expected) in
+		[(Start::Beginning, (1..=10).collect::<Vec<u64>>()), (Start::After(index(8)), vec![9, 10])]
+	{
+		let process = filled(keeps(100));
+		let hidden: Arc<dyn Store> = Arc::new(Arc::clone(&process.store));
+		let hidden = Process::over(hidden, Arc::new(ManualClock::new(Timestamp(1))), keeps(100));
+		acks(&process.store, &process.consumer("a"), 1..=5);
+		process.consumer("a").tidy().unwrap();
+		let old = hidden.consumer("a");
+		process.log.reset_consumer("a", start).unwrap();
+		assert_eq!(drain(&old), expected);
+	}
+}
+
 /// A handle that cannot be seen from here acks for a consumer of the new name that was removed.
 #[test]
 fn acks_of_a_removed_consumer_do_not_count_for_one_that_gets_its_name() {
@@ -288,6 +344,11 @@ fn a_paused_consumer_gets_nothing_until_it_is_resumed_in_any_process() {
 	consumer.tidy().unwrap();
 	assert_eq!(consumer.stats().watermark, 1);
 	assert!(consumer.next_event().unwrap().is_none());
+	// One that listens later hears of it, too.
+	let late = Arc::new(Heard::default());
+	let observer_later: Arc<dyn LogObserver> = Arc::<Heard>::clone(&late);
+	process.log.observe(&observer_later).unwrap();
+	assert_eq!(*late.0.lock(), ["a is at 1", "a is paused"]);
 	drop((consumer, process));
 
 	let process = Process::on(&medium);
@@ -317,7 +378,16 @@ fn a_paused_consumer_gets_nothing_until_it_is_resumed_in_any_process() {
 	let told: Vec<&str> = heard.iter().map(String::as_str).collect();
 	assert_eq!(
 		told,
-		["a is at 0", "a is paused", "a is at 1", "a is at 1", "a is paused", "a is resumed"]
+		[
+			"a is at 0",
+			"a is paused",
+			// When it is listened to, and when the consumer is opened.
+			"a is at 1",
+			"a is paused",
+			"a is at 1",
+			"a is paused",
+			"a is resumed"
+		]
 	);
 }
 
@@ -375,9 +445,14 @@ fn a_reset_that_is_cut_short_is_done_or_not() {
 	everywhere(
 		|log| drop(log.reset_consumer("a", Start::After(index(2)))),
 		|process| {
-			let consumer = process.consumer("a");
+			// As a reader finds it, before anybody has opened the consumer.
 			let left: Vec<u64> = unacked(process, "a");
-			let dead = consumer.dead_letters(None, 9).unwrap().len();
+			let reader = LogReader::new(Arc::clone(&process.store));
+			let dead = reader.dead_letters(STREAM, "a", None, 9).unwrap().len();
+			assert_eq!(reader.unacked_count(STREAM, "a").unwrap(), left.len() as u64);
+			let consumer = process.consumer("a");
+			assert_eq!(unacked(process, "a"), left);
+			assert_eq!(consumer.dead_letters(None, 9).unwrap().len(), dead);
 			let before = (vec![4, 5, 6, 8, 9, 10], 1);
 			let after = ((3..=10).collect(), 0);
 			assert!([before, after].contains(&(left.clone(), dead)), "{left:?} {dead}");
@@ -405,6 +480,7 @@ fn a_renaming_that_is_cut_short_is_done_or_not() {
 	everywhere(
 		|log| drop(log.rename_consumer("a", "b")),
 		|process| {
+			assert!(is_sound(process), "as it was left");
 			let there = names(process);
 			assert_eq!(there.len(), 1, "{there:?}");
 			let consumer = process.consumer(&there[0]);
@@ -483,4 +559,112 @@ fn what_a_reset_says_of_a_damaged_stream() {
 	medium.damage(&Namespace::default(), &key, |frame| frame[20] ^= 1);
 	let refused = process.log.reset_consumer("a", Start::Beginning).unwrap_err();
 	assert!(matches!(refused, LogError::Store(StoreError::Corrupt { .. })), "{refused}");
+}
+
+/// A store whose reads are made when they are asked about: those that are waited for at once, those that
+/// are polled one after the other, when the test says so. The engines do that.
+struct LateReads {
+	inner: Arc<dyn Store>,
+	asked: Arc<Mutex<VecDeque<Job>>>,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+struct LateRead {
+	job: Mutex<Option<Job>>,
+	asked: Arc<Mutex<VecDeque<Job>>>,
+}
+
+impl Help for LateRead {
+	fn help(&self) {
+		if let Some(job) = self.job.lock().take() {
+			job();
+		}
+	}
+
+	fn nudge(&self) {
+		self.asked.lock().extend(self.job.lock().take());
+	}
+}
+
+impl LateReads {
+	fn read<T: Send + 'static>(
+		&self, read: impl FnOnce(&Arc<dyn Store>) -> Ticket<T> + Send + 'static,
+	) -> Ticket<T> {
+		let asked = Arc::clone(&self.asked);
+		let help = Arc::new(LateRead { job: Mutex::new(None), asked });
+		let (completer, ticket) = Ticket::pair_with_help(Arc::clone(&help) as Arc<dyn Help>);
+		let inner = Arc::clone(&self.inner);
+		*help.job.lock() = Some(Box::new(move || completer.complete(read(&inner).wait())));
+		ticket
+	}
+
+	fn answer_one(&self) -> bool {
+		let job = self.asked.lock().pop_front();
+		job.map(|job| job()).is_some()
+	}
+}
+
+impl Store for LateReads {
+	fn commit(&self, batch: Batch) -> Ticket<Committed> {
+		self.inner.commit(batch)
+	}
+
+	fn get(&self, key: &Key) -> Ticket<Option<Record>> {
+		let key = key.clone();
+		self.read(move |inner| inner.get(&key))
+	}
+
+	fn get_raw(&self, key: &Key) -> Ticket<Option<Vec<u8>>> {
+		self.inner.get_raw(key)
+	}
+
+	fn scan(&self, range: KeyRange, limit: usize) -> Ticket<Page> {
+		self.read(move |inner| inner.scan(range, limit))
+	}
+
+	fn guarantees(&self) -> Guarantees {
+		self.inner.guarantees()
+	}
+}
+
+/// A pass of housekeeping is under way when a consumer is set back, and has read some of what it goes by.
+#[test]
+fn a_pass_that_is_under_way_trims_nothing_that_a_reset_brings_back() {
+	const ENTRIES: u64 = 300;
+	let mut interrupted = 0;
+	for at in 0..40 {
+		let process = Process::with(&MemoryMedium::new(), keeps(0));
+		let events = (1..=ENTRIES).map(|n| event(n, n as u8)).collect();
+		process.log.append_batch(events).unwrap();
+		drop(process.consumer("other"));
+		let consumer = process.consumer("a");
+		acks(&process.store, &consumer, 1..=ENTRIES);
+		consumer.tidy().unwrap();
+		drop(consumer);
+		let asked = Arc::default();
+		let late = Arc::new(LateReads { inner: Arc::clone(&process.store), asked });
+		let seen: Arc<dyn Store> = Arc::<LateReads>::clone(&late);
+		let lagging = Process::over(seen, Arc::new(ManualClock::new(Timestamp(1))), keeps(0));
+		let other = lagging.consumer("other");
+		acks(&lagging.store, &other, 1..=ENTRIES);
+		let mut place = None;
+		for step in 0..60 {
+			if step == at {
+				process.log.reset_consumer("a", Start::Beginning).unwrap();
+				let streams = LogReader::new(Arc::clone(&process.store)).streams().unwrap();
+				place =
+					Some(streams[0].consumers.iter().find(|c| c.name == "a").unwrap().watermark);
+			}
+			// Polls the pass.
+			lagging.append(1_000 + step, 1);
+			late.answer_one();
+		}
+		let place = place.unwrap();
+		interrupted += usize::from(place < ENTRIES);
+		let reader = LogReader::new(Arc::clone(&process.store));
+		let kept = reader.entries(STREAM, LogIndex::new(place), 10_000).unwrap();
+		assert_eq!(kept.len() as u64, ENTRIES + 60 - place, "interrupted at {at}");
+	}
+	assert!(interrupted > 3, "{interrupted}");
 }

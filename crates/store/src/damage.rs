@@ -40,7 +40,7 @@ pub async fn read_around_damage(
 	store: &dyn Store, range: KeyRange, limit: usize, scanned: Result<Page, StoreError>,
 ) -> Result<DamagedPage, StoreError> {
 	let (mut left, mut found) = (range, DamagedPage::default());
-	let mut scanned = scanned;
+	let (mut scanned, mut met) = (scanned, None);
 	loop {
 		let error = match scanned {
 			Ok(page) => {
@@ -50,9 +50,14 @@ pub async fn read_around_damage(
 			Err(error) => error,
 		};
 		let Some(key) = damaged_record(&error, &left) else { return Err(error) };
-		// Intact records are met where they do not belong if the index of the engine is damaged.
 		if !matches!(store.get(&key).await, Err(StoreError::Corrupt { .. })) {
-			return Err(error);
+			// It was removed or replaced meanwhile. If it is met again, it is where it does not belong: the
+			// index of the engine is damaged.
+			if met.replace(key.clone()) == Some(key) {
+				return Err(error);
+			}
+			scanned = store.scan(left.clone(), limit.saturating_sub(found.records.len())).await;
+			continue;
 		}
 		let before = left.clone().before(key.bytes());
 		if !before.is_empty() {
@@ -186,11 +191,51 @@ mod tests {
 	#[test]
 	fn a_damaged_index_is_an_error() {
 		let store = store(&[]);
-		// The engine calls a record damaged which is not, or names none.
-		for named in [key(4), Key::new(Table::new("other"), *b"x")] {
-			let scanned = Err(StoreError::corrupt(&named, "it is not where it belongs"));
-			let page = read_around_damage(&store, KeyRange::all(T), 5, scanned);
-			assert!(matches!(block_on(&store, page), Err(StoreError::Corrupt { .. })));
+		// An error that names no record of the range.
+		let named = Key::new(Table::new("other"), *b"x");
+		let scanned = Err(StoreError::corrupt(&named, "it is not where it belongs"));
+		let page = read_around_damage(&store, KeyRange::all(T), 5, scanned);
+		assert!(matches!(block_on(&store, page), Err(StoreError::Corrupt { .. })));
+		// The engine calls a record damaged which is not, again and again.
+		let store = Misplaced(store);
+		let scanned = store.scan(KeyRange::all(T), 5).wait();
+		let page = read_around_damage(&store, KeyRange::all(T), 5, scanned);
+		assert!(matches!(block_on(&store, page), Err(StoreError::Corrupt { .. })));
+	}
+
+	/// A damaged record was removed after it was met: nothing is wrong any more.
+	#[test]
+	fn a_record_that_is_gone_is_no_damage() {
+		let store = store(&[]);
+		let scanned = Err(StoreError::corrupt(&key(4), "its checksum does not match"));
+		let page = read_around_damage(&store, KeyRange::all(T), 20, scanned);
+		let page = block_on(&store, page).unwrap();
+		assert_eq!(page.records.len(), 10);
+		assert!(page.records.iter().all(|(_, record)| record.is_ok()));
+	}
+
+	/// A store that meets an intact record where it does not belong.
+	struct Misplaced(MemoryStore);
+
+	impl Store for Misplaced {
+		fn commit(&self, batch: Batch) -> crate::Ticket<crate::Committed> {
+			self.0.commit(batch)
+		}
+
+		fn get(&self, key: &Key) -> crate::Ticket<Option<Record>> {
+			self.0.get(key)
+		}
+
+		fn get_raw(&self, key: &Key) -> crate::Ticket<Option<Vec<u8>>> {
+			self.0.get_raw(key)
+		}
+
+		fn scan(&self, _: KeyRange, _: usize) -> crate::Ticket<Page> {
+			crate::Ticket::ready(Err(StoreError::corrupt(&key(4), "it is not where it belongs")))
+		}
+
+		fn guarantees(&self) -> crate::Guarantees {
+			self.0.guarantees()
 		}
 	}
 }

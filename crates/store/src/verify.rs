@@ -26,6 +26,8 @@ pub struct Findings {
 	records: u64,
 	/// The most records that are read.
 	up_to: u64,
+	/// What was read of it.
+	read: u64,
 	cut_short: bool,
 }
 
@@ -39,11 +41,13 @@ impl Findings {
 			left_out: 0,
 			records: 0,
 			up_to: u64::MAX,
+			read: 0,
 			cut_short: false,
 		}
 	}
 
-	/// Ends the check after about so many records: after the page in which the last of them is.
+	/// Ends the check after about so many records: after the page in which the last of them is. A large
+	/// record counts as one for each 4 KiB that it begins, and so does a damaged one as one.
 	#[must_use]
 	pub fn up_to(mut self, records: u64) -> Self {
 		self.up_to = records;
@@ -118,7 +122,7 @@ impl Findings {
 		// What comes next is at the end.
 		let mut left = vec![range];
 		while let Some(range) = left.pop() {
-			if self.records >= self.up_to {
+			if self.read >= self.up_to {
 				self.cut_short = true;
 				return Ok(());
 			}
@@ -130,6 +134,7 @@ impl Findings {
 					if !is_finding {
 						return Err(error.into());
 					}
+					self.read += 1;
 					self.add(error);
 					// Without a place in the range there is no way on: the engine's index is damaged.
 					if let Some(key) = damaged {
@@ -143,6 +148,7 @@ impl Findings {
 			left.extend(page.rest);
 			for (key, record) in &page.records {
 				self.records += 1;
+				self.read += 1 + record.value.body.len() as u64 / 4096;
 				f(key, record, self)?;
 			}
 		}

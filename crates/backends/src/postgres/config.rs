@@ -38,6 +38,20 @@ impl Address {
 				source.unwrap_or_else(|| error.to_string())
 			))
 		})?;
+		// Parameters of a mistyped URL, such as its password, would be told with the place.
+		let hosts = config.get_hosts().iter().map(|host| match host {
+			Host::Tcp(name) => name.clone(),
+			#[cfg(unix)]
+			Host::Unix(path) => path.display().to_string(),
+		});
+		let named = hosts.chain(config.get_user().map(str::to_owned));
+		let mut named = named.chain(config.get_dbname().map(str::to_owned));
+		if named.any(|name| name.contains(['=', '&', ';'])) {
+			return Err(StoreError::invalid(
+				"the connection string makes no sense: a host, user or database has one of = & ; in it; \
+				 parameters come behind a question mark",
+			));
+		}
 		if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
 			config.host("localhost");
 		}
@@ -127,7 +141,7 @@ fn take_ours(text: &str) -> Result<(String, Given), StoreError> {
 /// it, and is left as it is.
 fn words(text: &str) -> Vec<&str> {
 	let (mut words, mut start) = (Vec::new(), None);
-	let (mut quoted, mut escaped) = (false, false);
+	let (mut quoted, mut escaped, mut before) = (false, false, None::<char>);
 	for (at, character) in text.char_indices() {
 		if escaped {
 			escaped = false;
@@ -135,9 +149,12 @@ fn words(text: &str) -> Vec<&str> {
 		}
 		match character {
 			'\\' => escaped = true,
-			'\'' => quoted = !quoted,
+			// A value is quoted from its beginning on; elsewhere it is a character.
+			'\'' if quoted => quoted = false,
+			'\'' => quoted = before.is_none_or(|before| before == '=' || before.is_whitespace()),
 			_ => {},
 		}
+		before = Some(character);
 		match (start, character.is_whitespace() && !quoted) {
 			(None, false) => start = Some(at),
 			(Some(begin), true) => {
@@ -239,8 +256,19 @@ mod tests {
 	}
 
 	#[test]
+	fn a_quote_in_the_middle_of_a_value_is_a_character() {
+		let text = "host=h password=it's leyden_timeout_secs=7";
+		let address = Address::parse(text, None).unwrap();
+		assert_eq!(address.config.get_password(), Some(&b"it's"[..]));
+		assert_eq!(address.timeout, Some(Duration::from_secs(7)));
+	}
+
+	#[test]
 	fn nonsense_is_named_without_the_password() {
 		for text in [
+			"postgres://ann@h/n&password=s3cret",
+			"postgres://ann@h&password=s3cret/n",
+			"postgres://h;password=s3cret/n",
 			"postgres://ann:s3cret@h:notaport/node",
 			"host=h password=s3cret port=x",
 			"password=s3cret nonsense=1",

@@ -15,6 +15,8 @@ use super::engine::{columns, write_columns, Engine, WriterRow, FORMAT, PAUSE, RE
 use super::errors::{is_to_be_repeated, not_written, unavailable, Failure, Said};
 use super::sql::*;
 
+/// The time that a second connection has, when it is looked for a pooler.
+const SECOND_CONNECTION: Duration = Duration::from_secs(5);
 /// How long opening waits for a writer that is just leaving.
 const OPENING_WAITS: Duration = Duration::from_secs(2);
 
@@ -52,24 +54,46 @@ impl Engine {
 	/// of ours. Whether a pooler is there is not said anywhere; so a second connection is made, and looked
 	/// at whether the server takes the two for one.
 	pub(super) fn refuse_pooler(&mut self) -> Result<(), StoreError> {
-		const PID: &str = "SELECT pg_backend_pid()";
+		// A process of this very server: several hosts have processes of one number.
+		const WHO: &str = "SELECT pg_backend_pid()::text || ' of ' \
+			|| pg_postmaster_start_time()::text || coalesce(inet_server_addr()::text, '')";
 		let deadline = Instant::now() + self.server.timeout;
 		let place = self.server.place().to_owned();
 		let failed = |failure| not_written("looking for a pooler", &place, failure);
-		let first =
-			self.connected(deadline).and_then(|session| session.ask(PID)).map_err(failed)?;
-		// If the server has no second one to spare, nobody knows.
-		let Ok(other) = self.server.connect(deadline) else { return Ok(()) };
-		let Ok(others) = other.run("BEGIN").and_then(|()| other.ask(PID)) else { return Ok(()) };
-		let second =
-			self.connected(deadline).and_then(|session| session.ask(PID)).map_err(failed)?;
-		match first == second && first != others {
-			true => Ok(()),
-			false => Err(StoreError::invalid(format!(
+		let shares = || {
+			StoreError::invalid(format!(
 				"{place} is behind a pooler that shares connections among clients: settings and prepared \
 				 statements of one are another's; connect to the server itself, or set pool_mode = \
 				 session for this database"
-			))),
+			))
+		};
+		let first =
+			self.connected(deadline).and_then(|session| session.ask(WHO)).map_err(failed)?;
+		// If the server has no second one to spare, nobody knows.
+		let soon = deadline.min(Instant::now() + SECOND_CONNECTION);
+		let Ok(other) = self.server.connect(soon) else { return Ok(()) };
+		match other.run("BEGIN") {
+			Ok(()) => {},
+			// A pooler that gives a connection for one statement.
+			Err(Failure::Refused(_)) => return Err(shares()),
+			Err(_) => return Ok(()),
+		}
+		let Ok(others) = other.ask(WHO) else { return Ok(()) };
+		if first == others {
+			return Err(shares());
+		}
+		// The same session as before: one that was lost meanwhile says nothing.
+		let second = match self.session.as_ref().map(|session| session.ask(WHO)) {
+			Some(Ok(second)) => second,
+			Some(Err(failure)) => {
+				self.session = None;
+				return Err(failed(failure));
+			},
+			None => return Ok(()),
+		};
+		match first == second {
+			true => Ok(()),
+			false => Err(shares()),
 		}
 	}
 

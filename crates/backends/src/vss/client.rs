@@ -45,8 +45,10 @@ pub(super) enum Failure {
 	OtherVersion(Said),
 }
 
-/// The answers of another version in a row that are believed.
+/// The answers of another version in a row that are believed when a store is opened.
 const OTHER_VERSIONS: u32 = 3;
+/// The pause between them.
+const OTHER_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the client said went wrong. It says nothing of values.
 #[derive(Debug)]
@@ -133,8 +135,22 @@ impl Client {
 		}
 	}
 
-	/// Reads until there is an answer, or the deadline.
+	/// Reads until there is an answer, or the deadline. Answers of another version are those of a proxy in
+	/// trouble, and pass.
 	pub(super) fn until<T>(
+		&self, doing: &'static str, deadline: Instant,
+		mut read: impl FnMut(&Self) -> Result<T, Failure>,
+	) -> Result<T, StoreError> {
+		let read = |client: &Self| match read(client) {
+			Err(Failure::OtherVersion(said)) => Err(Failure::Lost(said)),
+			answer => answer,
+		};
+		self.first_until(doing, deadline, read)
+	}
+
+	/// Reads as [`until`](Client::until) does, when nothing is known of the server: answers of another
+	/// version, again and again, are those of another server. A proxy that is restarted has two seconds.
+	pub(super) fn first_until<T>(
 		&self, doing: &'static str, deadline: Instant,
 		mut read: impl FnMut(&Self) -> Result<T, Failure>,
 	) -> Result<T, StoreError> {
@@ -144,7 +160,9 @@ impl Client {
 			match read(self) {
 				Ok(answer) => return Ok(answer),
 				Err(Failure::Lost(_)) if pause.wait() => others = 0,
-				Err(Failure::OtherVersion(_)) if others + 1 < OTHER_VERSIONS && pause.wait() => {
+				Err(Failure::OtherVersion(_))
+					if others + 1 < OTHER_VERSIONS && pause.wait_for(OTHER_PAUSE) =>
+				{
 					others += 1;
 				},
 				Err(failure) => return Err(self.failed(doing, failure)),
@@ -243,6 +261,12 @@ pub(super) struct Pause {
 impl Pause {
 	pub(super) fn until(deadline: Instant) -> Self {
 		Self { next: PAUSES.0, deadline }
+	}
+
+	/// Waits for so long, unless it is too late for another try.
+	fn wait_for(&mut self, pause: Duration) -> bool {
+		self.next = pause;
+		self.wait()
 	}
 
 	/// Waits, unless it is too late for another try.

@@ -73,13 +73,7 @@ impl VssMedium {
 		getrandom::getrandom(&mut writer)
 			.map_err(|error| StoreError::invalid(format!("no randomness: {error}")))?;
 		let store_id = format!("{}/{namespace}", config.store_id);
-		if store_id.len() > MAX_STORE_ID_CHARS {
-			return Err(StoreError::invalid(format!(
-				"{store_id:?} has {} characters, and a VSS server takes {MAX_STORE_ID_CHARS} for a store: \
-				 shorten the store_id or the namespace",
-				store_id.len()
-			)));
-		}
+		let chars = store_id.chars().count();
 		let names = Names::new(&store_id, &config.secret);
 		let client = Client::new(config, store_id, options)?;
 		let deadline = client.deadline();
@@ -95,7 +89,9 @@ impl VssMedium {
 			Err(Failure::Lost(said)) if Instant::now() >= deadline => {
 				return Err(client.failed("connecting", Failure::Lost(said)));
 			},
-			Err(_) => client.until("connecting", deadline, |c| c.list(None, None, deadline))?,
+			Err(_) => {
+				client.first_until("connecting", deadline, |c| c.list(None, None, deadline))?
+			},
 		};
 		let mut medium = Self::new(client, names, writer);
 		medium.global_version = page.global_version.unwrap_or_default();
@@ -104,6 +100,14 @@ impl VssMedium {
 			let reason = "it has items that are not ours, or were written with another secret";
 			let (place, reason) = (medium.client.place().to_owned(), reason.to_owned());
 			return Err(StoreError::NotAStore { place, reason });
+		}
+		// What is there has found room. Another server than the reference one may have more.
+		if head.is_none() && chars > MAX_STORE_ID_CHARS {
+			return Err(StoreError::invalid(format!(
+				"{} has a name of {chars} characters, and a VSS server takes {MAX_STORE_ID_CHARS}: shorten \
+				 the store_id or the namespace",
+				medium.client.place()
+			)));
 		}
 		Ok((medium, head.is_some()))
 	}

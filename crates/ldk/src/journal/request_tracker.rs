@@ -131,7 +131,12 @@ impl LogObserver for RequestTracker {
 	}
 
 	fn removed(&self, consumer: &str) {
-		self.state.lock().consumers.remove(consumer);
+		let mut state = self.state.lock();
+		state.consumers.remove(consumer);
+		// What it had acked counts for no later consumer of its name.
+		state.open.values_mut().for_each(|acks| {
+			acks.by.remove(consumer);
+		});
 	}
 
 	fn acked(&self, consumer: &str, indices: &[LogIndex]) {

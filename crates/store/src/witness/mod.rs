@@ -153,8 +153,11 @@ pub fn introduce<S: Store + ?Sized>(store: &S, witness: &dyn Witness) -> Result<
 /// # Failure Behavior and Persistence
 /// When it returns, the store opens. A crash before that leaves it refused as it was.
 pub fn accept(store: &dyn Store, witness: &dyn Witness) -> Result<(), StoreError> {
-	let restorations = restorations(store)?.saturating_add(1);
-	let record = WitnessV1 { history: draw()?, number: 1, open: false, restorations };
+	let found = read(store)?;
+	let restorations = found.map_or(0, |found| found.restorations).saturating_add(1);
+	// How it was left stays as it is: a copy of a store in use is checked when it is opened.
+	let open = found.is_some_and(|found| found.open);
+	let record = WitnessV1 { history: draw()?, number: 1, open, restorations };
 	write(store, record)?;
 	let mark = HistoryMark { history: record.history, number: record.number };
 	witness.remember(&mark).map_err(|error| failed(witness, error))
@@ -261,7 +264,8 @@ impl WitnessedStore {
 		self.was_left_open
 	}
 
-	/// Has every observer hear of an event before all others.
+	/// Has every observer hear of an event before all others. While nobody has heard of it, the store is
+	/// not closed in order: the next opening finds it as after a crash.
 	pub fn tell_first(&self, event: StoreEvent) {
 		self.told_first.lock().push(event);
 	}
@@ -339,10 +343,11 @@ impl Store for WitnessedStore {
 	}
 
 	fn observe(&self, observer: StoreObserver) -> bool {
+		let first = self.told_first.lock().clone();
+		first.iter().for_each(|event| observer(event));
 		if self.said == Witnessed::Missing {
 			observer(&StoreEvent::WitnessMissing { place: self.shared.witness.place() });
 		}
-		self.told_first.lock().iter().for_each(|event| observer(event));
 		if let Some(error) = self.witness_failure() {
 			let place = self.shared.witness.place();
 			observer(&StoreEvent::WitnessFailed { place, error });
@@ -370,7 +375,13 @@ impl Drop for WitnessedStore {
 	fn drop(&mut self) {
 		self.shared.told.lock().closing = true;
 		self.shared.changed.notify_all();
-		let closed = self.shared.catch_up(false);
+		// What nobody has heard is found again at the next opening.
+		let is_heard =
+			self.told_first.lock().is_empty() || !self.shared.observers.lock().is_empty();
+		let closed = match is_heard {
+			true => self.shared.catch_up(false),
+			false => Ok(()),
+		};
 		// The hook of a batch may drop the last handle. It must not wait for a thread that waits for
 		// the store; the thread ends by itself.
 		if matches!(closed, Err(StoreError::Indeterminate { .. })) {
