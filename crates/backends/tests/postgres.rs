@@ -55,8 +55,8 @@ fn bodies(store: &impl Store) -> Vec<String> {
 #[test]
 fn a_pooler_that_shares_connections_is_refused() {
 	let Some(server) = Server::start() else { return };
-	let Some(pooler) = Pooler::start(&server, "transaction") else { return };
-	for _ in 0..3 {
+	for mode in ["transaction", "transaction", "statement"] {
+		let Some(pooler) = Pooler::start(&server, mode) else { return };
 		let opened = PostgresStore::open(&pooler.url(), Namespace::default(), options(20));
 		let error = opened.map(|_| ()).unwrap_err();
 		assert!(matches!(&error, StoreError::Invalid { .. }) && !error.is_retriable(), "{error}");
@@ -64,7 +64,6 @@ fn a_pooler_that_shares_connections_is_refused() {
 	}
 	// Nothing was made there.
 	assert_eq!(server.psql("SELECT to_regnamespace('leyden') IS NULL"), "t");
-	drop(pooler);
 	let Some(pooler) = Pooler::start(&server, "session") else { return };
 	let store = open(&pooler.url());
 	store.commit(append("a")).wait().unwrap();

@@ -430,7 +430,9 @@ fn what_is_not_ours_or_not_for_us_is_refused() {
 	assert_eq!(server.items("nothing/default"), 0);
 
 	let elsewhere = VssConfig::new(server.url().replace("/vss", "/other"), "node", SECRET);
-	let error = VssStore::open(elsewhere, &namespace, &options).unwrap_err();
+	// Long enough for a proxy to be restarted.
+	let patient = self::options(Duration::from_secs(20));
+	let error = VssStore::open(elsewhere, &namespace, &patient).unwrap_err();
 	assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
 	assert!(error.to_string().contains("vss-protocol-version"), "{error}");
 

@@ -107,6 +107,8 @@ fn damage_is_told_when_a_node_starts_after_a_crash() {
 		assert!(node.checked().is_none(), "it was closed");
 		crash(dir.path(), crashed.path());
 		drop(node);
+		// A program that ends before anybody listens: it is found again.
+		drop(open(crashed.path()).open().unwrap());
 		let node = open(crashed.path()).open().unwrap();
 		let checked = node.checked().unwrap();
 		// redb has a checksum of its own over each page, and says so as well.
@@ -122,6 +124,8 @@ fn damage_is_told_when_a_node_starts_after_a_crash() {
 			delivery.ack().unwrap();
 		}
 		assert_eq!(seen, [1, 3, 4, 5], "{engine}");
+		drop((consumer, node));
+		assert!(open(crashed.path()).open().unwrap().checked().is_none(), "{engine}: it was heard");
 	}
 }
 

@@ -111,6 +111,8 @@ struct State {
 	attempts: HashMap<u64, RetryV1>,
 	/// `true` if entries that hold their lane up may have been acked in bulk.
 	recheck: bool,
+	/// `true` if what was read when the handle was opened may be of before another handle.
+	is_stale: bool,
 	suspects: Suspects,
 }
 
@@ -125,6 +127,7 @@ impl State {
 			in_flight: 0,
 			attempts: HashMap::new(),
 			recheck: false,
+			is_stale: false,
 			suspects: Suspects::default(),
 		}
 	}
@@ -173,7 +176,10 @@ impl Consumer {
 	) -> Result<Inner, LogError> {
 		let store = log.store();
 		reset::finish_what_was_begun(store, &keys)?;
-		if store.get(&keys.consumer).wait()?.is_none() {
+		let found = store.get(&keys.consumer).wait()?;
+		let found = found.map(|record| records::read::<ConsumerV1>(&keys.consumer, &record));
+		// The mark of a removal or a renaming is no consumer.
+		if found.transpose()?.is_none_or(|consumer| consumer.watermark == REMOVED) {
 			let absent = (&keys.consumer, Expectation::Absent);
 			match removal::empty(store, &keys, &absent) {
 				// Another handle has created it.
@@ -207,6 +213,7 @@ impl Consumer {
 			in_flight: 0,
 			attempts,
 			recheck: false,
+			is_stale: false,
 			suspects: Suspects::new(log.shared.opened_at, options.max_in_flight),
 		};
 		log.shared.housekeeping.take_in(&folding, long_tail);
@@ -598,19 +605,37 @@ impl Inner {
 	/// Makes the consumer this handle's, before the first delivery.
 	fn own(&self, state: &mut State) -> Result<(), LogError> {
 		let shared = &self.log.shared;
-		if self.owner.take(&shared.store, shared.clock.look().wall)? {
+		let store = &shared.store;
+		while !self.owner.is_taken() {
+			reset::finish_what_was_begun(store, &self.keys)?;
+			// It was removed, or is being removed, by a handle that this one does not see.
+			let gone = || LogError::NoConsumer { name: self.name.clone() };
+			let found = store.get(&self.keys.consumer).wait()?.ok_or_else(gone)?;
+			let consumer: ConsumerV1 = records::read(&self.keys.consumer, &found)?;
+			if consumer.watermark == REMOVED {
+				return Err(gone());
+			}
+			let unchanged = (&self.keys.consumer, Expectation::Version(found.version));
+			match self.owner.take(store, unchanged, shared.clock.look().wall) {
+				Ok(was_anothers) => state.is_stale |= was_anothers,
+				// Its acks were folded meanwhile, or another handle was faster.
+				Err(LogError::Store(StoreError::Conflict { .. })) => {},
+				Err(error) => return Err(error),
+			}
+		}
+		if state.is_stale {
+			// It may have been reset since this handle was opened, back or forward.
+			let watermark = pending::watermark(store, &self.keys)?;
+			let attempts = attempts(store, &self.keys)?;
 			let head = shared.head.load(Ordering::SeqCst);
 			let bounds = &self.folding.bounds;
 			bounds.last_acked.fetch_max(head, Ordering::SeqCst);
 			bounds.last_dead.fetch_max(head, Ordering::SeqCst);
-			// It may have been reset since this handle was opened, back or forward.
-			let watermark = pending::watermark(&shared.store, &self.keys)?;
-			if watermark != REMOVED {
-				bounds.watermark.store(watermark, Ordering::SeqCst);
-				state.passed = watermark;
-			}
-			state.attempts = attempts(&shared.store, &self.keys)?;
+			bounds.watermark.store(watermark, Ordering::SeqCst);
+			state.attempts = attempts;
+			state.passed = watermark;
 			state.forget_ahead();
+			state.is_stale = false;
 		}
 		Ok(())
 	}

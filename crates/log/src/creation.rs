@@ -10,8 +10,9 @@ use leyden_store::{Batch, Expectation, StoreError};
 
 use crate::log::EventLog;
 use crate::records::{self, ConsumerKeys, ConsumerV1, StreamV1};
+use crate::removal::REMOVED;
 use crate::types::Start;
-use crate::{lookup, LogError};
+use crate::{lookup, reset, LogError};
 
 /// Creates the consumer; another handle may be faster.
 pub(crate) fn create(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result<(), LogError> {
@@ -26,8 +27,11 @@ pub(crate) fn create(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Resul
 			Err(StoreError::Conflict { .. }) => {},
 			Err(error) => return Err(error.into()),
 		}
-		if store.get(&keys.consumer).wait()?.is_some() {
-			return Ok(());
+		let Some(record) = store.get(&keys.consumer).wait()? else { continue };
+		match records::read::<ConsumerV1>(&keys.consumer, &record)?.watermark {
+			// The mark of a removal or a renaming, and no consumer.
+			REMOVED => reset::finish_what_was_begun(store, keys)?,
+			_ => return Ok(()),
 		}
 	}
 }

@@ -400,8 +400,8 @@ impl EventLog {
 	pub fn reset_consumer(&self, name: &str, start: Start) -> Result<(), LogError> {
 		self.while_closed(name, || {
 			let keys = self.shared.keys.consumer(name);
-			match reset::reset(self, &keys, start)? {
-				true => self.tell_anew(name, name),
+			match reset::reset(self, name, &keys, start)? {
+				true => Ok(()),
 				false => Err(LogError::NoConsumer { name: name.to_owned() }),
 			}
 		})
@@ -422,8 +422,8 @@ impl EventLog {
 		}
 		let rename = || {
 			let [old, new] = [from, to].map(|name| self.shared.keys.consumer(name));
-			match renaming::rename(self, &old, &new) {
-				Ok(true) => self.tell_anew(from, to),
+			match renaming::rename(self, (from, &old), (to, &new)) {
+				Ok(true) => Ok(()),
 				Ok(false) => Err(LogError::NoConsumer { name: from.to_owned() }),
 				Err(LogError::Store(StoreError::Conflict { key, .. })) if key == new.consumer => {
 					Err(LogError::ConsumerExists { name: to.to_owned() })
@@ -433,15 +433,6 @@ impl EventLog {
 		};
 		// In one order, whoever renames what: two callers must not wait for each other.
 		self.while_closed(from.min(to), || self.while_closed(from.max(to), rename))
-	}
-
-	/// Tells observers that a consumer is gone, and of the one that has its place.
-	fn tell_anew(&self, old: &str, new: &str) -> Result<(), LogError> {
-		let keys = self.shared.keys.consumer(new);
-		let watermark = pending::watermark(self.store(), &keys)?;
-		self.shared.observers.removed(old);
-		self.shared.observers.opened(new, watermark);
-		Ok(())
 	}
 
 	/// Runs `f` while no handle of the consumer and no delivery is kept in this process.

@@ -30,19 +30,37 @@ impl Owner {
 		Ok(Self { key: key.clone(), before, version: OnceLock::new() })
 	}
 
-	/// Takes the consumer over from whatever handle has it, unless this one does. Returns `true` if
-	/// another handle may have settled deliveries since this one was opened.
+	/// Returns whether this handle has taken the consumer.
+	pub(crate) fn is_taken(&self) -> bool {
+		self.version.get().is_some()
+	}
+
+	/// Takes the consumer over from whatever handle has it, if the consumer's record is as expected.
+	/// Returns `true` if another handle may have settled deliveries since this one was opened.
+	///
+	/// # Errors
+	/// [`Conflict`](StoreError::Conflict) if the consumer's record is another, or another handle was
+	/// faster; the store's.
 	///
 	/// # Failure Behavior and Persistence
 	/// A crash that loses the record ends both handles.
-	pub(crate) fn take(&self, store: &Arc<dyn Store>, now: Timestamp) -> Result<bool, LogError> {
-		if self.version.get().is_some() {
-			return Ok(false);
-		}
-		let before = opened(store, &self.key)?;
+	pub(crate) fn take(
+		&self, store: &Arc<dyn Store>, consumer: (&Key, Expectation), now: Timestamp,
+	) -> Result<bool, LogError> {
+		let found = store.get(&self.key).wait()?;
+		let before = match &found {
+			Some(found) => records::read::<OwnerV1>(&self.key, found)?.opened,
+			None => 0,
+		};
 		let record = OwnerV1 { opened: before.saturating_add(1), opened_at: now };
 		let mut batch = Batch::new();
-		batch.durability(Durability::Lazy).put(self.key.clone(), records::value(&record));
+		batch.durability(Durability::Lazy);
+		batch.expect(consumer.0.clone(), consumer.1);
+		batch.expect(
+			self.key.clone(),
+			found.map_or(Expectation::Absent, |found| Expectation::Version(found.version)),
+		);
+		batch.put(self.key.clone(), records::value(&record));
 		let version = store.commit(batch).wait()?.version();
 		let _ = self.version.set(version);
 		Ok(before != self.before)

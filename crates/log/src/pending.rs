@@ -265,7 +265,7 @@ pub(crate) fn dead_letters(
 	store: &Arc<dyn Store>, keys: &ConsumerKeys, bounds: &Bounds, mut first: u64, limit: usize,
 ) -> Result<Vec<DeadLetter>, LogError> {
 	let mut letters = Vec::new();
-	while letters.len() < limit && first <= bounds.last_dead.load(Ordering::SeqCst) {
+	while letters.len() < limit {
 		let page = lookup::dead_letters(store, keys, first, limit - letters.len())?;
 		let Some(last) = page.last().map(|letter| letter.index.get()) else { break };
 		first = last.saturating_add(1);

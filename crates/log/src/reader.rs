@@ -205,6 +205,10 @@ impl LogReader {
 	) -> Result<Vec<DeadLetter>, LogError> {
 		let (_, keys, bounds) = self.consumer(stream, consumer)?;
 		let first = after.map_or(0, LogIndex::get).saturating_add(1);
+		// What is left of before a reset counts no more.
+		if first > bounds.last_dead.load(Ordering::SeqCst) {
+			return Ok(Vec::new());
+		}
 		pending::dead_letters(&self.store, &keys, &bounds, first, limit)
 	}
 

@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 
-use leyden_store::{Batch, Durability, Expectation, Key, Store, StoreError};
+use leyden_store::{Batch, Durability, Expectation, Key, Store, StoreError, Version};
 
 use crate::log::EventLog;
 use crate::owner::Owner;
@@ -34,28 +34,43 @@ const AT_A_TIME: usize = 1_000;
 /// # Failure Behavior and Persistence
 /// When it returns, the consumer has the new name. A crash before that leaves it with one of both.
 pub(crate) fn rename(
-	log: &EventLog, from: &ConsumerKeys, to: &ConsumerKeys,
+	log: &EventLog, from: (&str, &ConsumerKeys), to: (&str, &ConsumerKeys),
 ) -> Result<bool, LogError> {
 	let store = log.store();
-	reset::finish_what_was_begun(store, from)?;
+	reset::finish_what_was_begun(store, from.1)?;
 	loop {
-		reset::finish_what_was_begun(store, to)?;
-		match try_rename(log, from, to) {
+		reset::finish_what_was_begun(store, to.1)?;
+		match try_rename(log, from.1, to.1) {
 			// Its acks were folded meanwhile, or a handle that cannot be seen from here took it over.
-			Err(LogError::Store(StoreError::Conflict { key, .. })) if key != to.consumer => {},
-			done => return done,
+			Err(LogError::Store(StoreError::Conflict { key, .. })) if key != to.1.consumer => {},
+			Ok(Some((consumer, mark))) => {
+				let observers = &log.shared.observers;
+				// The new one first: no request is settled meanwhile that it has not acked.
+				observers.opened(to.0, consumer.watermark);
+				observers.removed(from.0);
+				if consumer.paused {
+					observers.paused(to.0, true);
+				}
+				removal::finish(store, from.1, mark)?;
+				return Ok(true);
+			},
+			Ok(None) => return Ok(false),
+			Err(error) => return Err(error),
 		}
 	}
 }
 
-fn try_rename(log: &EventLog, from: &ConsumerKeys, to: &ConsumerKeys) -> Result<bool, LogError> {
+/// Returns the consumer under its new name, and the version of the mark under the old one.
+fn try_rename(
+	log: &EventLog, from: &ConsumerKeys, to: &ConsumerKeys,
+) -> Result<Option<(ConsumerV1, Version)>, LogError> {
 	let store = log.store();
 	let absent = (&to.consumer, Expectation::Absent);
 	removal::empty(store, to, &absent)?;
-	let Some(record) = store.get(&from.consumer).wait()? else { return Ok(false) };
+	let Some(record) = store.get(&from.consumer).wait()? else { return Ok(None) };
 	let consumer: ConsumerV1 = records::read(&from.consumer, &record)?;
 	if consumer.watermark == REMOVED {
-		return Ok(false);
+		return Ok(None);
 	}
 	let unchanged = (&from.consumer, Expectation::Version(record.version));
 	let mut batch = expecting(&[unchanged, absent]);
@@ -73,8 +88,7 @@ fn try_rename(log: &EventLog, from: &ConsumerKeys, to: &ConsumerKeys) -> Result<
 	batch.put(to.consumer.clone(), records::value(&consumer));
 	batch.put(from.consumer.clone(), records::value(&ConsumerV1::at(REMOVED)));
 	let mark = store.commit(batch).wait()?.version();
-	removal::finish(store, from, mark)?;
-	Ok(true)
+	Ok(Some((consumer, mark)))
 }
 
 /// Copies acks, retries and dead letters, for as long as everything is as expected.

@@ -28,7 +28,9 @@ use crate::LogError;
 /// # Failure Behavior and Persistence
 /// When it returns, the consumer begins at the new place. A crash before that leaves it where it was,
 /// or there.
-pub(crate) fn reset(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result<bool, LogError> {
+pub(crate) fn reset(
+	log: &EventLog, name: &str, keys: &ConsumerKeys, start: Start,
+) -> Result<bool, LogError> {
 	let store = log.store();
 	finish_what_was_begun(store, keys)?;
 	loop {
@@ -55,6 +57,12 @@ pub(crate) fn reset(log: &EventLog, keys: &ConsumerKeys, start: Start) -> Result
 		Owner::pass_on(store, &keys.owner, &mut batch)?;
 		match store.commit(batch).wait() {
 			Ok(committed) => {
+				let observers = &log.shared.observers;
+				observers.removed(name);
+				observers.opened(name, watermark);
+				if paused {
+					observers.paused(name, true);
+				}
 				finish(store, keys, consumer, committed.version())?;
 				return Ok(true);
 			},

@@ -7,13 +7,12 @@ mod common;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use common::{deliverable, drain, event, Process, STREAM};
+use common::{deliverable, drain, event, Process, Woken, STREAM};
 use leyden_id::EventKind;
 use leyden_log::{
 	Consumer, ConsumerOptions, EventLog, LogError, LogIndex, LogObserver, LogOptions, LogReader,
@@ -299,6 +298,54 @@ fn a_handle_of_before_a_reset_begins_at_the_new_place() {
 	}
 }
 
+/// It was opened before the consumer was removed or renamed, and searches for the first time after that.
+#[test]
+fn a_handle_of_a_consumer_that_is_gone_gets_nothing() {
+	for is_renamed in [false, true] {
+		let process = filled(keeps(100));
+		let hidden: Arc<dyn Store> = Arc::new(Arc::clone(&process.store));
+		let hidden = Process::over(hidden, Arc::new(ManualClock::new(Timestamp(1))), keeps(100));
+		let consumer = process.consumer("a");
+		consumer.next_event().unwrap().unwrap().ack().unwrap();
+		drop(consumer);
+		let old = hidden.consumer("a");
+		match is_renamed {
+			true => process.log.rename_consumer("a", "b").unwrap(),
+			false => assert!(process.log.remove_consumer("a").unwrap()),
+		}
+		let refused = old.next_event().unwrap_err();
+		assert!(matches!(&refused, LogError::NoConsumer { name } if name == "a"), "{refused}");
+		assert!(is_sound(&process));
+	}
+}
+
+/// A renaming has marked the new name, and died, when a consumer of that name is created.
+#[test]
+fn a_consumer_is_not_created_on_a_mark() {
+	leyden_testkit::interrupt_everywhere(|at| {
+		let process = Arc::new(filled(keeps(100)));
+		acks(&process.store, &process.consumer("a"), 1..=3);
+		let other = Arc::clone(&process);
+		let meanwhile = move || {
+			let store: Arc<dyn Store> = Arc::new(Arc::clone(&other.store));
+			let doom = leyden_testkit::Doom::at(1, leyden_testkit::Side::Before);
+			let dying: Arc<dyn Store> = Arc::new(FaultyStore::new(store, doom));
+			let clock = Arc::new(ManualClock::new(Timestamp(1)));
+			if let Ok(log) = EventLog::open(dying, STREAM, clock, keeps(100)) {
+				let _ = log.rename_consumer("a", "b");
+			}
+		};
+		let inner = Arc::clone(&process.store);
+		let store = leyden_testkit::InterruptedStore::new(inner, at, meanwhile);
+		let seen: Arc<dyn Store> = Arc::<leyden_testkit::InterruptedStore>::clone(&store);
+		let hidden = Process::over(seen, Arc::new(ManualClock::new(Timestamp(1))), keeps(100));
+		let consumer = hidden.log.consumer("b", ConsumerOptions::default()).unwrap();
+		let got = deliverable(&consumer);
+		assert!(got == (1..=10).collect::<Vec<u64>>(), "interrupted at {at}: {got:?}");
+		store
+	});
+}
+
 /// A handle that cannot be seen from here acks for a consumer of the new name that was removed.
 #[test]
 fn acks_of_a_removed_consumer_do_not_count_for_one_that_gets_its_name() {
@@ -359,15 +406,6 @@ impl LogObserver for Heard {
 	fn acked(&self, _: &str, _: &[LogIndex]) {}
 }
 
-#[derive(Default)]
-struct Woken(AtomicUsize);
-
-impl Wake for Woken {
-	fn wake(self: Arc<Self>) {
-		self.0.fetch_add(1, Ordering::SeqCst);
-	}
-}
-
 #[test]
 fn a_paused_consumer_gets_nothing_until_it_is_resumed_in_any_process() {
 	let medium = MemoryMedium::new();
@@ -406,9 +444,9 @@ fn a_paused_consumer_gets_nothing_until_it_is_resumed_in_any_process() {
 		let mut waits = pin!(consumer.next_event_async(|_| std::future::pending()));
 		let mut context = Context::from_waker(&waker);
 		assert!(waits.as_mut().poll(&mut context).is_pending());
-		assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+		assert_eq!(woken.count(), 0);
 		consumer.resume().unwrap();
-		assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+		assert_eq!(woken.count(), 1);
 		let Poll::Ready(delivery) = waits.as_mut().poll(&mut context) else { panic!("it waits") };
 		assert_eq!(delivery.unwrap().index(), index(2));
 	}

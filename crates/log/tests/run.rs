@@ -7,13 +7,12 @@ mod common;
 use std::future::Future;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use common::{event, Process};
+use common::{event, Process, Woken};
 use leyden_log::{Consumer, ConsumerOptions, Delivery, Handled, LogError, LogIndex, RetryPolicy};
 use leyden_store::{Batch, Key, Plan, RecordType, StoreError, Table, Value};
 use parking_lot::Mutex;
@@ -126,15 +125,6 @@ fn a_task_does_the_same() {
 	check(&process, &consumer, &seen.lock());
 }
 
-#[derive(Default)]
-struct Woken(AtomicUsize);
-
-impl Wake for Woken {
-	fn wake(self: Arc<Self>) {
-		self.0.fetch_add(1, Ordering::SeqCst);
-	}
-}
-
 #[test]
 fn a_run_that_waits_is_woken_to_end() {
 	let process = filled(0);
@@ -147,7 +137,7 @@ fn a_run_that_waits_is_woken_to_end() {
 	let mut context = Context::from_waker(&waker);
 	assert!(run.as_mut().poll(&mut context).is_pending());
 	stop.stop();
-	assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+	assert_eq!(woken.count(), 1);
 	assert!(run.as_mut().poll(&mut context).is_ready());
 }
 

@@ -36,6 +36,7 @@ impl Pooler {
 			return None;
 		};
 		let dir = server.dir.join(format!("pooler-{pool_mode}"));
+		let _ = fs::remove_dir_all(&dir);
 		fs::create_dir(&dir).expect("a directory for the pooler");
 		let users = dir.join("users");
 		fs::write(&users, "\"leyden\" \"\"\n").expect("its users");

@@ -39,17 +39,18 @@ impl Address {
 			))
 		})?;
 		// Parameters of a mistyped URL, such as its password, would be told with the place.
-		let hosts = config.get_hosts().iter().map(|host| match host {
-			Host::Tcp(name) => name.clone(),
+		let is_mistyped = |host: &Host| match host {
+			Host::Tcp(name) => name.contains(['=', '&', ';', '@']),
 			#[cfg(unix)]
-			Host::Unix(path) => path.display().to_string(),
-		});
-		let named = hosts.chain(config.get_user().map(str::to_owned));
-		let mut named = named.chain(config.get_dbname().map(str::to_owned));
-		if named.any(|name| name.contains(['=', '&', ';'])) {
+			Host::Unix(_) => false,
+		};
+		let mut named = config.get_user().into_iter().chain(config.get_dbname());
+		if config.get_hosts().iter().any(is_mistyped)
+			|| named.any(|name| name.contains(['=', '&', ';']))
+		{
 			return Err(StoreError::invalid(
-				"the connection string makes no sense: a host, user or database has one of = & ; in it; \
-				 parameters come behind a question mark",
+				"the connection string makes no sense: a host, user or database has one of = & ; @ in it; \
+				 parameters come behind a question mark, and an @ in a password is written %40",
 			));
 		}
 		if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
@@ -268,6 +269,7 @@ mod tests {
 		for text in [
 			"postgres://ann@h/n&password=s3cret",
 			"postgres://ann@h&password=s3cret/n",
+			"postgres://ann:pa@s3cret@h/n",
 			"postgres://h;password=s3cret/n",
 			"postgres://ann:s3cret@h:notaport/node",
 			"host=h password=s3cret port=x",

@@ -71,11 +71,14 @@ impl Engine {
 			self.connected(deadline).and_then(|session| session.ask(WHO)).map_err(failed)?;
 		// If the server has no second one to spare, nobody knows.
 		let soon = deadline.min(Instant::now() + SECOND_CONNECTION);
-		let Ok(other) = self.server.connect(soon) else { return Ok(()) };
+		let Ok(mut other) = self.server.connect(soon) else { return Ok(()) };
+		other.wait_at_most(SECOND_CONNECTION);
 		match other.run("BEGIN") {
 			Ok(()) => {},
-			// A pooler that gives a connection for one statement.
-			Err(Failure::Refused(_)) => return Err(shares()),
+			// A pooler that gives a connection for one statement calls it a violation of the protocol.
+			Err(Failure::Lost(said)) if said.to_string().contains("(08P01)") => {
+				return Err(shares())
+			},
 			Err(_) => return Ok(()),
 		}
 		let Ok(others) = other.ask(WHO) else { return Ok(()) };

@@ -98,6 +98,11 @@ impl Session {
 		self.client.as_ref().is_none_or(Client::is_closed)
 	}
 
+	/// Sets how long an answer is waited for.
+	pub(super) fn wait_at_most(&mut self, timeout: Duration) {
+		self.timeout = self.timeout.min(timeout);
+	}
+
 	/// Runs statements without parameters.
 	pub(super) fn run(&self, sql: &str) -> Result<(), Failure> {
 		let client = self.client()?;

@@ -160,9 +160,10 @@ impl Client {
 			match read(self) {
 				Ok(answer) => return Ok(answer),
 				Err(Failure::Lost(_)) if pause.wait() => others = 0,
-				Err(Failure::OtherVersion(_))
-					if others + 1 < OTHER_VERSIONS && pause.wait_for(OTHER_PAUSE) =>
-				{
+				Err(Failure::OtherVersion(said)) if others + 1 < OTHER_VERSIONS => {
+					if !pause.wait_for(OTHER_PAUSE) {
+						return Err(self.failed(doing, Failure::Lost(said)));
+					}
 					others += 1;
 				},
 				Err(failure) => return Err(self.failed(doing, failure)),

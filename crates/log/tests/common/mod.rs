@@ -2,7 +2,9 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::task::Wake;
 
 use leyden_id::{EventId, EventKind, Lane};
 use leyden_log::{Appended, Consumer, ConsumerOptions, EventLog, LogOptions, NewEvent};
@@ -81,4 +83,20 @@ pub fn drain(consumer: &Consumer) -> Vec<u64> {
 		delivery.ack().unwrap();
 	}
 	indices
+}
+
+/// A waker that counts.
+#[derive(Default)]
+pub struct Woken(AtomicUsize);
+
+impl Woken {
+	pub fn count(&self) -> usize {
+		self.0.load(Ordering::SeqCst)
+	}
+}
+
+impl Wake for Woken {
+	fn wake(self: Arc<Self>) {
+		self.0.fetch_add(1, Ordering::SeqCst);
+	}
 }

@@ -187,6 +187,8 @@ struct Shared {
 	/// A flag that something was flushed without one.
 	missed: AtomicBool,
 	told: Mutex<Told>,
+	/// A flag that the store is closed as one that is in use.
+	stays_open: AtomicBool,
 	changed: Condvar,
 	/// The number of the newest mark that the witness was told, and its last error.
 	remembered: Mutex<(u64, Option<String>)>,
@@ -236,6 +238,7 @@ impl WitnessedStore {
 			due: AtomicBool::new(true),
 			missed: AtomicBool::new(false),
 			told: Mutex::default(),
+			stays_open: AtomicBool::new(false),
 			changed: Condvar::new(),
 			remembered: Mutex::default(),
 			observers: Mutex::default(),
@@ -264,8 +267,8 @@ impl WitnessedStore {
 		self.was_left_open
 	}
 
-	/// Has every observer hear of an event before all others. While nobody has heard of it, the store is
-	/// not closed in order: the next opening finds it as after a crash.
+	/// Has every observer hear of an event before all others. While nobody has heard of damage, the store
+	/// is not closed in order: the next opening finds it as after a crash.
 	pub fn tell_first(&self, event: StoreEvent) {
 		self.told_first.lock().push(event);
 	}
@@ -373,15 +376,14 @@ impl Store for WitnessedStore {
 impl Drop for WitnessedStore {
 	/// Marks the database as closed. What fails here leaves it as after a crash.
 	fn drop(&mut self) {
+		// Damage that nobody has heard of is found again at the next opening.
+		let is_damage = |event: &StoreEvent| matches!(event, StoreEvent::DamageFound { .. });
+		let is_heard = !self.told_first.lock().iter().any(is_damage)
+			|| !self.shared.observers.lock().is_empty();
+		self.shared.stays_open.store(!is_heard, Ordering::SeqCst);
 		self.shared.told.lock().closing = true;
 		self.shared.changed.notify_all();
-		// What nobody has heard is found again at the next opening.
-		let is_heard =
-			self.told_first.lock().is_empty() || !self.shared.observers.lock().is_empty();
-		let closed = match is_heard {
-			true => self.shared.catch_up(false),
-			false => Ok(()),
-		};
+		let closed = self.shared.catch_up(false);
 		// The hook of a batch may drop the last handle. It must not wait for a thread that waits for
 		// the store; the thread ends by itself.
 		if matches!(closed, Err(StoreError::Indeterminate { .. })) {
@@ -442,7 +444,10 @@ impl Shared {
 		let (ticket, number) = {
 			let mut newest = self.newest.lock();
 			newest.number = newest.number.saturating_add(1);
-			newest.open = open && !self.told.lock().closing;
+			newest.open = match self.told.lock().closing {
+				true => self.stays_open.load(Ordering::SeqCst),
+				false => open,
+			};
 			let mut batch = Batch::new();
 			batch.put(key(), codec::encode(&*newest)?);
 			(self.store.commit(batch), newest.number)
