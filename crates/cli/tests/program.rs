@@ -400,7 +400,7 @@ fn a_damaged_entry_is_seen_and_put_aside() {
 	assert_eq!(app.next_event().unwrap().unwrap().index().get(), 2);
 }
 
-/// What an operator does to a consumer that is there.
+/// An operator pauses, renames and resets a consumer, and requeues a dead letter.
 #[test]
 fn a_consumer_is_paused_renamed_and_reset() {
 	let dir = tempfile::tempdir().unwrap();

@@ -65,7 +65,7 @@ fn timestamp(bytes: &[u8]) -> Pairs {
 	vec![(format!("{number:0>width$}", width = text.len()).into(), bytes.to_vec())]
 }
 
-/// What a secret has signed is taken by its key.
+/// A key takes the signatures of its secret.
 fn secret(bytes: &[u8]) -> Pairs {
 	let Ok(secret) = SigningSecret::parse(text(bytes)) else { return Vec::new() };
 	let webhook = Webhook { id: "msg_1", timestamp: 1_700_000_000 };
@@ -105,7 +105,7 @@ fn address(bytes: &[u8]) -> Pairs {
 	pairs
 }
 
-/// Everything in a list is called, and a mapped address is the address that it maps.
+/// An address of the list is called, and a mapped address is the address that it maps.
 fn allow_list(bytes: &[u8]) -> Pairs {
 	let mut pairs = Vec::new();
 	if let Ok(list) = text(bytes).parse::<AllowList>() {

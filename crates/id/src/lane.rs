@@ -33,7 +33,7 @@ struct AnyLane {
 impl TryFrom<AnyLane> for Lane {
 	type Error = ParseError;
 
-	/// There is one global lane, and its key is zero.
+	/// Refuses a global lane whose key is not zero: there is one global lane.
 	fn try_from(lane: AnyLane) -> Result<Self, ParseError> {
 		let AnyLane { scope, key } = lane;
 		match scope {
@@ -130,7 +130,7 @@ impl FromStr for Lane {
 mod tests {
 	use super::*;
 
-	/// Its bytes are in records of logs. One with a key would print as the global lane and be another.
+	/// A global lane with a key would print as the global lane and be another.
 	#[test]
 	fn there_is_one_global_lane() {
 		let read = |key: [u8; 32]| Lane::try_from(AnyLane { scope: Scope::Global, key });

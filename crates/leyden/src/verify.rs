@@ -40,7 +40,7 @@ pub struct Verified {
 	pub problems: Vec<Problem>,
 	/// The number of problems beyond [`MAX_FINDINGS`] in a namespace, which are not told.
 	pub left_out: u64,
-	/// Whether the check ended early, so that not all was read.
+	/// A flag that the check ended early, so that not all was read.
 	pub is_cut_short: bool,
 }
 

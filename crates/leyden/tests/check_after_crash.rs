@@ -95,7 +95,7 @@ fn a_store_that_was_closed_is_not_checked_and_one_that_was_not_is() {
 	}
 }
 
-/// It is told, and the node goes on without the lane.
+/// Damage is told, and the node goes on without the lane.
 #[test]
 fn damage_is_told_when_a_node_starts_after_a_crash() {
 	for engine in engines() {

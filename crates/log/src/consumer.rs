@@ -21,24 +21,20 @@ use parking_lot::Mutex;
 
 use crate::damaged::DamagedEntry;
 use crate::delivery::{Delivery, Lease};
-use crate::lanes::{Head, Lanes, MAX_REMEMBERED_PER_LANE};
+use crate::lanes::{Head, Lanes};
 use crate::log::{check_name, EventLog, Shared};
-use crate::lookup::{self, Place};
+use crate::lookup::Place;
 use crate::owner::Owner;
 use crate::pending::{self, Bounds};
-use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, DeadV1, RetryV1};
+use crate::records::{self, AckV1, ConsumerKeys, ConsumerV1, RetryV1};
 use crate::removal::{self, REMOVED};
-use crate::suspects::{Mark, Suspects, Verdict};
+use crate::suspects::{Suspects, Verdict};
 use crate::tidy::Folding;
-use crate::types::{
-	ConsumerLag, ConsumerOptions, DeadLetter, Entry, LogIndex, OnExhausted, MAX_CONSUMER_CHARS,
-};
+use crate::types::{ConsumerLag, ConsumerOptions, DeadLetter, Entry, LogIndex, MAX_CONSUMER_CHARS};
 use crate::{creation, reset, LogError};
 
-/// Entries read ahead of the consumer.
-const PAGE: usize = 256;
-/// Entries looked at for one lane before other lanes have their turn.
-const LOOK_AT_A_TIME: usize = 4096;
+/// The number of retries that are read in one go.
+const RETRIES_AT_A_TIME: usize = 256;
 
 /// A named consumer of a log, with its own acks. Cheap to clone; clones share deliveries.
 ///
@@ -56,14 +52,14 @@ pub(crate) struct Inner {
 	pub(crate) owner: Owner,
 	pub(crate) options: ConsumerOptions,
 	pub(crate) folding: Arc<Folding>,
-	state: Mutex<State>,
+	pub(crate) state: Mutex<State>,
 	/// What became of deliveries, not yet looked at. A leaf lock: hooks on the committing thread
 	/// push here.
 	settlements: Mutex<Vec<Settlement>>,
 	/// Entries were acked that may have been read ahead.
 	acked_in_bulk: AtomicBool,
-	/// Whether nothing is delivered.
-	paused: AtomicBool,
+	/// A flag that nothing is delivered.
+	pub(crate) paused: AtomicBool,
 }
 
 pub(crate) struct Settlement {
@@ -87,33 +83,21 @@ pub(crate) enum Outcome {
 	},
 }
 
-/// What is to be done with an entry that was passed.
-enum Due {
-	/// Deliver it.
-	Now(Box<Entry>),
-	/// It is a dead letter, and holds its lane up.
-	Parked,
-	/// It is damaged, and not a dead letter yet.
-	Damaged(Box<DamagedEntry>),
-	/// Nothing: it was acked, or is a dead letter that its lane goes on without.
-	Done,
-}
-
-struct State {
+pub(crate) struct State {
 	/// Everything up to here was delivered, passed over, or is acked.
-	passed: u64,
+	pub(crate) passed: u64,
 	/// Everything up to here was read.
-	read: u64,
-	ahead: VecDeque<(Place, Option<DeadLetter>)>,
-	lanes: Lanes,
+	pub(crate) read: u64,
+	pub(crate) ahead: VecDeque<(Place, Option<DeadLetter>)>,
+	pub(crate) lanes: Lanes,
 	in_flight: usize,
 	/// Failed attempts of entries that are to be tried again. One per lane that waits.
-	attempts: HashMap<u64, RetryV1>,
+	pub(crate) attempts: HashMap<u64, RetryV1>,
 	/// `true` if entries that hold their lane up may have been acked in bulk.
 	recheck: bool,
 	/// `true` if what was read when the handle was opened may be of before another handle.
 	is_stale: bool,
-	suspects: Suspects,
+	pub(crate) suspects: Suspects,
 }
 
 impl State {
@@ -133,7 +117,7 @@ impl State {
 	}
 
 	/// What was read ahead is no longer what the log holds: read it again.
-	fn forget_ahead(&mut self) {
+	pub(crate) fn forget_ahead(&mut self) {
 		self.ahead.clear();
 		self.read = self.passed;
 	}
@@ -326,6 +310,10 @@ impl Consumer {
 		&self.inner
 	}
 
+	pub(crate) fn share_inner(&self) -> Arc<Inner> {
+		Arc::clone(&self.inner)
+	}
+
 	/// Returns the number of things that have happened. Take it before looking for work.
 	pub(crate) fn signal_count(&self) -> u64 {
 		self.inner.log.shared.signal.count()
@@ -431,99 +419,6 @@ impl Consumer {
 		self.inner.tidy_now()
 	}
 
-	/// Up to `limit` dead letters behind `after`, in order.
-	///
-	/// # Errors
-	/// The store's.
-	pub fn dead_letters(
-		&self, after: Option<LogIndex>, limit: usize,
-	) -> Result<Vec<DeadLetter>, LogError> {
-		let first = after.map_or(0, LogIndex::get).saturating_add(1);
-		let Inner { log, keys, folding, .. } = &*self.inner;
-		pending::dead_letters(log.store(), keys, &folding.bounds, first, limit)
-	}
-
-	/// Delivers a dead letter again, with its attempts forgotten.
-	///
-	/// # Errors
-	/// [`LogError::NoDeadLetter`]; the store's.
-	///
-	/// # Failure Behavior and Persistence
-	/// When it returns the entry is due. A crash before that leaves it a dead letter.
-	pub fn requeue(&self, index: LogIndex) -> Result<(), LogError> {
-		let mut state = self.inner.state.lock();
-		let letter = self.inner.end_dead_letter(index, |_| ())?;
-		self.inner.take_note(&mut state);
-		state.forget_ahead();
-		state.attempts.remove(&index.get());
-		let parked = state.lanes.parked_at(index.get());
-		for lane in &parked {
-			state.lanes.free(*lane, Some(index.get()));
-		}
-		// Without its lane, an entry is not passed.
-		if let Some(lane) = letter.lane.filter(|_| parked.is_empty()) {
-			if index.get() <= state.passed {
-				state.lanes.recall(lane, index.get());
-			}
-		}
-		self.inner.log.shared.signal.raise();
-		Ok(())
-	}
-
-	/// Acks a dead letter, so that nothing waits for it any more.
-	///
-	/// # Errors
-	/// As [`requeue`](Consumer::requeue).
-	///
-	/// # Failure Behavior and Persistence
-	/// When it returns the entry is acked. A crash before that leaves it a dead letter.
-	pub fn discard(&self, index: LogIndex) -> Result<(), LogError> {
-		let mut state = self.inner.state.lock();
-		let ack = self.inner.keys.ack(index.get(), index.get());
-		let inner = Arc::clone(&self.inner);
-		self.inner.end_dead_letter(index, |batch| {
-			batch.put(ack, records::value(&AckV1));
-			batch.after_commit(move |_| inner.acked(&[index.get()]));
-		})?;
-		self.inner.take_note(&mut state);
-		state.forget_ahead();
-		for lane in state.lanes.parked_at(index.get()) {
-			state.lanes.free(lane, None);
-		}
-		self.inner.log.shared.signal.raise();
-		self.inner.log.shared.move_on();
-		Ok(())
-	}
-
-	/// Delivers nothing until [`resume`](Consumer::resume), in this process and in later ones. What is in
-	/// somebody's hands can be settled. Another handle, behind another layer around the store, hears of it
-	/// when it is opened again.
-	///
-	/// # Errors
-	/// The store's.
-	///
-	/// # Failure Behavior and Persistence
-	/// When it returns, the consumer is paused durably. A crash before that leaves it paused or not.
-	pub fn pause(&self) -> Result<(), LogError> {
-		self.inner.set_paused(true)
-	}
-
-	/// Ends a [`pause`](Consumer::pause). Does nothing if there is none.
-	///
-	/// # Errors
-	/// The store's.
-	///
-	/// # Failure Behavior and Persistence
-	/// When it returns, the pause is over durably. A crash before that leaves the consumer paused or not.
-	pub fn resume(&self) -> Result<(), LogError> {
-		self.inner.set_paused(false)
-	}
-
-	/// Returns whether the consumer is paused.
-	pub fn is_paused(&self) -> bool {
-		self.inner.paused.load(Ordering::SeqCst)
-	}
-
 	/// Returns how far the consumer is behind. The acks are read, and one entry.
 	///
 	/// # Errors
@@ -595,7 +490,7 @@ impl Inner {
 		self.log.shared.signal.raise();
 	}
 
-	fn acked(&self, indices: &[u64]) {
+	pub(crate) fn acked(&self, indices: &[u64]) {
 		let highest = indices.iter().copied().max().unwrap_or(0);
 		self.folding.bounds.last_acked.fetch_max(highest, Ordering::SeqCst);
 		self.log.shared.housekeeping.acked(&self.folding, indices.len() as u64);
@@ -689,44 +584,14 @@ impl Inner {
 		Plan::new(batch, move |_| shared.move_on())
 	}
 
-	fn set_paused(&self, paused: bool) -> Result<(), LogError> {
-		// Held to the end: of two calls, the one that commits last is the one that counts here, and no
-		// search for a delivery is under way when this returns.
-		let _state = self.state.lock();
-		let (store, key) = (self.log.store(), &self.keys.consumer);
-		loop {
-			// It was removed, or is being removed, by a handle that this one does not see.
-			let gone = || LogError::NoConsumer { name: self.name.clone() };
-			let found = store.get(key).wait()?.ok_or_else(gone)?;
-			let consumer: ConsumerV1 = records::read(key, &found)?;
-			if consumer.watermark == REMOVED {
-				return Err(gone());
-			}
-			let mut batch = Batch::new();
-			batch.expect(key.clone(), Expectation::Version(found.version));
-			batch.put(key.clone(), records::value(&ConsumerV1 { paused, ..consumer }));
-			match store.commit(batch).wait() {
-				Ok(_) => break,
-				// Its acks were folded meanwhile.
-				Err(StoreError::Conflict { .. }) => {},
-				Err(error) => return Err(error.into()),
-			}
-		}
-		if self.paused.swap(paused, Ordering::SeqCst) != paused {
-			self.log.shared.observers.paused(&self.name, paused);
-		}
-		self.log.shared.signal.raise();
-		Ok(())
-	}
-
-	fn pending(&self, after: u64, limit: usize) -> Result<pending::Pending, LogError> {
+	pub(crate) fn pending(&self, after: u64, limit: usize) -> Result<pending::Pending, LogError> {
 		let shared = &self.log.shared;
 		let Shared { store, keys, tail, .. } = &**shared;
 		pending::pending(store, keys, Some(tail), &self.keys, &self.folding.bounds, after, limit)
 	}
 
 	/// Takes in what became of deliveries.
-	fn take_note(&self, state: &mut State) {
+	pub(crate) fn take_note(&self, state: &mut State) {
 		if self.acked_in_bulk.swap(false, Ordering::SeqCst) {
 			state.forget_ahead();
 			state.recheck = true;
@@ -767,97 +632,6 @@ impl Inner {
 		}
 	}
 
-	/// Makes an entry a dead letter because processes have ended while it was handled.
-	fn park(&self, state: &mut State, entry: &Entry) -> Result<(), LogError> {
-		let (lane, index) = (entry.lane(), entry.index());
-		let crashes = state.attempts.get(&index.get()).map_or(0, |retry| retry.crashes);
-		let reason = format!("{crashes} processes in a row ended while it was handled");
-		let moved_on = self.options.on_exhausted == OnExhausted::MoveOn;
-		if let Err(error) = self.write_dead_letter(state, index, Some(lane), moved_on, reason) {
-			state.lanes.free(lane, Some(index.get()));
-			return Err(error);
-		}
-		match moved_on {
-			true => state.lanes.free(lane, None),
-			false => state.lanes.hold(lane, Head::Parked(index.get())),
-		}
-		Ok(())
-	}
-
-	/// Makes an entry a dead letter because it is damaged. Its lane does not move on.
-	fn park_damaged(&self, state: &mut State, damaged: &DamagedEntry) -> Result<(), LogError> {
-		let reason = damaged.to_string().chars().take(crate::MAX_REASON_CHARS).collect();
-		self.write_dead_letter(state, damaged.index, damaged.lane(), false, reason)
-	}
-
-	fn write_dead_letter(
-		&self, state: &mut State, index: LogIndex, lane: Option<Lane>, moved_on: bool,
-		reason: String,
-	) -> Result<(), LogError> {
-		let attempts = state.attempts.get(&index.get()).map_or(0, |retry| retry.attempts);
-		let parked_at = self.log.shared.clock.look().wall;
-		let record = DeadV1 { attempts, parked_at, lane, moved_on, reason };
-		let mut batch = Batch::new();
-		self.owner.guard(&mut batch);
-		batch.put(self.keys.dead(index.get()), records::value(&record));
-		batch.delete(self.keys.retry(index.get()));
-		self.run(Plan::of(batch))?;
-		self.folding.bounds.last_dead.fetch_max(index.get(), Ordering::SeqCst);
-		state.attempts.remove(&index.get());
-		self.log.shared.observers.parked(&self.name, index, &record.reason);
-		Ok(())
-	}
-
-	/// Writes down that an entry is about to be delivered which an earlier process may have had, so
-	/// that it is known if this process ends now. Returns `false` for any other entry.
-	fn mark(
-		&self, state: &mut State, entry: &Entry, (attempts, before): (u32, Option<RetryV1>),
-		now: Timestamp,
-	) -> Result<bool, LogError> {
-		let index = entry.index().get();
-		if !state.suspects.counts(index) || self.options.max_crashes.is_none() {
-			return Ok(false);
-		}
-		let crashes = before.map_or(0, |before| before.crashes).saturating_add(1);
-		let record = RetryV1 { attempts, not_before: Timestamp::default(), crashes };
-		let mut batch = Batch::new();
-		batch.durability(Durability::Lazy);
-		self.owner.guard(&mut batch);
-		batch.put(self.keys.retry(index), records::value(&record));
-		let version = match self.run(Plan::new(batch, |committed| committed.version())) {
-			Ok(version) => version,
-			Err(error) => {
-				state.lanes.free(entry.lane(), Some(index));
-				return Err(error);
-			},
-		};
-		state.suspects.marked(index, before, version, now);
-		Ok(true)
-	}
-
-	/// Takes back the marks of entries that were delivered long ago: if this process ends now, that is
-	/// not because of them.
-	fn unmark(&self, state: &mut State, now: Timestamp) {
-		for (index, mark) in state.suspects.take_old(now) {
-			self.put_back(index, mark);
-		}
-	}
-
-	/// Writes what was there before a mark, unless something else was written since. Nobody waits:
-	/// without it, the next process counts a crash that was none.
-	fn put_back(&self, index: u64, Mark { before, version, .. }: Mark) {
-		let key = self.keys.retry(index);
-		let mut batch = Batch::new();
-		batch.durability(Durability::Lazy);
-		self.owner.guard(&mut batch);
-		batch.expect(key.clone(), Expectation::Version(version));
-		match before {
-			Some(before) => batch.put(key, records::value(&before)),
-			None => batch.delete(key),
-		};
-		drop(self.log.store().commit(batch));
-	}
-
 	/// Frees each lane whose head waits or is a dead letter and was acked in bulk.
 	fn recheck(&self, state: &mut State) -> Result<(), LogError> {
 		if !state.recheck {
@@ -873,230 +647,6 @@ impl Inner {
 		state.recheck = false;
 		Ok(())
 	}
-
-	/// What is to be done with the entry at `index`, which the consumer has passed.
-	fn due(&self, index: u64) -> Result<Due, LogError> {
-		let Some(index) = LogIndex::new(index) else { return Ok(Due::Done) };
-		let store = self.log.store();
-		if pending::is_acked(store, &self.keys, &self.folding.bounds, index)? {
-			return Ok(Due::Done);
-		}
-		if index.get() <= self.folding.bounds.last_dead.load(Ordering::SeqCst) {
-			if let Some(letter) = lookup::dead(store, &self.keys, index)? {
-				return Ok(if letter.moved_on { Due::Done } else { Due::Parked });
-			}
-		}
-		Ok(match lookup::place(store, &self.log.shared.keys, index)? {
-			Some(Ok(entry)) => Due::Now(Box::new(entry)),
-			Some(Err(damaged)) => Due::Damaged(Box::new(damaged)),
-			None => Due::Done,
-		})
-	}
-
-	/// The next entry that a free lane has passed over.
-	fn next_of_ready(&self, state: &mut State, now: Timestamp) -> Result<Option<Entry>, LogError> {
-		// Each lane has one turn: one that has far to look lets the others go first.
-		let mut turns = state.lanes.len();
-		while let Some(lane) = state.lanes.pop_ready() {
-			if state.lanes.get_mut(&lane).is_none_or(|held| held.head != Head::Free) {
-				continue;
-			}
-			match self.next_of_lane(state, lane, now) {
-				Ok(Some(entry)) => return Ok(Some(entry)),
-				Ok(None) if state.lanes.holds(&lane) => state.lanes.push_ready(lane),
-				Ok(None) => {},
-				Err(error) => {
-					state.lanes.push_ready(lane);
-					return Err(error);
-				},
-			}
-			turns = turns.saturating_sub(1);
-			if turns == 0 {
-				break;
-			}
-		}
-		Ok(None)
-	}
-
-	fn next_of_lane(
-		&self, state: &mut State, lane: Lane, now: Timestamp,
-	) -> Result<Option<Entry>, LogError> {
-		loop {
-			let Some(held) = state.lanes.get_mut(&lane) else { return Ok(None) };
-			if let Some(index) = held.passed.front().copied() {
-				let due = self.due(index)?;
-				if let Due::Damaged(damaged) = &due {
-					self.park_damaged(state, damaged)?;
-				}
-				if let Some(held) = state.lanes.get_mut(&lane) {
-					held.passed.pop_front();
-				}
-				match (due, state.attempts.get(&index)) {
-					(Due::Now(_), Some(retry)) if retry.not_before > now => {
-						state.lanes.hold(lane, Head::Waiting(index, retry.not_before));
-						return Ok(None);
-					},
-					(Due::Now(entry), _) => return Ok(Some(*entry)),
-					(Due::Parked | Due::Damaged(_), _) => {
-						state.lanes.hold(lane, Head::Parked(index));
-						return Ok(None);
-					},
-					(Due::Done, _) => {
-						state.attempts.remove(&index);
-						continue;
-					},
-				}
-			}
-			let Some(from) = held.look_from else {
-				state.lanes.forget(&lane);
-				return Ok(None);
-			};
-			self.look_again(state, lane, from)?;
-			let found = state.lanes.get_mut(&lane).is_some_and(|held| !held.passed.is_empty());
-			if !found {
-				// Nothing in this stretch. If there is more, in its next turn.
-				let done = state.lanes.get_mut(&lane).is_none_or(|held| held.look_from.is_none());
-				if done {
-					state.lanes.forget(&lane);
-				}
-				return Ok(None);
-			}
-		}
-	}
-
-	/// Looks for entries of `lane` from `from` on, among those that the consumer has passed.
-	fn look_again(&self, state: &mut State, lane: Lane, from: u64) -> Result<(), LogError> {
-		let mut after = from.saturating_sub(1);
-		let (mut found, mut looked) = (VecDeque::new(), 0);
-		let mut look_from = None;
-		'pages: while looked < LOOK_AT_A_TIME {
-			let page = self.pending(after, PAGE)?;
-			if page.at_end {
-				after = u64::MAX;
-				break;
-			}
-			looked += PAGE;
-			for (place, dead) in &page.entries {
-				let index = lookup::index_of(place).get();
-				if index > state.passed {
-					after = u64::MAX;
-					break 'pages;
-				}
-				// One whose lane is not known may be of any.
-				if lane_of(place, dead.as_ref()).is_none_or(|found| found == lane)
-					&& dead.as_ref().is_none_or(|letter| !letter.moved_on)
-				{
-					if found.len() >= MAX_REMEMBERED_PER_LANE {
-						look_from = Some(index);
-						break 'pages;
-					}
-					found.push_back(index);
-				}
-			}
-			after = page.scanned_to;
-		}
-		if let Some(held) = state.lanes.get_mut(&lane) {
-			held.passed = found;
-			let more = (after < state.passed).then(|| after.saturating_add(1));
-			held.look_from = look_from.or(more);
-		}
-		Ok(())
-	}
-
-	/// The next entry ahead whose lane is not held up.
-	fn next_ahead(&self, state: &mut State, now: Timestamp) -> Result<Option<Entry>, LogError> {
-		loop {
-			if state.ahead.is_empty() && !self.read_ahead(state)? {
-				return Ok(None);
-			}
-			let Some((place, letter)) = state.ahead.front() else { continue };
-			let index = lookup::index_of(place).get();
-			let Some(lane) = lane_of(place, letter.as_ref()) else {
-				// Whatever is behind it may be of its lane.
-				if let (Err(damaged), None) = (place, letter) {
-					let damaged = damaged.clone();
-					self.park_damaged(state, &damaged)?;
-					state.forget_ahead();
-				}
-				return Ok(None);
-			};
-			if state.lanes.is_full() && !state.lanes.holds(&lane) {
-				return Ok(None);
-			}
-			let is_held = state.lanes.holds(&lane);
-			let is_over = letter.as_ref().is_some_and(|letter| letter.moved_on);
-			let is_parked = letter.is_some() || place.is_err();
-			if let (Err(damaged), None, false) = (place, letter, is_held) {
-				let damaged = damaged.clone();
-				self.park_damaged(state, &damaged)?;
-			}
-			let Some((place, _)) = state.ahead.pop_front() else { continue };
-			state.passed = index;
-			if is_over {
-				continue;
-			}
-			if is_held {
-				// A dead letter, too: nothing of its lane overtakes it.
-				state.lanes.pass_over(lane, index);
-				continue;
-			}
-			let entry = match place {
-				Ok(entry) if !is_parked => entry,
-				_ => {
-					state.lanes.hold(lane, Head::Parked(index));
-					continue;
-				},
-			};
-			match state.attempts.get(&index) {
-				Some(retry) if retry.not_before > now => {
-					state.lanes.hold(lane, Head::Waiting(index, retry.not_before));
-				},
-				_ => return Ok(Some(entry)),
-			}
-		}
-	}
-
-	/// Reads the next page; `false` if nothing is ahead.
-	fn read_ahead(&self, state: &mut State) -> Result<bool, LogError> {
-		let head = self.log.shared.head.load(Ordering::SeqCst);
-		while state.read < head {
-			let page = self.pending(state.read, PAGE)?;
-			state.read = state.read.max(page.scanned_to);
-			if page.at_end {
-				state.passed = state.read;
-				break;
-			}
-			state.ahead.extend(page.entries);
-			if !state.ahead.is_empty() {
-				return Ok(true);
-			}
-			state.passed = state.read;
-		}
-		Ok(false)
-	}
-
-	fn end_dead_letter(
-		&self, index: LogIndex, also: impl FnOnce(&mut Batch),
-	) -> Result<DeadLetter, LogError> {
-		let store = self.log.store();
-		let none = || LogError::NoDeadLetter { index };
-		let letter = lookup::dead_letters(store, &self.keys, index.get(), 1)?.into_iter().next();
-		let letter = letter.filter(|letter| letter.index == index).ok_or_else(none)?;
-		if pending::is_acked(store, &self.keys, &self.folding.bounds, index)? {
-			return Err(none());
-		}
-		let mut batch = Batch::new();
-		self.owner.guard(&mut batch);
-		batch.expect(self.keys.dead(index.get()), Expectation::Present);
-		batch.delete(self.keys.dead(index.get()));
-		batch.delete(self.keys.retry(index.get()));
-		also(&mut batch);
-		match self.run(Plan::of(batch)) {
-			Ok(()) => Ok(letter),
-			Err(LogError::Store(StoreError::Conflict { .. })) => Err(none()),
-			Err(error) => Err(error),
-		}
-	}
 }
 
 impl Drop for Inner {
@@ -1111,14 +661,6 @@ impl Drop for Inner {
 	}
 }
 
-/// Returns the lane of a place, from what is left of it or from its dead letter.
-fn lane_of(place: &Place, letter: Option<&DeadLetter>) -> Option<Lane> {
-	match place {
-		Ok(entry) => Some(entry.lane()),
-		Err(damaged) => damaged.lane().or(letter.and_then(|letter| letter.lane)),
-	}
-}
-
 /// The retries that are due: at most one per lane that waits.
 fn attempts(
 	store: &Arc<dyn Store>, keys: &ConsumerKeys,
@@ -1126,7 +668,7 @@ fn attempts(
 	let mut attempts = HashMap::new();
 	let mut rest = Some(keys.retries());
 	while let Some(range) = rest.take() {
-		let page = store.scan(range, PAGE).wait()?;
+		let page = store.scan(range, RETRIES_AT_A_TIME).wait()?;
 		for (key, record) in &page.records {
 			if let Some(index) = keys.index(key) {
 				attempts.insert(index, records::read(key, record)?);

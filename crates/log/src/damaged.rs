@@ -30,7 +30,7 @@ pub struct DamagedEntry {
 	left: Box<Left>,
 }
 
-/// What is left of it.
+/// The parts of a damaged entry that can be read, and the error.
 #[derive(Clone, Debug)]
 struct Left {
 	label: Option<Label>,

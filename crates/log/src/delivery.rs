@@ -201,7 +201,7 @@ impl Delivery {
 		consumer.run(self.retry_after_plan(wait))
 	}
 
-	fn retry_after_plan(self, wait: Duration) -> Plan<()> {
+	pub(crate) fn retry_after_plan(self, wait: Duration) -> Plan<()> {
 		let Self { attempt, lease, .. } = self;
 		let consumer = Arc::clone(&lease.consumer);
 		let not_before = consumer.log.shared.clock.look().running.after(wait);
@@ -225,7 +225,7 @@ impl Delivery {
 		consumer.run(self.dead_letter_plan(reason))
 	}
 
-	fn dead_letter_plan(self, reason: &str) -> Plan<()> {
+	pub(crate) fn dead_letter_plan(self, reason: &str) -> Plan<()> {
 		let Self { attempt, lease, .. } = self;
 		let consumer = Arc::clone(&lease.consumer);
 		let moved_on = consumer.options.on_exhausted == OnExhausted::MoveOn;
@@ -313,7 +313,7 @@ impl Delivery {
 		consumer.run_async(plan).await
 	}
 
-	fn retry_plan(self) -> Plan<()> {
+	pub(crate) fn retry_plan(self) -> Plan<()> {
 		let policy = self.lease.consumer.options.retry;
 		if policy.max_attempts.is_some_and(|max| self.attempt >= max) {
 			return self.dead_letter_plan("all attempts used up");

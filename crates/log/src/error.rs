@@ -89,12 +89,12 @@ pub enum LogError {
 		/// The name of the stream or the consumer.
 		name: String,
 	},
-	/// There is no consumer of this name.
+	/// No consumer has this name.
 	NoConsumer {
 		/// The name.
 		name: String,
 	},
-	/// There is a consumer of this name already.
+	/// Another consumer has this name already.
 	ConsumerExists {
 		/// The name.
 		name: String,

@@ -86,7 +86,7 @@ mod tests {
 	use super::*;
 	use crate::records::EntryV1;
 
-	/// Whatever single byte is damaged, one of the two tells the lane, and neither tells another.
+	/// The label or the copy tells the lane, whatever single byte is damaged, and neither tells another.
 	#[test]
 	fn the_lane_survives_the_damage_of_any_byte() {
 		let (id, lane) = (EventId::from_bytes([7; 32]), Lane::payment([8; 32]));

@@ -36,19 +36,24 @@
 //! ends is a dead letter after [`ConsumerOptions::max_crashes`]; a process that is killed for another reason while
 //! an entry is handled counts as well.
 
+mod administration;
 mod consumer;
 mod creation;
 mod damaged;
+mod dead_letters;
 mod delivery;
 mod error;
+mod fold;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod label;
 mod lanes;
 mod log;
 mod lookup;
+mod marks;
 mod observer;
 mod owner;
+mod pause;
 mod pending;
 mod reader;
 mod records;
@@ -56,6 +61,7 @@ mod removal;
 mod renaming;
 mod reset;
 mod run;
+mod search;
 mod signal;
 mod suspects;
 mod tail;

@@ -53,7 +53,7 @@ pub struct ConsumerInfo {
 	pub name: String,
 	/// Everything up to this index is acked.
 	pub watermark: u64,
-	/// Whether nothing is delivered to it until it is resumed.
+	/// A flag that nothing is delivered to the consumer until it is resumed.
 	pub paused: bool,
 }
 

@@ -52,9 +52,9 @@ pub(crate) struct StreamV1 {
 pub(crate) struct ConsumerV1 {
 	/// Everything up to this index is acked.
 	pub(crate) watermark: u64,
-	/// Whether nothing is delivered until it is resumed.
+	/// A flag that nothing is delivered until the consumer is resumed.
 	pub(crate) paused: bool,
-	/// Whether the acks, retries and dead letters that are still there are of before a reset.
+	/// A flag that the acks, retries and dead letters still there are of before a reset.
 	pub(crate) resetting: bool,
 }
 

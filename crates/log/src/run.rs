@@ -20,19 +20,32 @@ use crate::log::Shared;
 use crate::types::Entry;
 use crate::LogError;
 
-/// What became of a delivery, as its handler says.
+/// The outcome of a delivery, as its handler says.
 #[must_use]
 pub enum Handled {
-	/// It is handled: the entry is acked.
+	/// The event is handled: the entry is acked.
 	Done,
-	/// It is handled, and what the handler writes because of it is one commit with the ack.
+	/// The event is handled, and the handler's own writes are one commit with the ack.
 	DoneWith(Plan<()>),
-	/// It failed, and is tried again when the consumer's policy says, or given up if it says that.
+	/// The handler failed. The entry is tried again, or given up, as the consumer's policy says.
 	Retry,
-	/// It failed, and is tried again after this time.
+	/// The handler failed. The entry is tried again after this time.
 	RetryAfter(Duration),
-	/// It is given up for this reason, and waits in the dead letters for an operator.
+	/// The entry is given up for this reason, and waits in the dead letters for an operator.
 	GivenUp(String),
+}
+
+impl Handled {
+	/// Returns the plan that settles a delivery so.
+	fn settles(self, delivery: Delivery) -> Plan<()> {
+		match self {
+			Self::Done => delivery.ack_plan(),
+			Self::DoneWith(plan) => plan.and(delivery.ack_plan()).map(|_| ()),
+			Self::Retry => delivery.retry_plan(),
+			Self::RetryAfter(wait) => delivery.retry_after_plan(wait),
+			Self::GivenUp(reason) => delivery.dead_letter_plan(&reason),
+		}
+	}
 }
 
 impl<E> From<Result<(), E>> for Handled {
@@ -146,14 +159,9 @@ impl Consumer {
 				self.wait(seen);
 				continue;
 			};
-			let handled = handler(&delivery).into();
-			is_settled(match handled {
-				Handled::Done => delivery.ack(),
-				Handled::DoneWith(plan) => delivery.ack_with(plan),
-				Handled::Retry => delivery.retry(),
-				Handled::RetryAfter(wait) => delivery.retry_after(wait),
-				Handled::GivenUp(reason) => delivery.dead_letter(&reason),
-			})?;
+			let (handled, index) = (handler(&delivery).into(), delivery.index());
+			let plan = handled.settles(delivery);
+			is_settled(self.inner().settle_by(plan, index))?;
 		}
 	}
 
@@ -182,13 +190,9 @@ impl Consumer {
 				continue;
 			};
 			let handled = handler(delivery.entry().clone(), delivery.attempt()).await.into();
-			is_settled(match handled {
-				Handled::Done => delivery.ack_async().await,
-				Handled::DoneWith(plan) => delivery.ack_with_async(plan).await,
-				Handled::Retry => delivery.retry_async().await,
-				Handled::RetryAfter(wait) => delivery.retry_after_async(wait).await,
-				Handled::GivenUp(reason) => delivery.dead_letter_async(&reason).await,
-			})?;
+			let index = delivery.index();
+			let plan = handled.settles(delivery);
+			is_settled(self.inner().settle_by_async(plan, index).await)?;
 		}
 	}
 }

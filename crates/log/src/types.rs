@@ -248,7 +248,7 @@ pub enum Start {
 /// What happens to a lane whose entry has used up its attempts, or was given up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OnExhausted {
-	/// It waits until an operator requeues or discards the entry: nothing overtakes it. The lane of an
+	/// The lane waits until an operator requeues or discards the entry: nothing overtakes it. The lane of an
 	/// entry that is [damaged](crate::DamagedEntry) waits in any case.
 	HoldLane,
 	/// It goes on without the entry.
@@ -326,7 +326,7 @@ impl Default for ConsumerOptions {
 	}
 }
 
-/// How far a consumer is behind.
+/// The backlog of a consumer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ConsumerLag {
 	/// The number of entries that it has not acked; exact if indexes have no gap.
@@ -342,7 +342,7 @@ pub struct ConsumerLag {
 pub struct DeadLetter {
 	/// Its place.
 	pub index: LogIndex,
-	/// Its lane; `None` if the entry is damaged so far that its lane is not known. Then everything
+	/// The lane; `None` if the entry is damaged so far that its lane is not known. Then everything
 	/// behind the entry waits.
 	pub lane: Option<Lane>,
 	/// How often it was tried.

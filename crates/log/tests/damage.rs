@@ -152,7 +152,7 @@ fn a_lane_that_may_move_on_does_not_move_on_past_damage() {
 	assert!(drain(&consumer).is_empty());
 }
 
-/// Its lane was read when it became a dead letter, and cannot be read any more.
+/// The lane was read when the entry became a dead letter, and cannot be read any more.
 #[test]
 fn a_dead_letter_knows_the_lane_of_what_is_damaged_further() {
 	let medium = MemoryMedium::new();
@@ -324,7 +324,7 @@ fn a_record_in_the_place_of_another_one_tells_no_lane() {
 	assert_eq!(drain(&consumer), [3, 4]);
 }
 
-/// Nobody takes the id of another entry for that of the damaged one: it would be forgotten with it.
+/// The id of another entry is not taken for that of the damaged one: it would be forgotten with it.
 #[test]
 fn the_id_of_a_misplaced_record_is_not_forgotten_with_it() {
 	let none = Retention { min_count: 0, min_age: Duration::ZERO };
@@ -509,7 +509,7 @@ fn a_lane_does_not_overtake_its_second_dead_letter() {
 }
 
 proptest! {
-	/// Whatever is damaged: a lane waits from its first damaged entry on, everything from the first
+	/// A lane waits from its first damaged entry on, whatever is damaged, and everything from the first
 	/// one without a lane on, and nothing else. Discarded one by one, all others come, in order.
 	#[test]
 	fn any_damage_holds_up_its_lanes_in_order(

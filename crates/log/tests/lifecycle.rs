@@ -281,7 +281,7 @@ fn acks_that_are_folded_or_made_during_a_renaming_are_not_lost() {
 	}
 }
 
-/// It was opened before the consumer was reset, and searches for the first time after that.
+/// A handle was opened before the consumer was reset, and searches for the first time after that.
 #[test]
 fn a_handle_of_before_a_reset_begins_at_the_new_place() {
 	for (start, expected) in
@@ -298,7 +298,7 @@ fn a_handle_of_before_a_reset_begins_at_the_new_place() {
 	}
 }
 
-/// It was opened before the consumer was removed or renamed, and searches for the first time after that.
+/// A handle was opened before its consumer was removed or renamed, and searches after that.
 #[test]
 fn a_handle_of_a_consumer_that_is_gone_gets_nothing() {
 	for is_renamed in [false, true] {
@@ -317,6 +317,39 @@ fn a_handle_of_a_consumer_that_is_gone_gets_nothing() {
 		assert!(matches!(&refused, LogError::NoConsumer { name } if name == "a"), "{refused}");
 		assert!(is_sound(&process));
 	}
+}
+
+/// A removal has begun, and died, while a handle makes the consumer its own.
+#[test]
+fn a_consumer_that_is_being_removed_is_nobodys() {
+	leyden_testkit::interrupt_everywhere(|at| {
+		let process = Arc::new(filled(keeps(100)));
+		drop(process.consumer("a"));
+		let other = Arc::clone(&process);
+		let meanwhile = move || {
+			let store: Arc<dyn Store> = Arc::new(Arc::clone(&other.store));
+			let doom = leyden_testkit::Doom::at(1, leyden_testkit::Side::Before);
+			let dying: Arc<dyn Store> = Arc::new(FaultyStore::new(store, doom));
+			let clock = Arc::new(ManualClock::new(Timestamp(1)));
+			if let Ok(log) = EventLog::open(dying, STREAM, clock, keeps(100)) {
+				let _ = log.remove_consumer("a");
+			}
+		};
+		let inner = Arc::clone(&process.store);
+		let store = leyden_testkit::InterruptedStore::new(inner, at, meanwhile);
+		let seen: Arc<dyn Store> = Arc::<leyden_testkit::InterruptedStore>::clone(&store);
+		let hidden = Process::over(seen, Arc::new(ManualClock::new(Timestamp(1))), keeps(100));
+		match hidden.consumer("a").next_event() {
+			Err(LogError::NoConsumer { .. } | LogError::TakenOver { .. }) => {},
+			Err(error) => panic!("interrupted at {at}: {error}"),
+			Ok(found) => {
+				let delivery = found.expect("a consumer that is there has something to do");
+				let is_there = delivery.ack().is_ok();
+				assert!(!is_there || names(&process) == ["a"], "interrupted at {at}");
+			},
+		}
+		store
+	});
 }
 
 /// A renaming has marked the new name, and died, when a consumer of that name is created.
@@ -574,7 +607,7 @@ fn a_renaming_that_is_cut_short_is_done_or_not() {
 	);
 }
 
-/// What is left of a removed consumer is not renamed into life.
+/// A renaming does not bring the rest of a removed consumer to life.
 #[test]
 fn a_removal_that_is_cut_short_is_done_before_a_renaming() {
 	everywhere(
@@ -587,7 +620,7 @@ fn a_removal_that_is_cut_short_is_done_before_a_renaming() {
 	);
 }
 
-/// Nothing that the consumer is to be told of again is trimmed while it is reset.
+/// A pass of another handle trims no entry that a reset is about to bring back.
 #[test]
 fn nothing_is_trimmed_from_under_a_reset() {
 	leyden_testkit::interrupt_everywhere(|at| {

@@ -32,7 +32,7 @@ fn filled(entries: u64) -> Process {
 	process
 }
 
-/// What a handler says of entries 1 to 5, the first time.
+/// Returns what a handler says of entries 1 to 5, the first time.
 fn verdict(index: u64, attempt: u32) -> Handled {
 	match (index, attempt) {
 		(1, _) => Ok::<(), ()>(()).into(),

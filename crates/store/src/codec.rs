@@ -41,7 +41,7 @@ pub type Law = fn(&[u8]) -> Vec<(Vec<u8>, Vec<u8>)>;
 /// A kind of record, for tools that go over all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredKind {
-	/// Its number.
+	/// The number of the record type.
 	pub record_type: RecordType,
 	/// The name of its struct.
 	pub name: &'static str,

@@ -156,17 +156,17 @@ mod tests {
 		let store = store(&[4]);
 		let range = KeyRange::all(T);
 		let scanned = store.scan(range.clone(), 10).wait();
-		let few = Few(store);
+		let few = Scans(store, |store, range| store.scan(range, 1));
 		let page = block_on(&few, read_around_damage(&few, range, 10, scanned)).unwrap();
 		assert_eq!(page.records.len(), 1);
 		let rest = page.rest.unwrap();
 		assert_eq!(rest.start(), KeyRange::all(T).after(key(0).bytes()).start());
 	}
 
-	/// A store that scans for one record at a time.
-	struct Few(MemoryStore);
+	/// A store whose scans answer otherwise.
+	struct Scans(MemoryStore, fn(&MemoryStore, KeyRange) -> crate::Ticket<Page>);
 
-	impl Store for Few {
+	impl Store for Scans {
 		fn commit(&self, batch: Batch) -> crate::Ticket<crate::Committed> {
 			self.0.commit(batch)
 		}
@@ -180,7 +180,7 @@ mod tests {
 		}
 
 		fn scan(&self, range: KeyRange, _: usize) -> crate::Ticket<Page> {
-			self.0.scan(range, 1)
+			(self.1)(&self.0, range)
 		}
 
 		fn guarantees(&self) -> crate::Guarantees {
@@ -197,7 +197,10 @@ mod tests {
 		let page = read_around_damage(&store, KeyRange::all(T), 5, scanned);
 		assert!(matches!(block_on(&store, page), Err(StoreError::Corrupt { .. })));
 		// The engine calls a record damaged which is not, again and again.
-		let store = Misplaced(store);
+		let misplaced = |_: &MemoryStore, _| {
+			crate::Ticket::ready(Err(StoreError::corrupt(&key(4), "it is not where it belongs")))
+		};
+		let store = Scans(store, misplaced);
 		let scanned = store.scan(KeyRange::all(T), 5).wait();
 		let page = read_around_damage(&store, KeyRange::all(T), 5, scanned);
 		assert!(matches!(block_on(&store, page), Err(StoreError::Corrupt { .. })));
@@ -212,30 +215,5 @@ mod tests {
 		let page = block_on(&store, page).unwrap();
 		assert_eq!(page.records.len(), 10);
 		assert!(page.records.iter().all(|(_, record)| record.is_ok()));
-	}
-
-	/// A store that meets an intact record where it does not belong.
-	struct Misplaced(MemoryStore);
-
-	impl Store for Misplaced {
-		fn commit(&self, batch: Batch) -> crate::Ticket<crate::Committed> {
-			self.0.commit(batch)
-		}
-
-		fn get(&self, key: &Key) -> crate::Ticket<Option<Record>> {
-			self.0.get(key)
-		}
-
-		fn get_raw(&self, key: &Key) -> crate::Ticket<Option<Vec<u8>>> {
-			self.0.get_raw(key)
-		}
-
-		fn scan(&self, _: KeyRange, _: usize) -> crate::Ticket<Page> {
-			crate::Ticket::ready(Err(StoreError::corrupt(&key(4), "it is not where it belongs")))
-		}
-
-		fn guarantees(&self) -> crate::Guarantees {
-			self.0.guarantees()
-		}
 	}
 }

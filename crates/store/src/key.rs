@@ -269,7 +269,7 @@ impl KeyRange {
 		self.end.as_deref().is_some_and(|end| end <= self.start.as_slice())
 	}
 
-	/// What is in this range before `key`, in its direction.
+	/// Returns the part of this range that is before `key`, in its direction.
 	#[must_use]
 	pub fn before(mut self, key: &[u8]) -> Self {
 		if !self.reversed {

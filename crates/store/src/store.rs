@@ -27,7 +27,8 @@ use crate::ticket::Ticket;
 /// the conformance suite (feature `conformance`) holds it to them.
 ///
 /// The order of two commits is the order in which [`commit`](Store::commit) was *called*, as with
-/// LDK's `KVStore`: the work is submitted in the call, and the ticket only tells how it ended.
+/// LDK's `KVStore`: the work is submitted in the call, and the ticket only tells how it ended. A read
+/// may be made as late as when its ticket is waited for or polled.
 pub trait Store: Send + Sync {
 	/// All of `batch` or nothing; refused with [`Conflict`](crate::StoreError::Conflict) if an
 	/// expectation does not hold.

@@ -8,9 +8,10 @@
 //! runtime.
 //!
 //! One concrete type for both kinds of callers keeps the [`Store`](crate::Store) trait object safe
-//! and lets the order of two requests be the order of the two calls: the work is submitted when the
-//! method is called, not when the ticket is first polled. Dropping a ticket does not take the work
-//! back.
+//! and lets the order of two commits be the order of the two calls: a commit is submitted when the
+//! method is called, not when its ticket is first polled. Dropping its ticket does not take it back. A
+//! read may be made as late as when its ticket is waited for or polled: what must be read first has to
+//! be awaited first.
 
 use std::error::Error;
 use std::fmt;

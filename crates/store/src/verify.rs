@@ -26,7 +26,7 @@ pub struct Findings {
 	records: u64,
 	/// The most records that are read.
 	up_to: u64,
-	/// What was read of it.
+	/// The number of records, weighted by size, that were read.
 	read: u64,
 	cut_short: bool,
 }

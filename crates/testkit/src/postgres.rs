@@ -65,14 +65,13 @@ impl Pooler {
 			.spawn()
 			.expect("pgbouncer");
 		let pooler = Self { dir, process };
-		let socket = pooler.dir.join(".s.PGSQL.6432");
-		for _ in 0..10_000 {
-			if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+		let bin = binaries().expect("they were here");
+		for _ in 0..6000 {
+			let mut asked = Command::new(bin.join("pg_isready"));
+			asked.args(["-q", "-t", "1", "-p", "6432"]).arg("-h").arg(&pooler.dir);
+			if asked.status().is_ok_and(|status| status.success()) {
 				return Some(pooler);
 			}
-			std::thread::yield_now();
-			// It is another process, and says nothing when it listens.
-			std::thread::sleep(std::time::Duration::from_millis(1));
 		}
 		panic!("pgbouncer does not start: {:?}", fs::read_to_string(pooler.dir.join("log")));
 	}

@@ -33,7 +33,7 @@ pub(crate) fn laws() -> Vec<(&'static str, Law)> {
 	]
 }
 
-/// What is read is written in lower case, and nothing else of it changes.
+/// A text that is read is written in lower case, and nothing else of it changes.
 fn lower_case<T: FromStr + ToString>(bytes: &[u8]) -> Pairs {
 	let Ok(text) = std::str::from_utf8(bytes) else { return Vec::new() };
 	match text.parse::<T>() {

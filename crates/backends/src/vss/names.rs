@@ -124,7 +124,7 @@ fn from_hex(hex: &str) -> Option<Vec<u8>> {
 	Some(pairs.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, d| byte << 4 | d)).collect())
 }
 
-/// What is named and hidden is found again, and nothing that a server makes up is taken for it.
+/// Checks that a hidden record is found again, and that a server can make up none.
 #[cfg(feature = "fuzz")]
 pub(crate) fn vss_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 	let names = Names::new("store", &[7; 32]);

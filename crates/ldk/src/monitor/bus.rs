@@ -88,7 +88,7 @@ type Observer = Box<dyn Fn(&BusNote) + Send + Sync>;
 pub struct UnackedMonitorEvent {
 	/// Its public name.
 	pub source: MonitorEventSource,
-	/// What it is; `None` if its record is damaged.
+	/// The kind of the event; `None` if its record is damaged.
 	pub kind: Option<EventKind>,
 	/// Why it is not handed out, if it is not.
 	pub quarantine: Option<Quarantine>,

@@ -197,7 +197,8 @@ pub enum StoreEvent {
 		/// The damage, with table and key.
 		error: StoreError,
 	},
-	/// That check ended early: the store has more records than it reads, or could not be read.
+	/// The check after a crash ended early: the store has more records than it reads, or could not be
+	/// read.
 	NotAllChecked {
 		/// The name of the store.
 		place: String,

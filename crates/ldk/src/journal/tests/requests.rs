@@ -144,6 +144,37 @@ fn a_consumer_that_was_removed_is_not_waited_for() {
 	assert!(disk.start(knowing(5)).ack_all().is_empty());
 }
 
+/// A consumer that was reset has not acked any more, and one that was renamed is waited for under its new
+/// name.
+#[test]
+fn a_consumer_that_was_reset_or_renamed_is_waited_for() {
+	for is_reset in [false, true] {
+		let disk = Disk::new();
+		let run = disk.start(Ldk { queue: vec![claimable(5, HEIGHT + 1)], ..knowing(5) });
+		let accounting = run.log.consumer("accounting", ConsumerOptions::default()).unwrap();
+		run.consumer();
+		run.process();
+		run.wait();
+		match is_reset {
+			true => {
+				accounting.next_event().unwrap().unwrap().ack().unwrap();
+				drop(accounting);
+				run.log.reset_consumer("accounting", leyden_log::Start::Beginning).unwrap();
+			},
+			false => {
+				drop(accounting);
+				run.log.rename_consumer("accounting", "books").unwrap();
+			},
+		}
+		assert_eq!(run.ack_all().len(), 1);
+		run.write_manager();
+		run.write_manager();
+		drop(run);
+		let run = disk.start(knowing(5));
+		assert_eq!(run.ack_all().len(), 1, "the other one has not acked");
+	}
+}
+
 #[test]
 fn a_request_with_a_kept_answer_is_answered_and_not_delivered() {
 	let disk = Disk::new();
