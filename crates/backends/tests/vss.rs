@@ -1,5 +1,5 @@
 //! What may go wrong with a VSS server and on the way to it, against a small server that speaks the
-//! published protocol. It is not the real one.
+//! published protocol. The tests against the published server are in `vss_server.rs`.
 
 #![cfg(feature = "vss")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use leyden_backends::vss::client_ng::headers::FixedHeaders;
 use leyden_backends::vss::{VssConfig, VssOptions, VssStore};
+use leyden_store::frame::MAX_BODY_BYTES;
 use leyden_store::group::{Closing, OutagePolicy, Pauser, StoreEvent};
 use leyden_store::{
 	Batch, Expectation, Key, KeyRange, Namespace, RecordType, Store, StoreError, Table, Value,
 };
-use leyden_testkit::vss::{Server, Trouble};
+use leyden_testkit::vss::{BodyLimit, Server, Trouble};
 use proptest::prelude::*;
 
 const T: Table = Table::new("t");
@@ -157,6 +158,7 @@ fn a_deletion_whose_reply_was_lost_is_done_once() {
 #[derive(Clone, Debug)]
 enum Step {
 	Append,
+	AppendLarge,
 	DeleteFirst,
 	Trouble(Trouble),
 	Reopen,
@@ -166,6 +168,7 @@ fn step() -> impl Strategy<Value = Step> {
 	use Trouble::*;
 	prop_oneof![
 		4 => Just(Step::Append),
+		2 => Just(Step::AppendLarge),
 		2 => Just(Step::DeleteFirst),
 		4 => prop::sample::select(vec![
 			LoseRequest, LoseReply, DoneBeforeTheNext, DoneAfterTheNext, InternalError,
@@ -189,6 +192,11 @@ proptest! {
 				Step::Append => {
 					store.commit(append(&n.to_string())).wait().unwrap();
 					expected.push(n.to_string());
+				},
+				Step::AppendLarge => {
+					let body = format!("{n}{}", "x".repeat(100_000));
+					store.commit(append(&body)).wait().unwrap();
+					expected.push(body);
 				},
 				Step::DeleteFirst if expected.is_empty() => {},
 				Step::DeleteFirst => {
@@ -340,6 +348,159 @@ fn a_group_has_as_many_records_as_the_server_takes() {
 	assert_eq!(store.stats().batches, 8);
 }
 
+/// Returns a value of so many bytes.
+fn large(first: u8, bytes: usize) -> Value {
+	let mut body = vec![0x5a; bytes];
+	body[0] = first;
+	Value::new(RecordType(0x8000), 1, body)
+}
+
+fn put(key: &Key, value: Value) -> Batch {
+	let mut batch = Batch::new();
+	batch.put(key.clone(), value);
+	batch
+}
+
+/// A batch with more bytes is refused before it is in a group, and takes nobody with it.
+#[test]
+fn a_batch_has_as_many_bytes_as_one_record_may_have() {
+	let server = Server::start();
+	let store = open(&server);
+	let puts = server.puts();
+	let mut over = Batch::new();
+	over.put(Key::new(T, *b"a"), large(1, MAX_BODY_BYTES / 2));
+	over.put(Key::new(T, *b"b"), large(2, MAX_BODY_BYTES / 2 + 1));
+	let tickets =
+		[store.commit(append("before")), store.commit(over), store.commit(append("after"))];
+	let [before, over, after] = tickets.map(leyden_store::Ticket::wait);
+	let error = over.unwrap_err();
+	let found = MAX_BODY_BYTES + 1;
+	assert!(
+		matches!(error, StoreError::TooLarge { limit: MAX_BODY_BYTES, found: f, .. } if f == found),
+		"{error}"
+	);
+	assert!(before.is_ok() && after.is_ok());
+	assert!(server.puts() <= puts + 2);
+	assert_eq!(bodies(&store), ["before", "after"]);
+}
+
+/// The server refuses it, or a proxy does, or the connection is closed: no outage is told, the error
+/// says what to do, and the handle goes on with what is smaller.
+#[test]
+fn a_request_that_is_refused_for_its_size_is_an_error_and_the_handle_goes_on() {
+	for how in [BodyLimit::Says, BodyLimit::ProxySays, BodyLimit::CutsOff] {
+		let server = Server::start();
+		// The patience is longer than the test, also with an outage.
+		let timeout = Duration::from_secs(3_600);
+		let outages = OutagePolicy::tolerating(timeout);
+		let options = VssOptions { timeout, outages };
+		let store = VssStore::open(config(&server), &Namespace::default(), &options).unwrap();
+		let told: Arc<Mutex<Vec<StoreEvent>>> = Arc::default();
+		let events = Arc::clone(&told);
+		assert!(store.observe(Arc::new(move |event| events.lock().unwrap().push(event.clone()))));
+		store.commit(append("before")).wait().unwrap();
+		server.limit_bodies(1 << 20, how);
+		let key = Key::new(Table::new("large"), *b"k");
+		for troubles in [vec![], vec![Trouble::LoseReply; 2]] {
+			// Troubles of the small group that settles the large one, where there is one.
+			server.next_puts(troubles);
+			let puts = server.puts();
+			// Large enough that a connection that is closed is noticed while it is written.
+			let error = store.commit(put(&key, large(1, 8 << 20))).wait().unwrap_err();
+			assert!(matches!(error, StoreError::Invalid { .. }), "{how:?}: {error}");
+			assert!(!error.is_retriable() && !error.ends_handle(), "{error}");
+			let said = error.to_string();
+			assert!(said.contains("VSS_MAX_REQUEST_BODY_SIZE") && said.contains("838"), "{said}");
+			assert!(store.get(&key).wait().unwrap().is_none());
+			// A clear answer needs nothing to settle it.
+			assert_eq!(server.puts() == puts, how == BodyLimit::Says, "{how:?}");
+		}
+		store.commit(put(&key, large(2, 1 << 19))).wait().unwrap();
+		store.commit(append("after")).wait().unwrap();
+		assert!(told.lock().unwrap().is_empty(), "{how:?}: it was called an outage");
+		assert_eq!(bodies(&store), ["before", "after"]);
+		server.limit_bodies(usize::MAX, how);
+		store.commit(put(&key, large(3, 8 << 20))).wait().unwrap();
+		drop(store);
+		let store = open(&server);
+		assert_eq!(bodies(&store), ["before", "after"]);
+		assert!(store.get(&key).wait().unwrap().unwrap().value == large(3, 8 << 20));
+	}
+}
+
+/// Behind a limit, batches that are too large together go one after the other, and one that is too large
+/// alone takes no other with it.
+#[test]
+fn a_batch_that_is_too_large_takes_no_other_with_it() {
+	for how in [BodyLimit::Says, BodyLimit::ProxySays, BodyLimit::CutsOff] {
+		let server = Server::start();
+		let store = open(&server);
+		server.limit_bodies(1 << 20, how);
+		let key = |n: usize| Key::numbered(Table::new("large"), b"", n as u64);
+		let sizes = [700 << 10, 700 << 10, 8 << 20, 10, 900 << 10];
+		let batches = sizes.iter().enumerate();
+		let tickets: Vec<_> =
+			batches.map(|(n, size)| store.commit(put(&key(n), large(n as u8, *size)))).collect();
+		for (n, (size, ticket)) in sizes.iter().zip(tickets).enumerate() {
+			let fits = *size < 1 << 20;
+			assert_eq!(ticket.wait().is_ok(), fits, "{how:?}: {size}");
+			assert_eq!(store.get(&key(n)).wait().unwrap().is_some(), fits, "{how:?}: {size}");
+		}
+	}
+}
+
+/// A large group that is lost is settled by a small one, and then it is known whether it was written.
+#[test]
+fn a_large_group_in_trouble_is_written_once() {
+	use Trouble::*;
+	let server = Server::start();
+	let store = open(&server);
+	let mut written = Vec::new();
+	for troubles in [
+		vec![LoseReply],
+		vec![LoseReply, LoseReply],
+		vec![LoseRequest, LoseRequest],
+		vec![LoseRequest, LoseRequest, LoseReply],
+		vec![LoseRequest, LoseRequest, LoseRequest],
+		vec![LoseRequest, InternalError, DoneBeforeTheNext],
+		vec![LoseRequest, InternalError, DoneAfterTheNext],
+		vec![DoneBeforeTheNext, DoneBeforeTheNext],
+		vec![DoneAfterTheNext, DoneBeforeTheNext, LoseRequest],
+		vec![LoseRequest, LoseRequest, DoneAfterTheNext, LoseRequest, DoneAfterTheNext],
+		vec![LoseRequest, Unauthorized, LoseReply],
+	] {
+		server.next_puts(troubles.clone());
+		let body = format!("{troubles:?}{}", "x".repeat(1 << 20));
+		store.commit(append(&body)).wait().unwrap();
+		written.push(body);
+		store.commit(append("quiet")).wait().unwrap();
+		written.push("quiet".to_owned());
+		let store = VssStore::open_read_only(
+			config(&server),
+			&Namespace::default(),
+			&options(Duration::from_secs(20)),
+		);
+		assert!(bodies(&store.unwrap()) == written, "{troubles:?}");
+	}
+	assert!(bodies(&store) == written);
+	drop(store);
+	assert!(bodies(&open(&server)) == written);
+}
+
+/// Another writer comes while a large group is lost: the group may have been written before that.
+#[test]
+fn a_large_group_that_another_writer_has_buried_is_not_called_refused() {
+	use Trouble::*;
+	for troubles in [vec![LoseRequest], vec![LoseRequest; 2], vec![LoseRequest; 3]] {
+		let server = Server::start();
+		let store = open(&server);
+		server.next_puts(troubles.clone());
+		server.next_puts([AnotherCameFirst]);
+		let error = store.commit(append(&"x".repeat(1 << 20))).wait().unwrap_err();
+		assert!(matches!(error, StoreError::Indeterminate { .. }), "{troubles:?}: {error}");
+	}
+}
+
 #[test]
 fn the_server_reads_nothing() {
 	let server = Server::start();
@@ -435,6 +596,11 @@ fn what_is_not_ours_or_not_for_us_is_refused() {
 	let error = VssStore::open(elsewhere, &namespace, &patient).unwrap_err();
 	assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
 	assert!(error.to_string().contains("vss-protocol-version"), "{error}");
+
+	let wrong_path = VssConfig::new(server.url() + "/wrong", "node", SECRET);
+	let error = VssStore::open(wrong_path, &namespace, &patient).unwrap_err();
+	assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
+	assert!(error.to_string().contains("check the URL"), "{error}");
 
 	let unreachable = VssConfig::new("http://127.0.0.1:1/vss", "node", SECRET);
 	let error = VssStore::open(unreachable, &namespace, &options).unwrap_err();

@@ -4,19 +4,21 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Where an endpoint is, and how it knows us.
+//! Where an endpoint or a feed is, how it knows this side, and how it is called.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::Url;
 
-use crate::guard::AllowList;
-use crate::signature::SigningSecret;
+use crate::guard::{AllowList, Guarded};
+use crate::secret::SigningSecret;
 use crate::token::Token;
 
-/// Where callbacks of an endpoint go.
+/// Where callbacks of an endpoint go, or where a feed is pulled from.
 #[derive(Clone)]
 pub struct Address {
 	base: Url,
@@ -101,6 +103,32 @@ impl Address {
 			url.set_path(&format!("{base}/{path}"));
 		}
 		url
+	}
+
+	/// The URL itself, without a path of a kind of callback.
+	pub(crate) fn base(&self) -> &Url {
+		&self.base
+	}
+
+	/// Builds a client that calls this address and nothing else: with these authorities, no machine
+	/// that is not allowed, no proxy of the environment, no redirect, and no longer than `timeout` from
+	/// the first byte to the last.
+	///
+	/// # Errors
+	/// The HTTP client's, if there is no TLS here.
+	pub(crate) fn client(&self, timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+		let builder = reqwest::Client::builder();
+		let authorities = self.authorities.iter().cloned();
+		authorities
+			.fold(builder, reqwest::ClientBuilder::add_root_certificate)
+			.timeout(timeout)
+			.redirect(reqwest::redirect::Policy::none())
+			.dns_resolver(Arc::new(Guarded(self.allow.clone())))
+			// A proxy would look names up itself, past the guard.
+			.no_proxy()
+			.referer(false)
+			.user_agent(concat!("leyden/", env!("CARGO_PKG_VERSION")))
+			.build()
 	}
 
 	/// Whether the URL itself names an address that is not called; names are looked up later.

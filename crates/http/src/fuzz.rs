@@ -13,8 +13,8 @@ use leyden_store::codec::Law;
 use leyden_store::Timestamp;
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 
-use crate::guard::is_public;
-use crate::{courier, feed, signature, Address, AllowList, SigningSecret, Token, Webhook};
+use crate::special_addresses::is_public;
+use crate::{courier, feed_client, signature, Address, AllowList, SigningSecret, Token, Webhook};
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -22,7 +22,7 @@ type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 pub fn laws() -> Vec<(&'static str, Law)> {
 	vec![
 		("Retry-After", retry_after),
-		("page of a feed", feed::page_law),
+		("page of a feed", feed_client::page_law),
 		("timestamp", timestamp),
 		("secret", secret),
 		("token", token),
@@ -76,12 +76,14 @@ fn secret(bytes: &[u8]) -> Pairs {
 	vec![(flag(true), flag(verified.is_ok()))]
 }
 
-/// A token opens with itself, and with nothing around it.
+/// A token opens with itself, and neither with more nor with less.
 fn token(bytes: &[u8]) -> Pairs {
 	let Some(token) = Token::new(text(bytes)) else { return Vec::new() };
 	let bearer = format!("Bearer {}", text(bytes));
 	let longer = format!("{bearer}x");
+	let shorter = bearer.get(..bearer.len() - 1);
 	vec![
+		(flag(false), flag(token.is_in(shorter))),
 		(flag(true), flag(token.is_in(Some(&bearer)))),
 		(flag(false), flag(token.is_in(Some(&longer)))),
 		(flag(false), flag(token.is_in(None))),

@@ -6,11 +6,14 @@
 
 //! Which machines are called: none in private networks, unless they are allowed.
 
+use std::error::Error;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::special_addresses::is_public;
 
 /// Addresses that are called although they are private: single ones (`127.0.0.1`) and networks
 /// (`10.0.0.0/8`).
@@ -59,6 +62,11 @@ impl FromStr for AllowList {
 #[derive(Debug)]
 pub(crate) struct NotAllowed;
 
+/// Returns whether a request failed because its name leads only to machines that are not called.
+pub(crate) fn is_not_allowed(error: &(dyn Error + 'static)) -> bool {
+	error.is::<NotAllowed>() || error.source().is_some_and(is_not_allowed)
+}
+
 /// Looks names up, and leaves out what is not called: also when a name leads elsewhere than a moment
 /// ago.
 pub(crate) struct Guarded(pub(crate) AllowList);
@@ -93,63 +101,13 @@ fn is_in(address: IpAddr, network: IpAddr, bits: u8) -> bool {
 	}
 }
 
-/// Whether an address is one of the public internet (the registries of special addresses, RFC 6890
-/// and later).
-pub(crate) fn is_public(address: IpAddr) -> bool {
-	match address {
-		IpAddr::V4(v4) => is_public_v4(v4),
-		IpAddr::V6(v6) => is_public_v6(v6),
-	}
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-	let [a, b, c, _] = address.octets();
-	!(address.is_private()
-		|| address.is_loopback()
-		|| address.is_link_local()
-		|| address.is_broadcast()
-		|| address.is_documentation()
-		|| address.is_multicast()
-		|| a == 0
-		|| a >= 240
-		|| (a == 100 && (64..128).contains(&b))
-		|| (a == 192 && b == 0 && c == 0)
-		|| (a == 192 && b == 88 && c == 99)
-		|| (a == 198 && (b == 18 || b == 19)))
-}
-
-fn is_public_v6(address: Ipv6Addr) -> bool {
-	if let Some(v4) = address.to_ipv4_mapped() {
-		return is_public_v4(v4);
-	}
-	let segments = address.segments();
-	let [a, b, c, ..] = segments;
-	let inner = |high: u16, low: u16| {
-		let ([h, i], [j, k]) = (high.to_be_bytes(), low.to_be_bytes());
-		is_public_v4(Ipv4Addr::new(h, i, j, k))
-	};
-	match (a, b) {
-		// Translated and tunnelled: what counts is where it leads. Only a /96 is (RFC 6052); the rest
-		// is for local use (RFC 8215), or not given out.
-		(0x64, 0xff9b) => match segments {
-			[_, _, 0, 0, 0, 0, high, low] => inner(high, low),
-			_ => false,
-		},
-		(0x2002, high) => inner(high, c),
-		// Teredo, documentation, and what is not given out.
-		(0x2001, 0 | 0xdb8) | (0x3fff, 0..=0x0fff) => false,
-		// Only this block is given out at all.
-		_ => (0x2000..=0x3fff).contains(&a),
-	}
-}
-
 impl fmt::Display for NotAllowed {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		f.write_str("the name leads to private addresses, which are not allowed")
 	}
 }
 
-impl std::error::Error for NotAllowed {}
+impl Error for NotAllowed {}
 
 impl fmt::Display for AllowListError {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -157,7 +115,7 @@ impl fmt::Display for AllowListError {
 	}
 }
 
-impl std::error::Error for AllowListError {}
+impl Error for AllowListError {}
 
 #[cfg(test)]
 mod tests {
@@ -203,7 +161,7 @@ mod tests {
 			// Not translated: what its last bits say is nothing.
 			"64:ff9b:1::808:808",
 			"64:ff9b:0:1::808:808",
-			"2002:7f00:1::",
+			"2002:808:808::",
 			"2001:db8::1",
 			"2001::1",
 			"::7f00:1",
@@ -223,7 +181,6 @@ mod tests {
 			"2606:4700:4700::1111",
 			"64:ff9b::101:101",
 			"::ffff:8.8.8.8",
-			"2002:808:808::",
 		] {
 			assert!(allows("", public), "{public}");
 		}

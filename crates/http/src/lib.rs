@@ -16,7 +16,8 @@
 //! # Receiving
 //! A [`Receiver`] checks signature and age, carries out each callback once, through
 //! `leyden-request`, and answers by what was committed. A [`FeedServer`] serves an outbox to who
-//! missed something, and a [`FeedClient`] pulls it.
+//! missed something, and a [`FeedClient`] pulls it, from an [`Address`] as a courier's. [`serve`] is the
+//! server for both, with limits of headers, bodies, times and connections.
 //!
 //! # Secrets
 //! Keys, tokens and payloads are in no `Debug`, error or log. Signatures and tokens are compared in
@@ -30,30 +31,44 @@ mod address;
 mod courier;
 #[cfg(any(feature = "client", feature = "server"))]
 mod feed;
+#[cfg(feature = "client")]
+mod feed_client;
+#[cfg(feature = "server")]
+mod feed_server;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 #[cfg(feature = "client")]
 mod guard;
 #[cfg(feature = "server")]
+mod places;
+#[cfg(feature = "server")]
 mod receiver;
+mod secret;
+#[cfg(feature = "server")]
+mod server;
 mod signature;
+#[cfg(feature = "client")]
+mod special_addresses;
+#[cfg(feature = "server")]
+mod timed;
 mod token;
 
 #[cfg(feature = "client")]
 pub use address::{Address, AddressError};
 #[cfg(feature = "client")]
 pub use courier::{Courier, CourierOptions, Drained, MAX_RESPONSE_BYTES};
-#[cfg(feature = "server")]
-pub use feed::FeedServer;
 #[cfg(feature = "client")]
-pub use feed::{FeedClient, FeedError};
+pub use feed_client::{FeedClient, FeedError};
+#[cfg(feature = "server")]
+pub use feed_server::{FeedServer, MAX_FEED_PAGE_BYTES};
 #[cfg(feature = "client")]
 pub use guard::{AllowList, AllowListError};
 #[cfg(feature = "server")]
 pub use receiver::{Handled, Incoming, Receiver, MAX_BODY_BYTES, MAX_SAID_BYTES};
-pub use signature::{
-	SecretError, SignatureError, SigningSecret, VerifyingKey, Webhook, MAX_SIGNATURES,
-};
+pub use secret::{SecretError, SigningSecret, VerifyingKey};
+#[cfg(feature = "server")]
+pub use server::{serve, ServerOptions};
+pub use signature::{SignatureError, Webhook, MAX_SIGNATURES};
 pub use token::Token;
 
 #[cfg(doctest)]

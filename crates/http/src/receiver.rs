@@ -10,23 +10,33 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{to_bytes, Body};
-use axum::extract::{Request as HttpRequest, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request as HttpRequest, State};
+use axum::http::{header, HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::Router;
 use leyden_outbox::{Applied, FeedItem};
 use leyden_request::{
-	Answer, AnswerKind, Effect, Outcome, Params, Request, RequestError, RequestKey, RequestState,
-	Requests, Unknown,
+	Answer, AnswerKind, Effect, Outcome, Params, Request, RequestError, RequestKey, RequestOptions,
+	RequestState, Requests, Unknown,
 };
 use leyden_store::{Batch, Clock, Plan};
 
-use crate::signature::{parse_timestamp, SignatureError, VerifyingKey, Webhook};
+use crate::secret::VerifyingKey;
+use crate::signature::{check_headers, parse_timestamp, SignatureError, Webhook, MAX_ID_BYTES};
 use crate::token::Token;
 
 /// Largest body that is taken, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// Longest path of a callback, in bytes: what a request of `leyden-request` may say of itself.
+const MAX_PATH_BYTES: usize = leyden_request::MAX_FIELD_BYTES;
+
+/// How far a timestamp may be from the receiver's clock, unless set otherwise.
+const TOLERANCE: Duration = Duration::from_secs(300);
+
+// An id that is taken is one that a request may have.
+const _: () = assert!(MAX_ID_BYTES <= leyden_request::MAX_KEY_BYTES);
 
 /// A callback whose signature is good.
 #[derive(Clone)]
@@ -87,6 +97,7 @@ pub type Handler = Arc<dyn Fn(&Incoming) -> Handled + Send + Sync>;
 #[derive(Clone)]
 pub struct Receiver(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
 	requests: Requests,
 	clock: Arc<dyn Clock>,
@@ -99,42 +110,68 @@ struct Inner {
 }
 
 impl Receiver {
-	/// Takes callbacks of a source that are signed by one of these keys, not more than five minutes
-	/// ago. Ids of other sources are other callbacks.
+	/// Takes callbacks of a source that are signed by one of these keys, at a time that the
+	/// [tolerance](Receiver::with_tolerance) allows. Ids of other sources are other callbacks.
 	///
 	/// Each callback is known for as long as the sender may repeat it: `replay_for`, and longer by what
-	/// `requests` remembers. So many of one source must fit into
-	/// [`max_per_scope`](leyden_request::RequestOptions::max_per_scope): with more, the sender is told
-	/// to come again later.
+	/// `requests` remembers. With more of one source than
+	/// [`max_per_scope`](leyden_request::RequestOptions::max_per_scope) the sender is told to come again
+	/// later, so `requests` are opened with [`request_options`](Receiver::request_options).
 	pub fn new(
 		requests: Requests, clock: Arc<dyn Clock>, source: impl Into<String>,
 		keys: impl IntoIterator<Item = VerifyingKey>, replay_for: Duration, handler: Handler,
 	) -> Self {
 		let (source, keys, token) = (source.into(), keys.into_iter().collect(), None);
-		let tolerance = Duration::from_secs(300);
+		let tolerance = TOLERANCE.min(replay_for / 2);
 		let inner = Inner { requests, clock, source, keys, token, tolerance, replay_for, handler };
 		Self(Arc::new(inner))
+	}
+
+	/// Returns the options of requests for a receiver: a source is trusted, and its callbacks are not
+	/// counted. Callbacks are remembered for 30 days after `replay_for`.
+	pub fn request_options() -> RequestOptions {
+		RequestOptions { max_per_scope: u64::MAX, ..RequestOptions::default() }
 	}
 
 	/// As [`new`](Receiver::new), for senders that also have this token.
 	#[must_use]
 	pub fn with_token(self, token: Token) -> Self {
-		let Inner { requests, clock, source, keys, tolerance, replay_for, handler, .. } = &*self.0;
-		Self(Arc::new(Inner {
-			requests: requests.clone(),
-			clock: Arc::clone(clock),
-			source: source.clone(),
-			keys: keys.clone(),
-			token: Some(token),
-			tolerance: *tolerance,
-			replay_for: *replay_for,
-			handler: Arc::clone(handler),
-		}))
+		let mut inner = Arc::unwrap_or_clone(self.0);
+		inner.token = Some(token);
+		Self(Arc::new(inner))
 	}
 
-	/// The service, for any path.
+	/// Sets how far a callback's timestamp may be from the receiver's clock, before or after it: sending
+	/// takes time, and clocks differ. Five minutes unless set otherwise, in whole seconds.
+	///
+	/// At most half of `replay_for` is tolerated, also if more is asked for: a callback that is signed ahead
+	/// of the receiver's clock may come for twice the tolerance, and must be known for as long.
+	#[must_use]
+	pub fn with_tolerance(self, tolerance: Duration) -> Self {
+		let mut inner = Arc::unwrap_or_clone(self.0);
+		inner.tolerance = tolerance.min(inner.replay_for / 2);
+		Self(Arc::new(inner))
+	}
+
+	/// The service, for any path. [`serve`](crate::serve) is a server for it. Another server must limit
+	/// headers, times and connections itself, and send a `Date` with every answer.
+	///
+	/// # Answers
+	/// - 200: the callback is taken, now or earlier.
+	/// - The handler's own status, for what the handler refuses.
+	/// - 400: a header is missing, too long or malformed, or the body is not what HTTP says.
+	/// - 400 with JSON: the signature is right, and the timestamp is outside of the tolerance. The times are
+	///   in seconds, and `now` is the receiver's: `{"error": "clock_skew", "reason": "…", "timestamp": …,
+	///   "now": …, "tolerance": …}`.
+	/// - 401: the token or the signature is wrong.
+	/// - 405: the method is not `POST`.
+	/// - 413: the body has more than [`MAX_BODY_BYTES`].
+	/// - 414: the path has more than 4096 bytes.
+	/// - 422: the id is that of another callback.
+	/// - 503: whether the callback is taken cannot be said yet.
 	pub fn router(&self) -> Router {
-		Router::new().fallback(axum::routing::post(take)).with_state(self.clone())
+		let limit = DefaultBodyLimit::max(MAX_BODY_BYTES);
+		Router::new().fallback(axum::routing::post(take)).layer(limit).with_state(self.clone())
 	}
 
 	/// Takes a callback that was pulled from a feed, as if it had been pushed to `path`: the same
@@ -176,6 +213,9 @@ impl Receiver {
 	/// Handles a callback, or gives the answer that it got.
 	fn handle(&self, incoming: &Incoming) -> (StatusCode, String) {
 		let plain = |status| (status, String::new());
+		if incoming.path.len() > MAX_PATH_BYTES {
+			return plain(StatusCode::URI_TOO_LONG);
+		}
 		let Ok(key) = RequestKey::new(self.0.source.as_bytes(), "callback", incoming.id.as_bytes())
 		else {
 			return plain(StatusCode::BAD_REQUEST);
@@ -197,37 +237,84 @@ impl Receiver {
 		}
 	}
 
-	fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<String, SignatureError> {
+	/// Returns the answer to a callback that is not handled: its signature is wrong, or its time is.
+	fn refusal(&self, signed: &Signed, body: &[u8]) -> Option<Response> {
+		let (keys, now, tolerance) = (&self.0.keys, self.0.clock.now(), self.0.tolerance);
+		let webhook = Webhook { id: &signed.id, timestamp: signed.timestamp };
+		match webhook.verify(body, &signed.signatures, keys, now, tolerance) {
+			Ok(()) => None,
+			Err(SignatureError::TooOld | SignatureError::TooNew) => {
+				Some(clock_skew(signed.timestamp, now.0 / 1000, tolerance.as_secs()))
+			},
+			Err(error @ SignatureError::Malformed { .. }) => Some(malformed(&error)),
+			Err(error) => Some((StatusCode::UNAUTHORIZED, error.to_string()).into_response()),
+		}
+	}
+}
+
+/// The headers of a callback, after a check of their forms and lengths.
+struct Signed {
+	id: String,
+	timestamp: u64,
+	signatures: String,
+}
+
+impl Signed {
+	fn read(headers: &HeaderMap) -> Result<Self, SignatureError> {
 		let text = |name: &'static str| {
 			let value = headers.get(name).and_then(|value| value.to_str().ok());
 			value.ok_or(SignatureError::Malformed { header: name })
 		};
-		let id = text("webhook-id")?;
+		let (id, signatures) = (text("webhook-id")?, text("webhook-signature")?);
+		check_headers(id, signatures)?;
 		let timestamp = parse_timestamp(text("webhook-timestamp")?)?;
-		let webhook = Webhook { id, timestamp };
-		let now = self.0.clock.now();
-		webhook.verify(body, text("webhook-signature")?, &self.0.keys, now, self.0.tolerance)?;
-		Ok(id.to_owned())
+		Ok(Self { id: id.to_owned(), timestamp, signatures: signatures.to_owned() })
 	}
 }
 
+fn malformed(error: &SignatureError) -> Response {
+	(StatusCode::BAD_REQUEST, error.to_string()).into_response()
+}
+
+/// Returns the answer to a sender whose key is right and whose clock is not that of this side. All times
+/// are in seconds.
+fn clock_skew(timestamp: u64, now: u64, tolerance: u64) -> Response {
+	let side = if timestamp < now { "behind" } else { "ahead of" };
+	let reason = format!(
+		"the timestamp is {} s {side} the receiver's clock; {tolerance} s are tolerated",
+		timestamp.abs_diff(now),
+	);
+	let said = serde_json::json!({
+		"error": "clock_skew", "reason": reason,
+		"timestamp": timestamp, "now": now, "tolerance": tolerance,
+	});
+	let json = [(header::CONTENT_TYPE, "application/json")];
+	(StatusCode::BAD_REQUEST, json, said.to_string()).into_response()
+}
+
 async fn take(State(receiver): State<Receiver>, request: HttpRequest<Body>) -> Response {
-	let (parts, body) = request.into_parts();
-	let authorization = parts.headers.get("authorization").and_then(|value| value.to_str().ok());
+	let path = request.uri().path().to_owned();
+	if path.len() > MAX_PATH_BYTES {
+		return (StatusCode::URI_TOO_LONG, "the path is too long").into_response();
+	}
+	let headers = request.headers();
+	let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
 	if receiver.0.token.as_ref().is_some_and(|token| !token.is_in(authorization)) {
 		return (StatusCode::UNAUTHORIZED, "the token is not the right one").into_response();
 	}
-	let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
-		return (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large").into_response();
+	let signed = match Signed::read(headers) {
+		Ok(signed) => signed,
+		Err(error) => return malformed(&error),
 	};
-	let id = match receiver.verify(&parts.headers, &body) {
-		Ok(id) => id,
-		Err(error @ SignatureError::Malformed { .. }) => {
-			return (StatusCode::BAD_REQUEST, error.to_string()).into_response();
-		},
-		Err(error) => return (StatusCode::UNAUTHORIZED, error.to_string()).into_response(),
+	let body = match Bytes::from_request(request, &()).await {
+		Ok(body) => body,
+		// 413 for one that is too large, and 400 for one that is broken.
+		Err(rejection) => return (rejection.status(), rejection.body_text()).into_response(),
 	};
-	let incoming = Incoming { id, path: parts.uri.path().to_owned(), body: body.to_vec() };
+	if let Some(refusal) = receiver.refusal(&signed, &body) {
+		return refusal;
+	}
+	let incoming = Incoming { id: signed.id, path, body: body.to_vec() };
 	let handled = tokio::task::spawn_blocking(move || receiver.handle(&incoming)).await;
 	handled.unwrap_or((StatusCode::INTERNAL_SERVER_ERROR, String::new())).into_response()
 }

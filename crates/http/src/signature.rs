@@ -11,47 +11,16 @@ use std::time::Duration;
 
 use base64::prelude::BASE64_STANDARD;
 use base64::Engine;
-use bitcoin_hashes::{sha256, Hash, HashEngine, Hmac, HmacEngine};
-use ed25519_dalek::{Signer, Verifier};
 use leyden_store::Timestamp;
-use subtle::ConstantTimeEq;
+
+use crate::secret::{SigningSecret, VerifyingKey};
 
 /// Signatures that are looked at in one header.
 pub const MAX_SIGNATURES: usize = 16;
-/// Shortest symmetric secret, in bytes.
-const MIN_SECRET_BYTES: usize = 24;
-/// Longest symmetric secret, in bytes.
-const MAX_SECRET_BYTES: usize = 64;
 /// Longest header with signatures, in bytes.
 const MAX_HEADER_BYTES: usize = 4096;
-/// Longest id, in bytes.
-const MAX_ID_BYTES: usize = 256;
-
-/// What a callback is signed with.
-#[derive(Clone)]
-pub enum SigningSecret {
-	/// A secret that both sides have (`whsec_…`); signatures `v1`.
-	Hmac(HmacSecret),
-	/// A private key (`whsk_…`); signatures `v1a`.
-	Ed25519(Box<ed25519_dalek::SigningKey>),
-}
-
-/// What a signature is verified with.
-#[derive(Clone)]
-pub enum VerifyingKey {
-	/// A secret that both sides have (`whsec_…`).
-	Hmac(HmacSecret),
-	/// A public key (`whpk_…`).
-	Ed25519(ed25519_dalek::VerifyingKey),
-}
-
-/// 24 to 64 bytes that both sides have.
-#[derive(Clone)]
-pub struct HmacSecret(Vec<u8>);
-
-/// A text that is no secret or key. It does not say what the text was.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct SecretError;
+/// Longest id, in bytes: what a request of `leyden-request` may be called.
+pub(crate) const MAX_ID_BYTES: usize = 255;
 
 /// Why a callback is not believed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,9 +31,10 @@ pub enum SignatureError {
 		/// Which.
 		header: &'static str,
 	},
-	/// It was signed too long ago: it may be a copy.
+	/// It is signed by one of these keys, and too long ago: it is a copy, or one of the two clocks is
+	/// wrong.
 	TooOld,
-	/// It was signed in the future: somebody's clock is wrong.
+	/// It is signed by one of these keys, in the future: one of the two clocks is wrong.
 	TooNew,
 	/// No signature is one of our keys'.
 	NoMatch,
@@ -79,82 +49,6 @@ pub struct Webhook<'a> {
 	pub timestamp: u64,
 }
 
-impl SigningSecret {
-	/// Reads `whsec_…` or `whsk_…`.
-	///
-	/// # Errors
-	/// [`SecretError`].
-	pub fn parse(text: &str) -> Result<Self, SecretError> {
-		if let Some(secret) = text.strip_prefix("whsk_") {
-			let bytes = BASE64_STANDARD.decode(secret).map_err(|_| SecretError)?;
-			// The seed, or the seed and the public key.
-			let seed = bytes.first_chunk::<32>().filter(|_| matches!(bytes.len(), 32 | 64));
-			let key = ed25519_dalek::SigningKey::from_bytes(seed.ok_or(SecretError)?);
-			return Ok(Self::Ed25519(Box::new(key)));
-		}
-		HmacSecret::parse(text).map(Self::Hmac)
-	}
-
-	/// What others verify with: the secret itself, or the public key.
-	pub fn verifying_key(&self) -> VerifyingKey {
-		match self {
-			Self::Hmac(secret) => VerifyingKey::Hmac(secret.clone()),
-			Self::Ed25519(key) => VerifyingKey::Ed25519(key.verifying_key()),
-		}
-	}
-
-	fn sign(&self, message: &[u8]) -> String {
-		match self {
-			Self::Hmac(secret) => format!("v1,{}", BASE64_STANDARD.encode(secret.mac(message))),
-			Self::Ed25519(key) => {
-				format!("v1a,{}", BASE64_STANDARD.encode(key.sign(message).to_bytes()))
-			},
-		}
-	}
-}
-
-impl VerifyingKey {
-	/// Reads `whsec_…` or `whpk_…`.
-	///
-	/// # Errors
-	/// [`SecretError`].
-	pub fn parse(text: &str) -> Result<Self, SecretError> {
-		if let Some(key) = text.strip_prefix("whpk_") {
-			let bytes = BASE64_STANDARD.decode(key).map_err(|_| SecretError)?;
-			let bytes = <[u8; 32]>::try_from(bytes).map_err(|_| SecretError)?;
-			let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| SecretError)?;
-			return Ok(Self::Ed25519(key));
-		}
-		HmacSecret::parse(text).map(Self::Hmac)
-	}
-
-	fn verifies(&self, message: &[u8], version: &str, signature: &[u8]) -> bool {
-		match self {
-			Self::Hmac(secret) if version == "v1" => secret.mac(message).ct_eq(signature).into(),
-			Self::Ed25519(key) if version == "v1a" => {
-				let signature = ed25519_dalek::Signature::from_slice(signature);
-				signature.is_ok_and(|signature| key.verify(message, &signature).is_ok())
-			},
-			_ => false,
-		}
-	}
-}
-
-impl HmacSecret {
-	fn parse(text: &str) -> Result<Self, SecretError> {
-		let secret = text.strip_prefix("whsec_").ok_or(SecretError)?;
-		let bytes = BASE64_STANDARD.decode(secret).map_err(|_| SecretError)?;
-		let fits = (MIN_SECRET_BYTES..=MAX_SECRET_BYTES).contains(&bytes.len());
-		fits.then_some(Self(bytes)).ok_or(SecretError)
-	}
-
-	fn mac(&self, message: &[u8]) -> [u8; 32] {
-		let mut engine = HmacEngine::<sha256::Hash>::new(&self.0);
-		engine.input(message);
-		Hmac::from_engine(engine).to_byte_array()
-	}
-}
-
 impl Webhook<'_> {
 	/// The value of `webhook-signature`: a signature by each of these, so that keys can be changed
 	/// while both sides go on.
@@ -164,49 +58,65 @@ impl Webhook<'_> {
 		signatures.join(" ")
 	}
 
-	/// Whether one of the signatures is by one of these keys, and not too old.
+	/// Checks that one of the signatures is by one of these keys, and not further than the tolerance from
+	/// now. Signatures that are malformed, or of a version that is not known, are skipped.
 	///
 	/// # Errors
-	/// [`SignatureError`].
+	/// [`Malformed`](SignatureError::Malformed) for an id that is empty, too long or has a dot in it, and
+	/// for a header that is too long or in which nothing is a signature,
+	/// [`NoMatch`](SignatureError::NoMatch) if none is by one of these keys; and if one is,
+	/// [`TooOld`](SignatureError::TooOld) and [`TooNew`](SignatureError::TooNew).
 	pub fn verify(
 		&self, body: &[u8], signatures: &str, keys: &[VerifyingKey], now: Timestamp,
 		tolerance: Duration,
 	) -> Result<(), SignatureError> {
-		let malformed = |header| Err(SignatureError::Malformed { header });
-		if self.id.is_empty() || self.id.len() > MAX_ID_BYTES || self.id.contains('.') {
-			return malformed("webhook-id");
-		}
-		if signatures.len() > MAX_HEADER_BYTES {
-			return malformed("webhook-signature");
-		}
-		let (signed, now, tolerance) = (self.timestamp, now.0 / 1000, tolerance.as_secs());
-		if signed < now.saturating_sub(tolerance) {
-			return Err(SignatureError::TooOld);
-		}
-		if signed > now.saturating_add(tolerance) {
-			return Err(SignatureError::TooNew);
-		}
+		check_headers(self.id, signatures)?;
 		let message = self.message(body);
-		let mut found = false;
+		let (mut found, mut well_formed, mut malformed) = (false, false, false);
 		for signature in signatures.split(' ').filter(|part| !part.is_empty()).take(MAX_SIGNATURES)
 		{
-			// What is of a version that is not known yet is somebody else's.
 			let Some((version, signature)) = signature.split_once(',') else {
-				return malformed("webhook-signature");
+				malformed = true;
+				continue;
 			};
+			well_formed = true;
 			let Ok(signature) = BASE64_STANDARD.decode(signature) else { continue };
 			// All of them, whether or not one was found: how long it takes tells nothing.
 			for key in keys {
 				found |= key.verifies(&message, version, &signature);
 			}
 		}
-		found.then_some(()).ok_or(SignatureError::NoMatch)
+		if malformed && !well_formed {
+			return Err(SignatureError::Malformed { header: "webhook-signature" });
+		}
+		let (signed, now, tolerance) = (self.timestamp, now.0 / 1000, tolerance.as_secs());
+		match found {
+			false => Err(SignatureError::NoMatch),
+			true if signed < now.saturating_sub(tolerance) => Err(SignatureError::TooOld),
+			true if signed > now.saturating_add(tolerance) => Err(SignatureError::TooNew),
+			true => Ok(()),
+		}
 	}
 
 	fn message(&self, body: &[u8]) -> Vec<u8> {
 		let head = format!("{}.{}.", self.id, self.timestamp);
 		[head.as_bytes(), body].concat()
 	}
+}
+
+/// Checks what can be seen of an id and of signatures without the body.
+///
+/// # Errors
+/// [`SignatureError::Malformed`].
+pub(crate) fn check_headers(id: &str, signatures: &str) -> Result<(), SignatureError> {
+	// An id with a dot could be another id with another time.
+	if id.is_empty() || id.len() > MAX_ID_BYTES || id.contains('.') {
+		return Err(SignatureError::Malformed { header: "webhook-id" });
+	}
+	if signatures.len() > MAX_HEADER_BYTES {
+		return Err(SignatureError::Malformed { header: "webhook-signature" });
+	}
+	Ok(())
 }
 
 /// Reads `webhook-timestamp`: digits, and nothing else.
@@ -219,38 +129,6 @@ pub(crate) fn parse_timestamp(text: &str) -> Result<u64, SignatureError> {
 	let number = text.parse().ok().filter(|_| is_number);
 	number.ok_or(SignatureError::Malformed { header: "webhook-timestamp" })
 }
-
-impl fmt::Debug for SigningSecret {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.write_str(match self {
-			Self::Hmac(_) => "SigningSecret(v1)",
-			Self::Ed25519(_) => "SigningSecret(v1a)",
-		})
-	}
-}
-
-impl fmt::Debug for VerifyingKey {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.write_str(match self {
-			Self::Hmac(_) => "VerifyingKey(v1)",
-			Self::Ed25519(_) => "VerifyingKey(v1a)",
-		})
-	}
-}
-
-impl fmt::Debug for HmacSecret {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.write_str("HmacSecret")
-	}
-}
-
-impl fmt::Display for SecretError {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.write_str("expected whsec_, whsk_ or whpk_ and base64 of 24 to 64, 32 or 32 bytes")
-	}
-}
-
-impl std::error::Error for SecretError {}
 
 impl fmt::Display for SignatureError {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -352,6 +230,28 @@ mod tests {
 	}
 
 	#[test]
+	fn a_malformed_signature_among_good_ones_is_skipped() {
+		let check =
+			|signatures: &str| webhook().verify(BODY, signatures, &keys(&[SECRET]), NOW, TOLERANCE);
+		for malformed in ["v1", "garbage", ",", "v1,????", "v1,", "v9,AAAA", ",,,"] {
+			assert_eq!(check(&format!("{malformed} {SIGNATURE}")), Ok(()), "{malformed}");
+			assert_eq!(check(&format!("{SIGNATURE} {malformed}")), Ok(()), "{malformed}");
+		}
+		// Malformed ones count: what is behind too many is not looked for.
+		let buried = format!("{}{SIGNATURE}", "garbage ".repeat(MAX_SIGNATURES));
+		let malformed = SignatureError::Malformed { header: "webhook-signature" };
+		assert_eq!(check(&buried), Err(malformed));
+	}
+
+	/// An age is told to nobody who has no key.
+	#[test]
+	fn what_is_forged_and_old_is_forged() {
+		let now = Timestamp(NOW.0 + 1_000_000);
+		let verified = webhook().verify(b"{}", SIGNATURE, &keys(&[SECRET]), now, TOLERANCE);
+		assert_eq!(verified, Err(SignatureError::NoMatch));
+	}
+
+	#[test]
 	fn what_is_old_is_refused() {
 		let at = |seconds: i64| {
 			let now = Timestamp(NOW.0.checked_add_signed(seconds * 1000).unwrap());
@@ -369,20 +269,5 @@ mod tests {
 		for bad in ["", "+1", "-1", " 1", "1 ", "1.0", "0x1", "9999999999999"] {
 			assert!(parse_timestamp(bad).is_err(), "{bad}");
 		}
-	}
-
-	#[test]
-	fn secrets_have_forms_and_are_not_shown() {
-		for bad in
-			["", "whsec_", "whsec_AAAA", "whsk_AAAA", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whpk_"]
-		{
-			assert!(
-				SigningSecret::parse(bad).is_err() && VerifyingKey::parse(bad).is_err(),
-				"{bad}"
-			);
-		}
-		let (secret, key) = ed25519(9);
-		let shown = format!("{secret:?} {key:?} {:?}", SigningSecret::parse(SECRET).unwrap());
-		assert_eq!(shown, "SigningSecret(v1a) VerifyingKey(v1a) SigningSecret(v1)");
 	}
 }

@@ -51,7 +51,10 @@ mod tests {
 		for bad in [None, Some(""), Some("right"), Some("bearer right"), Some("Bearer wrong")] {
 			assert!(!token.is_in(bad), "{bad:?}");
 		}
-		assert!(!token.is_in(Some("Bearer right ")) && !token.is_in(Some("Bearer ")));
+		// Neither a beginning of the token nor more than it, in any way of writing.
+		for bad in ["", "r", "righ", "ight", "rightright", "right ", " right", "RIGHT"] {
+			assert!(!token.is_in(Some(&format!("Bearer {bad}"))), "{bad:?}");
+		}
 		for bad in ["", "with space", "new\nline"] {
 			assert!(Token::new(bad).is_none());
 		}

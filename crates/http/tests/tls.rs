@@ -1,4 +1,4 @@
-//! A courier over TLS: whom it believes.
+//! A courier and a client of a feed over TLS: whom they believe.
 
 #![cfg(feature = "client")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
@@ -10,7 +10,8 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use leyden_http::{Address, Drained};
+use leyden_http::{Address, Drained, FeedClient, FeedError};
+use leyden_outbox::FeedCursor;
 use rig::*;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -39,14 +40,18 @@ fn serve() -> (String, Arc<Mutex<Vec<String>>>) {
 			let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
 			let mut stream = rustls::StreamOwned::new(session, connection);
 			let (mut text, mut buffer) = (String::new(), [0; 4096]);
+			let is_whole = |text: &str| match text.starts_with("GET") {
+				true => text.ends_with("\r\n\r\n"),
+				false => text.ends_with('}'),
+			};
 			// The whole request, or the end of who does not believe us.
-			while !text.ends_with('}') {
+			while !is_whole(&text) {
 				match stream.read(&mut buffer) {
 					Ok(0) | Err(_) => break,
 					Ok(n) => text.push_str(&String::from_utf8_lossy(&buffer[..n])),
 				}
 			}
-			if text.ends_with('}') {
+			if is_whole(&text) {
 				heard.lock().unwrap().push(text);
 				let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
 			}
@@ -78,6 +83,25 @@ async fn only_who_is_trusted_is_told() {
 	let other = other.allowing("127.0.0.1,::1".parse().unwrap());
 	assert_eq!(node.courier(other).drain(HEIGHT).await.unwrap().again, 1);
 	assert_eq!(got.lock().unwrap().len(), 1);
+}
+
+/// A feed is at an address as a callback's endpoint is, with an authority of one's own if need be.
+#[tokio::test]
+async fn a_feed_is_pulled_only_from_who_is_trusted() {
+	let (url, got) = serve();
+	let pull = |address: Address| {
+		let client = FeedClient::new(address.with_token(token()), Duration::from_secs(5)).unwrap();
+		async move { client.pull(FeedCursor::default(), 1).await.unwrap_err() }
+	};
+	let error = pull(secure(&url)).await;
+	assert!(matches!(error, FeedError::Unavailable { status: None }), "{error}");
+	assert!(got.lock().unwrap().is_empty());
+	// The answer is no page; that it was given is what counts.
+	let error = pull(secure(&url).trusting(CERTIFICATE).unwrap()).await;
+	assert!(matches!(error, FeedError::Malformed), "{error}");
+	let got = got.lock().unwrap();
+	assert!(got[0].starts_with("GET /hook?after=0-0&limit=1 HTTP/1.1"), "{got:?}");
+	assert!(got[0].contains("authorization: Bearer sesame"), "{got:?}");
 }
 
 /// What does not speak TLS at all.

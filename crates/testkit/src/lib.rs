@@ -66,6 +66,8 @@ pub mod scenarios;
 pub mod tasks;
 #[cfg(feature = "vss")]
 pub mod vss;
+#[cfg(feature = "vss")]
+pub mod vss_relay;
 pub mod wallet;
 
 #[doc(hidden)]

@@ -5,10 +5,11 @@
 // http://opensource.org/licenses/MIT>, at your option.
 
 //! A small VSS server for tests: the published protocol over HTTP on loopback, with the limits and
-//! the oddities of the reference server, and troubles on demand. It is not the real server.
+//! the oddities of the reference server, and troubles on demand. The tests that run against the
+//! reference server itself are in `crates/backends/tests/vss_server.rs`.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +25,8 @@ pub const MAX_PUT_ITEMS: usize = 1000;
 pub const MAX_PAGE: usize = 100;
 /// What the database's column takes.
 pub const MAX_KEY_CHARS: usize = 600;
+/// Characters of the name of a store that the database's column takes.
+pub const MAX_STORE_ID_CHARS: usize = 120;
 
 /// What happens to a `putObjects`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,6 +45,18 @@ pub enum Trouble {
 	InternalError,
 	/// The server says no to whoever asks.
 	Unauthorized,
+}
+
+/// Who refuses a request whose body is too large, and how the client is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BodyLimit {
+	/// The server reads the body and answers 413.
+	Says,
+	/// A proxy reads the body and answers 413 without the protocol's version.
+	ProxySays,
+	/// The server answers 413 before it has read the body, as the reference server does, and closes the
+	/// connection: a client that is still writing fails and never sees the answer.
+	CutsOff,
 }
 
 /// A server, which is gone when this is dropped.
@@ -65,6 +80,8 @@ struct State {
 	names_no_version: bool,
 	/// Every page of a list is followed by itself.
 	repeats_pages: bool,
+	/// The largest body that is taken, and what happens to a larger one.
+	body_limit: Option<(usize, BodyLimit)>,
 	puts: u64,
 	closed: bool,
 }
@@ -133,6 +150,11 @@ impl Server {
 	/// Names no version of the protocol in its answers from now on, as older servers do.
 	pub fn name_no_version(&self) {
 		lock(&self.state).names_no_version = true;
+	}
+
+	/// Refuses requests with a body of more bytes from now on; `usize::MAX` takes them all again.
+	pub fn limit_bodies(&self, bytes: usize, limit: BodyLimit) {
+		lock(&self.state).body_limit = Some((bytes, limit));
 	}
 
 	/// How many puts were asked for.
@@ -215,7 +237,9 @@ impl State {
 		if puts.len() + deletes.len() > MAX_PUT_ITEMS {
 			return Err((400, ErrorCode::InvalidRequestException, "too many items"));
 		}
-		if puts.iter().any(|item| item.key.len() > MAX_KEY_CHARS) {
+		let is_name_too_long = request.store_id.chars().count() > MAX_STORE_ID_CHARS
+			|| puts.iter().any(|item| item.key.chars().count() > MAX_KEY_CHARS);
+		if is_name_too_long {
 			return Err((500, ErrorCode::InternalServerException, "value too long"));
 		}
 		let stored = self.stores.entry(request.store_id.clone()).or_default();
@@ -328,46 +352,81 @@ impl State {
 /// Answers the requests of one connection.
 fn serve(connection: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
 	let mut reader = BufReader::new(connection);
-	loop {
-		let Some((path, token, body)) = read_request(&mut reader)? else { return Ok(()) };
+	while let Some(Head { path, token, length }) = read_head(&mut reader)? {
+		let limit = lock(state).body_limit.filter(|(most, _)| length > *most).map(|(_, how)| how);
+		if limit == Some(BodyLimit::CutsOff) {
+			answer(connection, 413, true, TOO_LARGE)?;
+			return connection.shutdown(Shutdown::Both);
+		}
+		let mut body = vec![0; length];
+		reader.read_exact(&mut body)?;
 		let mut state = lock(state);
 		if state.is_down {
 			return connection.shutdown(Shutdown::Both);
 		}
 		let is_allowed = state.token.is_none() || state.token == token;
-		let answer = match path.as_str() {
+		let found = match (path.as_str(), limit) {
 			_ if !is_allowed => {
 				let (status, body) = refuse((401, ErrorCode::AuthException, "who are you"));
 				Some((status, true, body))
 			},
-			"/vss/putObjects" => state.put_in_trouble(decode(&body)?),
-			"/vss/getObject" => {
-				let (status, body) = encode(state.get(&decode(&body)?));
-				Some((status, true, body))
+			(_, Some(limit)) => Some((413, limit == BodyLimit::Says, TOO_LARGE.to_vec())),
+			("/vss/putObjects", _) => match PutObjectRequest::decode(body.as_slice()) {
+				Ok(request) => state.put_in_trouble(request),
+				Err(_) => Some(unreadable()),
 			},
-			"/vss/listKeyVersions" => {
-				Some((200, true, state.list(&decode(&body)?).encode_to_vec()))
+			("/vss/getObject", _) => Some(match GetObjectRequest::decode(body.as_slice()) {
+				Ok(request) => {
+					let (status, body) = encode(state.get(&request));
+					(status, true, body)
+				},
+				Err(_) => unreadable(),
+			}),
+			("/vss/listKeyVersions", _) => {
+				Some(match ListKeyVersionsRequest::decode(body.as_slice()) {
+					Ok(request) => (200, true, state.list(&request).encode_to_vec()),
+					Err(_) => unreadable(),
+				})
 			},
+			_ if path.starts_with("/vss") => Some((400, true, b"Invalid request path.".to_vec())),
+			// Another server on the same machine.
 			_ => Some((404, false, b"<html>nothing here</html>".to_vec())),
 		};
 		let names_version = !state.names_no_version;
 		drop(state);
-		let Some((status, is_ours, body)) = answer else {
+		let Some((status, is_ours, body)) = found else {
 			return connection.shutdown(Shutdown::Both);
 		};
-		let version = if is_ours && names_version { "vss-protocol-version: 0\r\n" } else { "" };
-		let head =
-			format!("HTTP/1.1 {status} x\r\n{version}content-length: {}\r\n\r\n", body.len());
-		let mut to = connection;
-		to.write_all(&[head.as_bytes(), &body].concat())?;
+		answer(connection, status, is_ours && names_version, &body)?;
 	}
+	Ok(())
 }
 
-/// Path, `authorization` and body; `None` at the end of the connection.
-#[allow(clippy::type_complexity)]
-fn read_request(
-	reader: &mut impl BufRead,
-) -> io::Result<Option<(String, Option<String>, Vec<u8>)>> {
+/// What the reference server says of a body that is too large; not an answer of the protocol.
+const TOO_LARGE: &[u8] = b"Request body too large";
+
+/// The reference server's answer to what is no request of the protocol.
+fn unreadable() -> (u16, bool, Vec<u8>) {
+	(400, true, b"Error parsing request".to_vec())
+}
+
+fn answer(mut to: &TcpStream, status: u16, names_version: bool, body: &[u8]) -> io::Result<()> {
+	let version = if names_version { "vss-protocol-version: 0\r\n" } else { "" };
+	let head = format!("HTTP/1.1 {status} x\r\n{version}content-length: {}\r\n\r\n", body.len());
+	to.write_all(&[head.as_bytes(), body].concat())
+}
+
+/// What a request begins with.
+struct Head {
+	path: String,
+	/// The header `authorization`.
+	token: Option<String>,
+	/// The bytes of the body.
+	length: usize,
+}
+
+/// Reads the head of a request; `None` at the end of the connection.
+fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Head>> {
 	let mut line = String::new();
 	if reader.read_line(&mut line)? == 0 {
 		return Ok(None);
@@ -386,13 +445,7 @@ fn read_request(
 			},
 		}
 	}
-	let mut body = vec![0; length];
-	reader.read_exact(&mut body)?;
-	Ok(Some((path, token, body)))
-}
-
-fn decode<T: Message + Default>(body: &[u8]) -> io::Result<T> {
-	T::decode(body).map_err(io::Error::other)
+	Ok(Some(Head { path, token, length }))
 }
 
 fn encode<T: Message>(answer: Result<T, Refusal>) -> (u16, Vec<u8>) {

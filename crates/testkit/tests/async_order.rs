@@ -172,7 +172,7 @@ fn duplicates_and_old_callbacks_change_nothing() {
 	assert_eq!(world.invoices_made(), 1);
 	// What was recorded is no good later: a signature has an age.
 	world.clock.advance(6 * MINUTE);
-	assert_eq!(world.again(&recorded[0]), 401);
+	assert_eq!(world.again(&recorded[0]), 400);
 }
 
 /// H-C1: the recipient was paid before the LSP had noted that its node was told to pay. The LSP says

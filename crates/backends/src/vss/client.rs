@@ -38,6 +38,8 @@ pub(super) enum Failure {
 	Auth(Said),
 	/// The server will not do that, ever. Nothing was done.
 	Refused(Said),
+	/// The server takes no request of that size. Nothing was done.
+	TooLarge(Said),
 	/// No answer, or none that says what was done.
 	Lost(Said),
 	/// An answer without the protocol's version, or with another one: of an older or a newer server, or
@@ -174,8 +176,7 @@ impl Client {
 	/// What a failure means before which nothing was written.
 	pub(super) fn failed(&self, doing: &'static str, failure: Failure) -> StoreError {
 		let said = match failure {
-			Failure::Conflict => Said("the store was changed meanwhile".to_owned()),
-			Failure::Refused(said) => {
+			Failure::Refused(said) | Failure::TooLarge(said) => {
 				let source = Arc::new(Said(format!("{}: {said}", self.place)));
 				return StoreError::Engine { doing, source };
 			},
@@ -186,10 +187,21 @@ impl Client {
 					self.place
 				));
 			},
-			Failure::Auth(said) | Failure::Lost(said) => said,
+			failure => failure.said(),
 		};
 		let source = Arc::new(Said(format!("{}: {said}", self.place)));
 		StoreError::Unavailable { doing, source }
+	}
+
+	/// Returns the error of a group of so many bytes whose request is not taken.
+	pub(super) fn too_large(&self, bytes: usize, said: &Said) -> StoreError {
+		StoreError::invalid(format!(
+			"{}: a request with {bytes} bytes of names and values is not taken ({said}), and nothing of it \
+			 was written; raise the limit of the server (VSS_MAX_REQUEST_BODY_SIZE of the published one) \
+			 and of any proxy before it (client_max_body_size of nginx), and see that so much can be sent \
+			 in the client's ten seconds",
+			self.place
+		))
 	}
 
 	fn call<T, F>(
@@ -211,6 +223,20 @@ impl fmt::Display for Said {
 
 impl std::error::Error for Said {}
 
+impl Failure {
+	/// Returns what the client said of the failure.
+	pub(super) fn said(self) -> Said {
+		match self {
+			Self::Conflict => Said("the store was changed meanwhile".to_owned()),
+			Self::Auth(said)
+			| Self::Refused(said)
+			| Self::TooLarge(said)
+			| Self::Lost(said)
+			| Self::OtherVersion(said) => said,
+		}
+	}
+}
+
 impl From<VssError> for Failure {
 	fn from(error: VssError) -> Self {
 		let said = Said(error.to_string());
@@ -219,12 +245,23 @@ impl From<VssError> for Failure {
 			VssError::AuthError(_) => Self::Auth(said),
 			VssError::InvalidRequestError(_) => Self::Refused(said),
 			VssError::VSSVersionMismatchError { .. } => Self::OtherVersion(said),
+			VssError::InternalError(message) => match unreadable_status(&message) {
+				// "Invalid request path." and "Error parsing request", in plain text.
+				Some("400") => Self::Refused(said),
+				Some("413") => Self::TooLarge(said),
+				_ => Self::Lost(said),
+			},
 			// A server that failed when it committed does not know what became of the request.
-			VssError::InternalServerError(_)
-			| VssError::InternalError(_)
-			| VssError::NoSuchKeyError(_) => Self::Lost(said),
+			VssError::InternalServerError(_) | VssError::NoSuchKeyError(_) => Self::Lost(said),
 		}
 	}
+}
+
+/// Returns the status of an answer that names the protocol's version and whose body is not of the
+/// protocol. The client names the status in the text of its error and nowhere else.
+fn unreadable_status(message: &str) -> Option<&str> {
+	const BEFORE: &str = "Unable to decode ErrorResponse from server, HttpStatusCode: ";
+	message.strip_prefix(BEFORE)?.split(',').next()
 }
 
 /// An answer of a server is a conflict only if it says so, whatever its status is.

@@ -4,7 +4,7 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Reads, scans, and how a group is written.
+//! Reads and scans of a store on a server.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use std::time::Instant;
 
 use leyden_store::codec;
 use leyden_store::committer::{epoch_key, read_epoch, RawRead, RawWrite};
-use leyden_store::group::{foreseen, Asked, KeyIndex, Medium, OutagePolicy, Outages};
+use leyden_store::group::{foreseen, KeyIndex, Medium, OutagePolicy, Outages};
 use leyden_store::page::PageBuilder;
-use leyden_store::{frame, Batch, Durability, Epoch, Key, KeyRange, StoreError, Table, Version};
+use leyden_store::{frame, Batch, Durability, Epoch, Key, KeyRange, StoreError, Table};
 use serde::{Deserialize, Serialize};
 
-use super::client::{Client, Failure, Pause};
+use super::client::Client;
 use super::names::{head_key, Names};
 
 /// The layout that this version writes, and the newest that it reads.
@@ -38,7 +38,7 @@ pub struct VssMedium {
 	/// For an error: our epoch.
 	pub(super) epoch: Option<Epoch>,
 	/// The keys of tables that were looked at as a whole.
-	keys: KeyIndex,
+	pub(super) keys: KeyIndex,
 	/// What the group that is being decided will ask for.
 	foreseen: HashMap<Key, Option<Vec<u8>>>,
 	/// The outages of the server. None is waited for before the store is open.
@@ -112,91 +112,8 @@ impl VssMedium {
 		Ok(Some(head))
 	}
 
-	/// Sends a group until it is known what became of it.
-	pub(super) fn send(&mut self, writes: &[RawWrite]) -> Result<(), StoreError> {
-		let next = Head { group: self.head.group.saturating_add(1), ..self.head };
-		let (puts, deletes) = self.items(next, writes)?;
-		let deadline = self.client.deadline();
-		// Whether an earlier try may have been done, or may be done yet.
-		let mut unsure = false;
-		let mut pause = Pause::until(deadline);
-		loop {
-			// What is sent near the end still gets a chance.
-			let patience = deadline.max(Instant::now() + self.client.timeout / 2);
-			let sent =
-				self.client.put(self.global_version, puts.clone(), deletes.clone(), patience);
-			let failure = match sent {
-				Ok(()) => break,
-				Err(Failure::Conflict) => match self.read_head(patience) {
-					Ok(found) if unsure && found == Some(next) => break,
-					// One that was lost may have been done before somebody else came.
-					Ok(_) if unsure => Failure::Conflict,
-					Ok(_) => return Err(self.fenced()),
-					Err(error) if unsure => {
-						if self.waits_for(&error) {
-							continue;
-						}
-						return Err(indeterminate(&error));
-					},
-					// Nothing of ours was done.
-					Err(error) => return Err(error),
-				},
-				Err(failure @ Failure::Lost(_)) => {
-					unsure = true;
-					failure
-				},
-				Err(failure) if !unsure => return Err(self.client.failed("committing", failure)),
-				Err(failure) => failure,
-			};
-			// After a conflict it is no use to ask again.
-			let is_of_use = !matches!(failure, Failure::Conflict);
-			if is_of_use && pause.wait() {
-				continue;
-			}
-			let error = self.client.failed("committing", failure);
-			if !is_of_use || !self.waits_for(&error) {
-				return Err(indeterminate(&error));
-			}
-			pause = Pause::until(self.client.deadline());
-		}
-		self.head = next;
-		self.global_version = self.global_version.saturating_add(1);
-		Ok(())
-	}
-
-	/// Waits for a server that is away; `false` if that is not to be waited for.
-	fn waits_for(&self, error: &StoreError) -> bool {
-		matches!(error, StoreError::Unavailable { .. }) && self.outages.pause(Asked::Write, error)
-	}
-
-	/// What a request consists of: items to put, the head among them, and names to delete.
-	#[allow(clippy::type_complexity)]
-	fn items(
-		&mut self, head: Head, writes: &[RawWrite],
-	) -> Result<(Vec<(String, Vec<u8>)>, Vec<String>), StoreError> {
-		let name = self.names.head();
-		let key = head_key();
-		let bytes = frame::encode(&key, Version::new(head.group), &codec::encode(&head)?);
-		let mut puts = vec![(name.clone(), self.names.hide(&name, bytes)?)];
-		let mut deletes = Vec::new();
-		for (key, frame) in writes {
-			let name = self.names.name(key.table().name(), key.bytes());
-			match frame {
-				Some(frame) => puts.push((name.clone(), self.names.hide(&name, frame.clone())?)),
-				// To delete what is not there is a conflict.
-				None => {
-					self.load_keys(key.table())?;
-					if self.keys.knows(key) == Some(true) {
-						deletes.push(name);
-					}
-				},
-			}
-		}
-		Ok((puts, deletes))
-	}
-
 	/// Who has come instead of us.
-	fn fenced(&mut self) -> StoreError {
+	pub(super) fn fenced(&mut self) -> StoreError {
 		let ours = self.epoch.unwrap_or(Epoch::new(0));
 		match read_epoch(self) {
 			Ok(found) => StoreError::Fenced { ours, found },
@@ -220,7 +137,7 @@ impl VssMedium {
 		Ok(frames)
 	}
 
-	fn load_keys(&mut self, table: Table) -> Result<(), StoreError> {
+	pub(super) fn load_keys(&mut self, table: Table) -> Result<(), StoreError> {
 		if !self.keys.has(table) {
 			let names = self.list_all(Some(self.names.prefix(table.name())))?;
 			self.keys.fill(table, names.iter().filter_map(|name| self.names.key(name)));
@@ -329,8 +246,4 @@ impl Medium for VssMedium {
 		self.foreseen.extend(asked.into_iter().zip(found));
 		Ok(())
 	}
-}
-
-fn indeterminate(error: &StoreError) -> StoreError {
-	StoreError::Indeterminate { doing: "committing", source: Arc::new(error.clone()) }
 }

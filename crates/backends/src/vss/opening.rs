@@ -86,6 +86,12 @@ impl VssMedium {
 					client.place()
 				)));
 			},
+			Err(Failure::Refused(said)) => {
+				return Err(StoreError::invalid(format!(
+					"{} does not take a request of the protocol ({said}); check the URL",
+					client.place()
+				)));
+			},
 			Err(Failure::Lost(said)) if Instant::now() >= deadline => {
 				return Err(client.failed("connecting", Failure::Lost(said)));
 			},

@@ -2,13 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, dead_code)]
 
+#[cfg(feature = "server")]
+pub mod lsp;
+#[cfg(feature = "server")]
+pub mod pipes;
+
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use leyden_http::{Address, Courier, CourierOptions, SigningSecret, Token, VerifyingKey};
+use leyden_http::{
+	Address, Courier, CourierOptions, FeedClient, SigningSecret, Token, VerifyingKey,
+};
 use leyden_outbox::{CallbackId, EndpointOptions, NewCallback, Outbox, OutboxOptions};
 use leyden_store::{ManualClock, MemoryMedium, MemoryStore, Namespace, Store, Timestamp};
 
@@ -210,6 +217,30 @@ pub fn address(url: &str) -> Address {
 	Address::plain(url).unwrap().allowing(allow).signed([secret()])
 }
 
+/// A client of a feed on loopback, with this token.
+pub fn feed(url: &str, token: Token, timeout: Duration) -> FeedClient {
+	FeedClient::new(address(url).with_token(token), timeout).unwrap()
+}
+
+/// The head of a callback without its last empty line, signed, for a body of this kind.
+pub fn signed(id: &str, path: &str, timestamp: u64, body: &[u8]) -> String {
+	let signature = leyden_http::Webhook { id, timestamp }.sign(body, &[secret()]);
+	format!(
+		"POST {path} HTTP/1.1\r\nhost: x\r\nwebhook-id: {id}\r\nwebhook-timestamp: {timestamp}\r\n\
+		 webhook-signature: {signature}\r\ncontent-length: {}\r\n",
+		body.len(),
+	)
+}
+
 pub fn token() -> Token {
 	Token::new("sesame").unwrap()
+}
+
+/// Serves on loopback, without the limits of Leyden's own server. Answers the URL.
+#[cfg(feature = "server")]
+pub async fn serve(router: axum::Router) -> String {
+	let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+	let url = format!("http://{}", listener.local_addr().unwrap());
+	tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+	url
 }

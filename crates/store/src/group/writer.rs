@@ -169,6 +169,15 @@ impl<M: Medium> Writer<M> {
 					left.extend([second, first]);
 					continue;
 				},
+				// The medium does not take so much at once, and nothing was written: one batch that is too
+				// large alone takes no other with it.
+				Err(StoreError::Invalid { .. } | StoreError::TooLarge { .. })
+					if batches.len() > 1 =>
+				{
+					let (first, second) = batches.split_at(batches.len() / 2);
+					left.extend([second, first]);
+					continue;
+				},
 				Err(error) => {
 					if error.ends_handle() {
 						self.end(&error);

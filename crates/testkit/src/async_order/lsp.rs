@@ -10,7 +10,7 @@ use leyden_outbox::{
 	Callback, CallbackId, Deadline, EndpointOptions, FeedItem, NewCallback, Outbox, OutboxError,
 	OutboxOptions, Reconciler, Reply, Verdict,
 };
-use leyden_request::{RequestOptions, Requests};
+use leyden_request::Requests;
 use leyden_store::codec;
 use leyden_store::{Batch, Clock, Expectation, Key, Plan, Store, StoreError, Table, Version};
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
@@ -87,7 +87,7 @@ impl Lsp {
 		let orders = Orders { store: Arc::clone(&store), actions: actions.clone(), height };
 		let _ = on_expired.set(orders.clone());
 		let requests =
-			Requests::open(Arc::clone(&store), Arc::clone(&clock), RequestOptions::default())
+			Requests::open(Arc::clone(&store), Arc::clone(&clock), Receiver::request_options())
 				.map_err(|_| StoreError::Poisoned { because: "no requests".to_owned() })?;
 		let handles = orders.clone();
 		let handler = move |incoming: &Incoming| handles.handle(incoming);

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use bitcoin::hashes::{sha256, Hash};
 use bitcoin::secp256k1::PublicKey;
-use leyden_http::{FeedClient, FeedServer, Token};
+use leyden_http::{Address, FeedClient, FeedServer, Token};
 use leyden_outbox::OutboxError;
 use leyden_store::{Clock, ManualClock, Store, Timestamp};
 use lightning::bolt11_invoice::Bolt11Invoice;
@@ -399,8 +399,10 @@ impl World {
 			let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
 			let url = format!("http://{}/events", listener.local_addr().expect("an address"));
 			let serving = tokio::spawn(async move { axum::serve(listener, feed.router()).await });
-			let token = Token::new("feed").expect("one");
-			let client = FeedClient::new(&url, token, Duration::from_secs(5)).expect("a client");
+			let address =
+				Address::plain(&url).expect("a URL").with_token(Token::new("feed").expect("one"));
+			let address = address.allowing("127.0.0.1".parse().expect("an address"));
+			let client = FeedClient::new(address, Duration::from_secs(5)).expect("a client");
 			let applied = lsp.sweep(&client).await.expect("a sweep");
 			serving.abort();
 			applied
