@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use leyden_backends::sqlite::SqliteStore;
 use leyden_bench::{is_test, ratios};
 use leyden_payout::{
-	Currency, DebtId, Held, InvoiceRules, Lookup, NewDebt, PayOrder, Payer, PayoutOptions, Payouts,
-	Reply, Sent, Terms, Written,
+	Added, AttemptStatus, Currency, DebtId, InvoiceRules, NewDebt, PayOrder, PayReply, Payer,
+	PayoutOptions, Payouts, Reply, SettleReply, Source, Terms,
 };
 use leyden_store::{ManualClock, Namespace, Store, Timestamp};
 
@@ -42,16 +42,16 @@ struct Debts {
 struct Nobody;
 
 impl Payer for Nobody {
-	fn settle_held(&self, _: &[u8; 32]) -> Reply<Held> {
-		Reply::later().1
+	fn settle_held(&self, _: &[u8; 32]) -> Reply<SettleReply> {
+		Reply::never()
 	}
 
-	fn pay(&self, _: &PayOrder) -> Reply<Sent> {
-		Reply::later().1
+	fn pay(&self, _: &PayOrder) -> Reply<PayReply> {
+		Reply::never()
 	}
 
-	fn lookup(&self, _: &PayOrder) -> Reply<Lookup> {
-		Reply::later().1
+	fn lookup(&self, _: &PayOrder) -> Reply<AttemptStatus> {
+		Reply::never()
 	}
 }
 
@@ -75,22 +75,22 @@ impl Debts {
 			self.next += 1;
 			let new = NewDebt {
 				id: DebtId::new("bench", &self.next.to_be_bytes()),
-				creditor: self.next.to_be_bytes().to_vec(),
+				payee: self.next.to_be_bytes().to_vec(),
 				cause: String::new(),
 				amount_sat: 1_000,
 				node_share_sat: 500,
-				held: None,
+				source: Source::InHand,
 				terms: Terms {
-					window: Duration::from_secs(15 * 24 * 3600),
-					cadence: Duration::from_secs(3600),
-					budget: 5,
+					invoice_window: Duration::from_secs(15 * 24 * 3600),
+					reminder_interval: Duration::from_secs(3600),
+					max_failed_attempts: 5,
 					fee_cap_msat: 1_000,
 				},
 			};
-			tickets.push(self.payouts.owe(&new).expect("good").commit(&*self.store));
+			tickets.push(self.payouts.add_debt(&new).expect("good").commit(&*self.store));
 		}
 		for ticket in tickets {
-			let _: Written = ticket.wait().expect("the store");
+			let _: Added = ticket.wait().expect("the store");
 		}
 	}
 

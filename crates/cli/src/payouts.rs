@@ -25,7 +25,7 @@ pub fn list(arguments: &PayoutsArguments, output: &mut Output) -> Result<(), Fai
 	let payouts = open(open_store(&arguments.store)?)?;
 	let now = SystemClock.now();
 	let (mut shown, mut open_sat, mut count) = (Vec::new(), 0_u64, 0_u64);
-	each(&payouts, |debt| {
+	let damaged = each(&payouts, |debt| {
 		count += 1;
 		if is_open(debt.state) {
 			open_sat = open_sat.saturating_add(debt.share_sat);
@@ -35,15 +35,16 @@ pub fn list(arguments: &PayoutsArguments, output: &mut Output) -> Result<(), Fai
 		}
 		true
 	})?;
-	let breaker = payouts.breaker().map_err(tell)?;
+	let frozen = payouts.frozen().map_err(tell)?;
 	if arguments.store.json {
 		let debts: Vec<Value> = shown.iter().map(to_json).collect();
-		let frozen = breaker.map(|(at, reason)| json!({ "at_ms": at.0, "reason": reason }));
+		let frozen = frozen.map(|(at, reason)| json!({ "at_ms": at.0, "reason": reason }));
 		return output.json(&json!({
 			"v": 1, "debts": debts, "count": count, "open_sat": open_sat, "frozen": frozen,
+			"damaged": damaged.iter().map(DebtId::to_string).collect::<Vec<_>>(),
 		}));
 	}
-	if let Some((_, reason)) = breaker {
+	if let Some((_, reason)) = frozen {
 		output.line(&format!("FROZEN, nothing is paid: {reason}\n"))?;
 	}
 	let mut rows = vec![["ID", "STATE", "OWED", "ATTEMPTS", "REMINDERS", "WINDOW ENDS"]
@@ -52,10 +53,13 @@ pub fn list(arguments: &PayoutsArguments, output: &mut Output) -> Result<(), Fai
 	for debt in &shown {
 		rows.push(vec![
 			short(&debt.id),
-			state(debt.state).to_owned(),
+			state(debt),
 			format!("{} sat", debt.share_sat),
-			format!("{} ({} of {} used)", debt.attempts, debt.spent, debt.budget),
-			format!("{} ({} arrived)", debt.nudges, debt.nudges_sent),
+			format!(
+				"{} ({} of {} failed)",
+				debt.attempts, debt.failed_attempts, debt.max_failed_attempts
+			),
+			format!("{} ({} delivered)", debt.reminders, debt.reminders_delivered),
 			debt.deadline.map_or("not begun".to_owned(), |deadline| until(deadline, now)),
 		]);
 	}
@@ -66,6 +70,9 @@ pub fn list(arguments: &PayoutsArguments, output: &mut Output) -> Result<(), Fai
 		})?;
 	} else {
 		table(&rows).iter().try_for_each(|line| output.line(line))?;
+	}
+	for id in &damaged {
+		output.line(&format!("{}  DAMAGED: leyden verify says more", short(id)))?;
 	}
 	if count > 0 {
 		let debts = if count == 1 { "debt" } else { "debts" };
@@ -129,17 +136,18 @@ fn open(store: Arc<dyn Store>) -> Result<Payouts, Failure> {
 	Payouts::open(store, Arc::new(SystemClock), options).map_err(tell)
 }
 
-/// Every debt, until one is enough.
-fn each(payouts: &Payouts, mut f: impl FnMut(Debt) -> bool) -> Result<(), Failure> {
-	let mut after: Option<DebtId> = None;
+/// Shows every debt to `f`, until one is enough. Returns the names of those that are damaged.
+fn each(payouts: &Payouts, mut f: impl FnMut(Debt) -> bool) -> Result<Vec<DebtId>, Failure> {
+	let (mut after, mut damaged) = (None, Vec::new());
 	loop {
 		let page = payouts.debts(after.as_ref(), PAGE).map_err(tell)?;
-		let Some(last) = page.last() else { return Ok(()) };
-		after = Some(last.id);
-		for debt in page {
-			if !f(debt) {
-				return Ok(());
-			}
+		damaged.extend(page.damaged);
+		if !page.debts.into_iter().all(&mut f) {
+			return Ok(damaged);
+		}
+		match page.next {
+			Some(next) => after = Some(next),
+			None => return Ok(damaged),
 		}
 	}
 }
@@ -148,14 +156,12 @@ fn is_open(state: State) -> bool {
 	matches!(state, State::Decided | State::Owed | State::Failed)
 }
 
-fn state(state: State) -> &'static str {
-	match state {
-		State::Decided => "decided",
-		State::Owed => "owed",
-		State::Paid => "paid",
-		State::Kept => "kept",
-		State::Forfeited => "forfeited",
-		State::Failed => "FAILED",
+/// The state of a debt; in capitals if an operator should look.
+fn state(debt: &Debt) -> String {
+	match debt.state {
+		State::Owed if debt.is_unproven => "UNPROVEN".to_owned(),
+		State::Failed => "FAILED".to_owned(),
+		state => state.to_string(),
 	}
 }
 
@@ -182,16 +188,17 @@ fn until(then: Timestamp, now: Timestamp) -> String {
 fn to_json(debt: &Debt) -> Value {
 	json!({
 		"id": debt.id.to_string(),
-		"state": state(debt.state).to_lowercase(),
+		"state": debt.state.to_string(),
+		"is_unproven": debt.is_unproven,
 		"amount_sat": debt.amount_sat,
 		"share_sat": debt.share_sat,
 		"attempts": debt.attempts,
 		"live": debt.live,
-		"spent": debt.spent,
-		"budget": debt.budget,
-		"nudges": debt.nudges,
-		"nudges_sent": debt.nudges_sent,
-		"slashed_at_ms": debt.slashed_at.map(|at| at.0),
+		"failed_attempts": debt.failed_attempts,
+		"max_failed_attempts": debt.max_failed_attempts,
+		"reminders": debt.reminders,
+		"reminders_delivered": debt.reminders_delivered,
+		"window_start_ms": debt.window_start.map(|at| at.0),
 		"deadline_ms": debt.deadline.map(|at| at.0),
 		"cause": debt.cause,
 	})

@@ -196,7 +196,9 @@ fn a_store_moves_and_is_looked_at_where_it_is() {
 /// What is owed, as an operator sees it.
 #[test]
 fn debts_are_shown() {
-	use leyden::payout::{Currency, DebtId, InvoiceRules, NewDebt, PayoutOptions, Payouts, Terms};
+	use leyden::payout::{
+		Currency, DebtId, InvoiceRules, NewDebt, PayoutOptions, Payouts, Source, Terms,
+	};
 	use leyden::store::SystemClock;
 	let dir = tempfile::tempdir().unwrap();
 	let path = dir.path().join("node.leyden");
@@ -210,14 +212,19 @@ fn debts_are_shown() {
 	let id = DebtId::new("bond", b"order 7");
 	let new = NewDebt {
 		id,
-		creditor: b"alice".to_vec(),
+		payee: b"alice".to_vec(),
 		cause: "lost-dispute".to_owned(),
 		amount_sat: 1000,
 		node_share_sat: 400,
-		held: None,
-		terms: Terms { window: 48 * hour, cadence: hour, budget: 5, fee_cap_msat: 1000 },
+		source: Source::InHand,
+		terms: Terms {
+			invoice_window: 48 * hour,
+			reminder_interval: hour,
+			max_failed_attempts: 5,
+			fee_cap_msat: 1000,
+		},
 	};
-	payouts.owe(&new).unwrap().commit(&*store).wait().unwrap();
+	payouts.add_debt(&new).unwrap().commit(&*store).wait().unwrap();
 	drop((payouts, store, leyden_store));
 	let path = path.to_str().unwrap();
 	let shown = text(&leyden(&["payouts", "--store", path]));
@@ -225,7 +232,7 @@ fn debts_are_shown() {
 		&id.to_string()[..12],
 		"owed",
 		"600 sat",
-		"0 of 5 used",
+		"0 of 5 failed",
 		"in 1 d 23 h",
 		"1 debt; 600 sat owed",
 	] {

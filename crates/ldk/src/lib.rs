@@ -76,7 +76,7 @@ pub use monitor::{
 	UnackedMonitorEvent, MANAGER_CONSUMER, MONITOR_STREAM,
 };
 pub use node::{LdkNode, NodeWiring, SharedLogger, StartError};
-pub use payer::{HeldPayment, LdkPayer};
+pub use payer::{HeldPayment, LdkPayer, ProcessingRounds};
 pub use persist_tracker::{ManagerPersistListener, ManagerPersistTracker, PendingPersist};
 pub use splice::{
 	channel_ref, decode_user_event, inputs_of, splice_candidates, FundingMonitors, Handling,

@@ -4,25 +4,32 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Pays debts with LDK: see [`LdkPayer`].
+//! [`LdkPayer`] pays debts with LDK.
 //!
-//! An attempt's name is LDK's `PaymentId`, so LDK takes no attempt twice while it knows it, and what it
-//! knows of a debt is found by name. How a payment ended is not asked of LDK, which forgets, but learned
-//! from its events ([`LdkPayer::outcome`], [`Payouts::learn`](leyden_payout::Payouts::learn)), in one
-//! commit with their ack.
+//! The name of an attempt is LDK's `PaymentId`, so LDK takes no attempt twice while it knows it, and what
+//! it knows of a debt is found by name. How a payment ended is not asked of LDK, which forgets, but
+//! recorded from its events ([`LdkPayer::outcome`],
+//! [`Payouts::record_outcome`](leyden_payout::Payouts::record_outcome)), in one commit with their ack.
 //!
-//! That LDK has no record of a payment proves something only if no event of it is still to be handled.
-//! LDK does not say what it has yet to give out. So whoever makes the payer counts how often everything
-//! that there was has been handled, and a payment is known not to be only when it was missing before such
-//! a round and is missing after it.
+//! That LDK has no record of a payment proves something only if no event of it is still to be handled,
+//! and LDK does not say which events it has yet to give out. So [`ProcessingRounds`] counts how often
+//! everything that there was has been handled, and a payment is known not to be only when it was missing
+//! before such a round and is missing after it. Even that is no proof in an old copy of the store: see
+//! [`NodeMemory::WithStore`].
 
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
-use leyden_payout::{AttemptId, DebtId, Held, Lookup, Made, NotSent, PayOrder, Payer, Reply, Sent};
+use leyden_log::{Consumer, LogError};
+use leyden_payout::{
+	AttemptId, AttemptStatus, DebtId, FailureReason, KnownPayments, NodeMemory, PayOrder, PayReply,
+	Payer, Reply, SettleReply,
+};
 use lightning::bolt11_invoice::Bolt11Invoice;
-use lightning::events::Event;
+use lightning::events::{Event, PaymentFailureReason};
 use lightning::ln::channelmanager::{
 	AChannelManager, OptionalBolt11PaymentParams, PaymentId, RecentPaymentDetails,
 };
@@ -39,42 +46,79 @@ const MAX_SEARCHED: u32 = 1_000;
 /// Most attempts that are remembered as missing.
 const MAX_MISSING: usize = 100_000;
 
-/// What the caller knows of a payment that is held.
+/// The state of a payment that is held, as the caller knows it.
 #[derive(Clone, Copy)]
 pub enum HeldPayment {
-	/// It is held, and this claims it.
-	Holding(PaymentPreimage),
-	/// `PaymentClaimed` was handled: it is ours.
+	/// The payment is held.
+	Holding {
+		/// The preimage that claims it.
+		preimage: PaymentPreimage,
+		/// The height at which LDK fails the payment back, as `PaymentClaimable` said.
+		claim_deadline: Option<u32>,
+	},
+	/// `PaymentClaimed` was handled: the money is the node's.
 	Claimed,
-	/// Neither.
+	/// The payment was failed back, or its deadline has passed without a claim: it never becomes the
+	/// node's.
+	Gone,
+	/// None of these is known.
 	Unknown,
 }
 
-/// Pays debts with a `ChannelManager`. Make one for the life of the manager: it remembers which attempts
-/// it has missed, and one that is new each time never knows that there was none.
-pub struct LdkPayer<M, F, P> {
+/// The count of rounds in which every event of LDK's was handled. Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessingRounds(Arc<AtomicU64>);
+
+impl ProcessingRounds {
+	/// Makes a count; one for the life of a `ChannelManager`.
+	pub fn new() -> Self {
+		Self::default()
+	}
+
+	/// Counts a round, if the consumer that records outcomes has nothing left to ack. It is called
+	/// whenever LDK's `process_pending_events` has returned, or between two turns of LDK's background
+	/// processor (in its `sleeper`). Returns whether the round counts.
+	///
+	/// # Errors
+	/// [`LogError`] if the log cannot be read; nothing is counted then.
+	pub fn end_round(&self, consumer: &Consumer) -> Result<bool, LogError> {
+		let is_done = consumer.lag()?.unacked == 0;
+		if is_done {
+			self.0.fetch_add(1, Ordering::SeqCst);
+		}
+		Ok(is_done)
+	}
+
+	/// Returns the number of rounds.
+	pub fn count(&self) -> u64 {
+		self.0.load(Ordering::SeqCst)
+	}
+}
+
+/// Pays debts with a `ChannelManager`. There is one for the life of the manager: it remembers which
+/// attempts it has missed, and one that is new each time never knows that there was none.
+pub struct LdkPayer<M, P> {
 	manager: M,
 	claims: Option<(HtlcResolutions, P)>,
-	rounds: F,
+	rounds: ProcessingRounds,
 	retry: Retry,
-	/// Attempts that LDK does not list, and in which round that was seen first.
+	/// Attempts that LDK does not list, and the round in which that was seen first.
 	missing: Mutex<HashMap<[u8; 32], u64>>,
 }
 
-impl<M, F> LdkPayer<M, F, fn(&[u8; 32]) -> HeldPayment> {
-	/// Pays with this manager. `rounds` says how often LDK's events were processed until there were none
-	/// and everything in the log was acked, [`learn`](leyden_payout::Payouts::learn) joined to it: count it
-	/// up after each such round.
-	pub fn new(manager: M, rounds: F) -> Self {
+impl<M> LdkPayer<M, fn(&[u8; 32]) -> HeldPayment> {
+	/// Makes a payer that pays with this manager. `rounds` are counted while
+	/// [`record_outcome`](leyden_payout::Payouts::record_outcome) is joined to the acks of events.
+	pub fn new(manager: M, rounds: ProcessingRounds) -> Self {
 		let (claims, missing) = (None, Mutex::default());
 		Self { manager, claims, rounds, retry: Retry::Attempts(0), missing }
 	}
 }
 
-impl<M, F, P> LdkPayer<M, F, P> {
-	/// Takes money that is held, with what `held` knows of a payment hash, and through these claims, so
-	/// that a claim that was begun is finished.
-	pub fn taking<Q>(self, claims: HtlcResolutions, held: Q) -> LdkPayer<M, F, Q>
+impl<M, P> LdkPayer<M, P> {
+	/// Settles payments that are held, with what `held` knows of a payment hash, and through these
+	/// resolutions, so that a claim that was begun is finished.
+	pub fn with_claims<Q>(self, claims: HtlcResolutions, held: Q) -> LdkPayer<M, Q>
 	where
 		Q: Fn(&[u8; 32]) -> HeldPayment + Send + Sync,
 	{
@@ -90,9 +134,9 @@ impl<M, F, P> LdkPayer<M, F, P> {
 	}
 }
 
-impl<M, F, P> LdkPayer<M, F, P> {
-	/// What an event says about a payment: its hash, the attempt, and how it ended.
-	pub fn outcome(event: &Event) -> Option<([u8; 32], Option<AttemptId>, Lookup)> {
+impl<M, P> LdkPayer<M, P> {
+	/// Returns what an event says about a payment: its hash, the attempt, and how it ended.
+	pub fn outcome(event: &Event) -> Option<([u8; 32], Option<AttemptId>, AttemptStatus)> {
 		match event {
 			Event::PaymentSent {
 				payment_id,
@@ -102,25 +146,26 @@ impl<M, F, P> LdkPayer<M, F, P> {
 				..
 			} => {
 				let attempt = payment_id.map(|id| AttemptId::from_bytes(id.0));
-				let fee_msat = fee_paid_msat.unwrap_or_default();
-				let settled = Lookup::Settled { preimage: payment_preimage.0, fee_msat };
+				let (preimage, fee_msat) = (payment_preimage.0, *fee_paid_msat);
+				let settled = AttemptStatus::Settled { preimage, fee_msat };
 				Some((payment_hash.0, attempt, settled))
 			},
-			Event::PaymentFailed { payment_id, payment_hash, .. } => {
+			Event::PaymentFailed { payment_id, payment_hash, reason } => {
 				let attempt = AttemptId::from_bytes(payment_id.0);
-				Some((payment_hash.as_ref()?.0, Some(attempt), Lookup::Failed))
+				let failed = AttemptStatus::Failed(failure(*reason));
+				Some((payment_hash.as_ref()?.0, Some(attempt), failed))
 			},
 			_ => None,
 		}
 	}
 }
 
-impl<M, F, P> LdkPayer<M, F, P>
+impl<M, P> LdkPayer<M, P>
 where
 	M: Deref,
 	M::Target: AChannelManager,
 {
-	/// Whether LDK has a payment of this name that is not over.
+	/// The payment of this name, if LDK lists it, and its hash.
 	fn hash_of(&self, attempt: &AttemptId) -> Option<Option<[u8; 32]>> {
 		let id = PaymentId(*attempt.as_bytes());
 		let payments = self.manager.get_cm().list_recent_payments();
@@ -139,34 +184,34 @@ where
 	}
 }
 
-impl<M, F, P> Payer for LdkPayer<M, F, P>
+impl<M, P> Payer for LdkPayer<M, P>
 where
 	M: Deref + Send + Sync,
 	M::Target: AChannelManager,
-	F: Fn() -> u64 + Send + Sync,
 	P: Fn(&[u8; 32]) -> HeldPayment + Send + Sync,
 {
 	/// Claims, and claims again after a crash. The money is in when `PaymentClaimed` was handled: until
 	/// then it is "not yet".
-	fn settle_held(&self, payment_hash: &[u8; 32]) -> Reply<Held> {
-		let Some((claims, held)) = &self.claims else { return Reply::now(Held::NotYet) };
-		Reply::now(match held(payment_hash) {
-			HeldPayment::Claimed => Held::AlreadySettled,
-			HeldPayment::Holding(preimage) => {
+	fn settle_held(&self, payment_hash: &[u8; 32]) -> Reply<SettleReply> {
+		let Some((claims, held)) = &self.claims else { return Reply::ready(SettleReply::NotYet) };
+		Reply::ready(match held(payment_hash) {
+			HeldPayment::Claimed => SettleReply::Settled,
+			HeldPayment::Gone => SettleReply::Gone,
+			HeldPayment::Holding { preimage, claim_deadline } => {
 				// If it is not written down, it is at the next try.
-				let claim = HtlcResolution::Claim { preimage, claim_deadline: None };
+				let claim = HtlcResolution::Claim { preimage, claim_deadline };
 				let _ = claims.resolve(&&*self.manager, claim);
-				Held::NotYet
+				SettleReply::NotYet
 			},
-			HeldPayment::Unknown => Held::NotYet,
+			HeldPayment::Unknown => SettleReply::NotYet,
 		})
 	}
 
-	/// LDK takes it, and forgets it if it dies before the manager is written: so it is never "accepted",
-	/// and asked for until its event says how it ended.
-	fn pay(&self, order: &PayOrder) -> Reply<Sent> {
+	/// LDK takes the payment, and forgets it if it dies before the manager is written: so the payment is
+	/// never "accepted", and asked for until its event says how it ended.
+	fn pay(&self, order: &PayOrder) -> Reply<PayReply> {
 		let Ok(invoice) = order.invoice.parse::<Bolt11Invoice>() else {
-			return Reply::now(Sent::Not(NotSent::Refused));
+			return Reply::ready(PayReply::NotSent(FailureReason::Rejected));
 		};
 		let id = PaymentId(*order.attempt.as_bytes());
 		let config =
@@ -176,39 +221,47 @@ where
 			retry_strategy: self.retry,
 			..Default::default()
 		};
-		let paid = self.manager.get_cm().pay_for_bolt11_invoice(&invoice, id, None, params);
-		Reply::now(match paid {
-			Ok(()) => Sent::Unknown,
-			Err(Bolt11PaymentError::SendingFailed(RetryableSendFailure::DuplicatePayment)) => {
-				Sent::Unknown
+		let amount = invoice.amount_milli_satoshis().is_none().then_some(order.amount_msat);
+		let paid = self.manager.get_cm().pay_for_bolt11_invoice(&invoice, id, amount, params);
+		use {Bolt11PaymentError as Bolt11, RetryableSendFailure as Send};
+		Reply::ready(match paid {
+			Ok(()) | Err(Bolt11::SendingFailed(Send::DuplicatePayment)) => PayReply::Unknown,
+			Err(Bolt11::SendingFailed(Send::PaymentExpired)) => {
+				PayReply::NotSent(FailureReason::Expired)
 			},
-			Err(Bolt11PaymentError::SendingFailed(RetryableSendFailure::PaymentExpired)) => {
-				Sent::Not(NotSent::Expired)
+			Err(Bolt11::SendingFailed(Send::RouteNotFound)) => {
+				PayReply::NotSent(FailureReason::NoRoute)
 			},
-			Err(Bolt11PaymentError::SendingFailed(_)) => Sent::Not(NotSent::NoRoute),
-			Err(Bolt11PaymentError::InvalidAmount) => Sent::Not(NotSent::Refused),
+			Err(Bolt11::SendingFailed(Send::OnionPacketSizeExceeded) | Bolt11::InvalidAmount) => {
+				PayReply::NotSent(FailureReason::Rejected)
+			},
 		})
 	}
 
-	/// What LDK still has is under way, until its event says how it ended.
-	fn lookup(&self, order: &PayOrder) -> Reply<Lookup> {
-		let (name, round) = (*order.attempt.as_bytes(), (self.rounds)());
+	/// What LDK still lists is under way, until its event says how it ended.
+	fn lookup(&self, order: &PayOrder) -> Reply<AttemptStatus> {
+		let (name, round) = (*order.attempt.as_bytes(), self.rounds.count());
 		let is_listed = self.hash_of(&order.attempt).is_some();
 		let mut missing = self.missing.lock();
 		if is_listed {
 			missing.remove(&name);
-			return Reply::now(Lookup::InFlight);
+			return Reply::ready(AttemptStatus::InFlight);
 		}
 		// A round that has begun after it was seen to be missing has come to its end.
 		let since = *missing.entry(name).or_insert(round);
-		let would_know = round >= since.saturating_add(2);
-		if would_know || missing.len() > MAX_MISSING {
+		let is_handled = round >= since.saturating_add(2);
+		if is_handled || missing.len() > MAX_MISSING {
 			missing.remove(&name);
 		}
-		Reply::now(Lookup::NoRecord { would_know })
+		Reply::ready(AttemptStatus::NoRecord(match is_handled {
+			true => NodeMemory::WithStore,
+			false => NodeMemory::Unknown,
+		}))
 	}
 
-	fn made(&self, debt: &DebtId) -> Reply<Made> {
+	/// LDK forgets a payment some minutes after its event was handled: what it does not list proves
+	/// nothing by itself.
+	fn list_attempts(&self, debt: &DebtId) -> Reply<KnownPayments> {
 		let payments = self.manager.get_cm().list_recent_payments();
 		let known: Vec<_> = payments
 			.into_iter()
@@ -228,7 +281,19 @@ where
 			let found = known.iter().find(|(id, _)| id == attempt.as_bytes());
 			found.map(|(_, hash)| (number, *hash))
 		};
-		Reply::now(Made::Payments((1..=MAX_SEARCHED).filter_map(of).collect()))
+		let payments = (1..=MAX_SEARCHED).filter_map(of).collect();
+		Reply::ready(KnownPayments::Listed { payments, memory: NodeMemory::WithStore })
+	}
+}
+
+fn failure(reason: Option<PaymentFailureReason>) -> FailureReason {
+	use PaymentFailureReason as Ldk;
+	match reason {
+		Some(Ldk::RecipientRejected | Ldk::UnknownRequiredFeatures) => FailureReason::Rejected,
+		Some(Ldk::PaymentExpired) => FailureReason::Expired,
+		Some(Ldk::RouteNotFound) => FailureReason::NoRoute,
+		// LDK has tried the routes that it may: the recipient may be the reason.
+		_ => FailureReason::Other,
 	}
 }
 
@@ -236,14 +301,15 @@ where
 impl fmt::Debug for HeldPayment {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		f.write_str(match self {
-			Self::Holding(_) => "Holding",
+			Self::Holding { .. } => "Holding",
 			Self::Claimed => "Claimed",
+			Self::Gone => "Gone",
 			Self::Unknown => "Unknown",
 		})
 	}
 }
 
-impl<M, F, P> fmt::Debug for LdkPayer<M, F, P> {
+impl<M, P> fmt::Debug for LdkPayer<M, P> {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		f.debug_struct("LdkPayer").field("retry", &self.retry).finish_non_exhaustive()
 	}

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use leyden::outbox::{CallbackId, EndpointOptions, NewCallback, Outbox, OutboxOptions, Verdict};
 use leyden::payout::{
-	Currency, DebtId, InvoiceRules, NewDebt, News, Notice, PayoutOptions, Payouts, State, Terms,
+	Currency, DebtId, InvoiceRules, NewDebt, News, Notice, PayoutOptions, Payouts, Source, State,
+	Terms,
 };
 use leyden::store::{
 	Batch, Clock, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan, Store, Timestamp,
@@ -35,7 +36,7 @@ fn a_reminder_is_a_callback_in_the_same_commit() {
 	let failed = Arc::clone(&told);
 	let options = PayoutOptions {
 		notices: Some(Arc::new(move |notice: &Notice| {
-			let News::InvoiceWanted { number } = notice.what else {
+			let News::InvoiceWanted { number } = notice.news else {
 				return Plan::of(Batch::new());
 			};
 			// The same reminder has the same id, however often it is planned.
@@ -56,14 +57,19 @@ fn a_reminder_is_a_callback_in_the_same_commit() {
 	let payouts = Payouts::open(Arc::clone(&store), time, options).unwrap();
 	let new = NewDebt {
 		id: DebtId::new("bond", b"order 1"),
-		creditor: b"seller".to_vec(),
+		payee: b"seller".to_vec(),
 		cause: "lost-dispute".to_owned(),
 		amount_sat: 1_000,
 		node_share_sat: 500,
-		held: None,
-		terms: Terms { window: 3600 * MINUTE, cadence: 10 * MINUTE, budget: 3, fee_cap_msat: 1 },
+		source: Source::InHand,
+		terms: Terms {
+			invoice_window: 3600 * MINUTE,
+			reminder_interval: 10 * MINUTE,
+			max_failed_attempts: 3,
+			fee_cap_msat: 1,
+		},
 	};
-	payouts.owe(&new).unwrap().commit(&*store).wait().unwrap();
+	payouts.add_debt(&new).unwrap().commit(&*store).wait().unwrap();
 	for number in 1..=3 {
 		let cost = counting.count(|| assert_eq!(payouts.tick(&Down, 10).unwrap().changes, 1));
 		let Counts { commits, .. } = cost;
@@ -76,10 +82,10 @@ fn a_reminder_is_a_callback_in_the_same_commit() {
 		let claim = outbox.claim(1).unwrap().unwrap();
 		assert_eq!(claim.callback().payload(), b"500 sat");
 		claim.settle(Verdict::Done, "").unwrap();
-		payouts.nudge_sent(&new.id).unwrap().run(&*store).unwrap();
+		payouts.reminder_delivered(&new.id).unwrap().run(&*store).unwrap();
 		clock.advance(10 * MINUTE);
 	}
 	let debt = payouts.debt(&new.id).unwrap().unwrap();
-	assert_eq!((debt.state, debt.nudges, debt.nudges_sent), (State::Owed, 3, 3));
+	assert_eq!((debt.state, debt.reminders, debt.reminders_delivered), (State::Owed, 3, 3));
 	assert!(told.get().is_none(), "{told:?}");
 }

@@ -13,7 +13,7 @@ use leyden::log::{LogError, NewEvent, Start};
 use leyden::outbox::{
 	CallbackId, EndpointOptions, FeedCursor, NewCallback, Outbox, OutboxError, OutboxOptions,
 };
-use leyden::payout::{DebtId, InvoiceRules, NewDebt, PayoutOptions, Payouts, Terms};
+use leyden::payout::{DebtId, InvoiceRules, NewDebt, PayoutOptions, Payouts, Source, Terms};
 use leyden::store::witness::{FileWitness, HistoryMark, Witness};
 use leyden::store::{Namespace, StoreError, SystemClock};
 use leyden::{Leyden, StoreUrl};
@@ -75,19 +75,19 @@ fn payouts(leyden: &Leyden) -> Payouts {
 fn owe(payouts: &Payouts, number: u8) {
 	let debt = NewDebt {
 		id: DebtId::new("bond", &[number]),
-		creditor: b"seller".to_vec(),
+		payee: b"seller".to_vec(),
 		cause: "lost-dispute".to_owned(),
 		amount_sat: 1000,
 		node_share_sat: 500,
-		held: None,
+		source: Source::InHand,
 		terms: Terms {
-			window: Duration::from_secs(15 * 24 * 3600),
-			cadence: Duration::from_secs(300),
-			budget: 3,
+			invoice_window: Duration::from_secs(15 * 24 * 3600),
+			reminder_interval: Duration::from_secs(300),
+			max_failed_attempts: 3,
 			fee_cap_msat: 10_000,
 		},
 	};
-	payouts.owe(&debt).unwrap().commit(&**payouts.store()).wait().unwrap();
+	payouts.add_debt(&debt).unwrap().commit(&**payouts.store()).wait().unwrap();
 }
 
 /// Yesterday's database in the place of today's: refused, left as it is, and accepted by hand. Then
@@ -114,7 +114,7 @@ fn yesterdays_database_is_refused_until_it_is_accepted() {
 
 		let leyden = open(&url).unwrap();
 		assert_eq!(ack_all(&leyden), 5);
-		assert_eq!(payouts(&leyden).breaker().unwrap(), None);
+		assert_eq!(payouts(&leyden).frozen().unwrap(), None);
 		drop(leyden);
 		let today = fs::read(&path).unwrap();
 
@@ -135,13 +135,13 @@ fn yesterdays_database_is_refused_until_it_is_accepted() {
 		assert!(matches!(refused, LogError::WrongEpoch { .. }), "{refused}");
 		let refused = outbox(&leyden).feed(feed, 10).unwrap_err();
 		assert!(matches!(refused, OutboxError::WrongEpoch { .. }), "{refused}");
-		let (_, why) = payouts(&leyden).breaker().unwrap().unwrap();
+		let (_, why) = payouts(&leyden).frozen().unwrap().unwrap();
 		assert!(why.contains("restored"), "{why}");
-		payouts(&leyden).reset_breaker().unwrap();
+		payouts(&leyden).unfreeze().unwrap();
 		drop(leyden);
 		// Once is enough.
 		let leyden = open(&url).unwrap();
-		assert_eq!(payouts(&leyden).breaker().unwrap(), None);
+		assert_eq!(payouts(&leyden).frozen().unwrap(), None);
 		assert_eq!(ack_all(&leyden), 5);
 		drop(leyden);
 		fs::remove_file(&yesterday).unwrap();
@@ -159,9 +159,9 @@ fn payouts_are_frozen_over_a_copy_without_debts() {
 	let url = leyden.backup(dir.path().join("copy")).unwrap().place;
 	url.accept(&Namespace::default()).unwrap();
 	let leyden = open(&url).unwrap();
-	assert!(payouts(&leyden).breaker().unwrap().is_some());
-	payouts(&leyden).reset_breaker().unwrap();
-	assert_eq!(payouts(&leyden).breaker().unwrap(), None);
+	assert!(payouts(&leyden).frozen().unwrap().is_some());
+	payouts(&leyden).unfreeze().unwrap();
+	assert_eq!(payouts(&leyden).frozen().unwrap(), None);
 }
 
 /// A database that is not refused is not accepted: it would lose its identity for nothing. A name that was mistyped

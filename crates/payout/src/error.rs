@@ -4,15 +4,17 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! What can go wrong with a debt.
+//! Errors of payouts.
 
 use std::fmt;
 
 use leyden_store::StoreError;
 
+use crate::ids::DebtId;
 use crate::invoice::InvoiceError;
+use crate::state::State;
 
-/// Why something was not done. Nothing was changed then.
+/// An error of a debt or of all payouts. Nothing was changed then, unless a variant says so.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PayoutError {
@@ -20,59 +22,119 @@ pub enum PayoutError {
 	Store(StoreError),
 	/// A number or a length is out of its range.
 	OutOfRange {
-		/// Which.
+		/// The name of the number.
 		what: &'static str,
-		/// What it is.
+		/// The number.
 		found: u64,
 		/// The least that it may be.
 		least: u64,
-		/// The most.
+		/// The most that it may be.
 		most: u64,
 	},
 	/// There is no such debt.
-	NoSuchDebt,
-	/// The debt is there, with other terms.
-	OtherTerms,
-	/// Only the creditor may do this.
-	NotTheCreditor,
-	/// The invoice is not good.
-	Invoice(InvoiceError),
-	/// The invoice was given before, for this or another debt: it can pay only one.
-	InvoiceUsed,
-	/// It is too late, or the debt is not open for this.
-	NotNow {
-		/// Why.
-		why: &'static str,
+	NoSuchDebt {
+		/// The name that was asked for.
+		debt: DebtId,
 	},
-	/// An attempt of it is not known to be dead.
+	/// The debt is known with other terms, shares, payee or source, which do not change any more.
+	TermsMismatch {
+		/// The debt.
+		debt: DebtId,
+	},
+	/// The held payment or budget is known with another amount.
+	SourceMismatch {
+		/// The debt that was to be added.
+		debt: DebtId,
+		/// The amount that is known, in satoshi.
+		known_sat: u64,
+	},
+	/// The held payment or budget is used up by other debts.
+	SourceExceeded {
+		/// The debt that was to be added.
+		debt: DebtId,
+		/// The rest that is free, in satoshi.
+		left_sat: u64,
+	},
+	/// The invoice is of another person than the payee of the debt.
+	NotThePayee {
+		/// The debt.
+		debt: DebtId,
+	},
+	/// The invoice does not fit the debt.
+	Invoice(InvoiceError),
+	/// The invoice, or one with its payment hash, was given before, for this or another debt.
+	InvoiceUsed {
+		/// The debt that it was given for now.
+		debt: DebtId,
+	},
+	/// The debt has an invoice that is being paid.
+	HasInvoice {
+		/// The debt.
+		debt: DebtId,
+	},
+	/// The debt is in a state that does not allow this.
+	InvalidState {
+		/// The debt.
+		debt: DebtId,
+		/// The state of the debt.
+		state: State,
+	},
+	/// The time to give an invoice is over.
+	WindowClosed {
+		/// The debt.
+		debt: DebtId,
+	},
+	/// Nothing is owed to the payee.
+	NothingOwed {
+		/// The debt.
+		debt: DebtId,
+	},
+	/// An attempt is not known to be dead, and may still pay the debt.
 	AttemptLive {
-		/// Its number.
+		/// The debt.
+		debt: DebtId,
+		/// The number of the attempt.
+		number: u32,
+	},
+	/// There is no attempt of this number that is not over.
+	NoSuchAttempt {
+		/// The debt.
+		debt: DebtId,
+		/// The number that was asked for.
 		number: u32,
 	},
 	/// The proof is of something else.
-	NoProof,
-	/// Something is wrong with the money, and nothing is paid until somebody has looked.
-	Frozen {
-		/// What.
-		reason: String,
+	NoProof {
+		/// The debt.
+		debt: DebtId,
 	},
-	/// What is given out does not fit what came in: the record is wrong.
-	Unsound {
-		/// What does not fit.
+	/// The record of a debt does not add up.
+	InvariantViolated {
+		/// The debt.
+		debt: DebtId,
+		/// The rule that it breaks.
 		what: &'static str,
 	},
-	/// Somebody else has changed the debt meanwhile. Look again.
-	Changed,
+	/// The debt was changed by another worker meanwhile. The same may be tried again.
+	Conflict,
+	/// The plan of [`notices`](crate::PayoutOptions::notices) could not be committed. The debt stays as
+	/// it is, and is tried again.
+	Notice {
+		/// The debt.
+		debt: DebtId,
+		/// The error of the commit.
+		error: StoreError,
+	},
 	/// The operating system gives no random numbers.
 	NoRandomness,
 }
 
 impl PayoutError {
-	/// Whether the same may succeed later, with nothing repaired.
+	/// Returns `true` if the same may succeed later, with nothing repaired.
 	pub fn is_retriable(&self) -> bool {
 		match self {
 			Self::Store(error) => error.is_retriable(),
-			Self::Changed | Self::NoRandomness => true,
+			Self::Conflict | Self::NoRandomness => true,
 			_ => false,
 		}
 	}
@@ -92,25 +154,48 @@ impl fmt::Display for PayoutError {
 			Self::OutOfRange { what, found, least, most } => {
 				write!(f, "{what} is {found}, and may be from {least} to {most}")
 			},
-			Self::NoSuchDebt => f.write_str("there is no such debt"),
-			Self::OtherTerms => {
-				f.write_str("this debt is known with other terms, which do not change any more")
+			Self::NoSuchDebt { debt } => write!(f, "there is no debt {debt}"),
+			Self::TermsMismatch { debt } => {
+				write!(f, "debt {debt} is known with other terms, which do not change any more")
 			},
-			Self::NotTheCreditor => f.write_str("this debt is owed to somebody else"),
+			Self::SourceMismatch { debt, known_sat } => {
+				write!(f, "debt {debt}: its source is known with an amount of {known_sat} sat")
+			},
+			Self::SourceExceeded { debt, left_sat } => {
+				write!(f, "debt {debt}: other debts leave {left_sat} sat of its source")
+			},
+			Self::NotThePayee { debt } => write!(f, "debt {debt} is owed to another payee"),
 			Self::Invoice(error) => write!(f, "{error}"),
-			Self::InvoiceUsed => f.write_str(
-				"this invoice, or one with its payment hash, was given before: make another",
+			Self::InvoiceUsed { debt } => write!(
+				f,
+				"debt {debt}: this invoice, or one with its payment hash, was given before: make \
+				 another"
 			),
-			Self::NotNow { why } => f.write_str(why),
-			Self::AttemptLive { number } => {
-				write!(f, "attempt {number} may still pay it: wait until it is known to be dead")
+			Self::HasInvoice { debt } => {
+				write!(f, "debt {debt} has an invoice that is being paid")
 			},
-			Self::NoProof => f.write_str("this proves nothing about the debt"),
-			Self::Frozen { reason } => {
-				write!(f, "payouts are frozen ({reason}): look into it, and reset the breaker")
+			Self::InvalidState { debt, state } => write!(f, "debt {debt} is {state}"),
+			Self::WindowClosed { debt } => {
+				write!(f, "debt {debt}: the time to give an invoice is over")
 			},
-			Self::Unsound { what } => write!(f, "the debt's record does not add up: {what}"),
-			Self::Changed => f.write_str("somebody else has changed the debt: look again"),
+			Self::NothingOwed { debt } => write!(f, "debt {debt}: nothing is owed to the payee"),
+			Self::AttemptLive { debt, number } => write!(
+				f,
+				"debt {debt}: attempt {number} may still pay it; wait until it is known to be dead"
+			),
+			Self::NoSuchAttempt { debt, number } => {
+				write!(f, "debt {debt} has no open attempt {number}")
+			},
+			Self::NoProof { debt } => write!(f, "this proves nothing about debt {debt}"),
+			Self::InvariantViolated { debt, what } => {
+				write!(f, "the record of debt {debt} does not add up: {what}")
+			},
+			Self::Conflict => {
+				f.write_str("another worker has changed the debt meanwhile: try again")
+			},
+			Self::Notice { debt, error } => {
+				write!(f, "debt {debt}: the plan of its notice cannot be committed: {error}")
+			},
 			Self::NoRandomness => f.write_str("the operating system gives no random numbers"),
 		}
 	}
@@ -119,7 +204,7 @@ impl fmt::Display for PayoutError {
 impl std::error::Error for PayoutError {
 	fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
 		match self {
-			Self::Store(error) => Some(error),
+			Self::Store(error) | Self::Notice { error, .. } => Some(error),
 			Self::Invoice(error) => Some(error),
 			_ => None,
 		}
@@ -129,7 +214,7 @@ impl std::error::Error for PayoutError {
 impl From<StoreError> for PayoutError {
 	fn from(error: StoreError) -> Self {
 		match error {
-			StoreError::Conflict { .. } => Self::Changed,
+			StoreError::Conflict { .. } => Self::Conflict,
 			error => Self::Store(error),
 		}
 	}

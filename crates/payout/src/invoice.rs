@@ -4,7 +4,7 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Invoices that may pay a debt.
+//! The invoices that may pay a debt.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,48 +15,52 @@ use lightning_invoice::{Bolt11Invoice, Currency};
 /// Longest invoice, in characters.
 pub const MAX_INVOICE_CHARS: usize = 4096;
 
-/// What an invoice must be like.
+/// The scheme of an invoice as a URI.
+const SCHEME: &str = "lightning:";
+
+/// Rules for invoices.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InvoiceRules {
-	/// On which network.
+	/// The network that they are for.
 	pub network: Currency,
-	/// How long it must still be good when it is given. An hour unless set otherwise.
+	/// The time for which an invoice must still be good when it is given. Ten minutes unless set
+	/// otherwise: most wallets make invoices that are good for an hour.
 	pub least_life: Duration,
-	/// The most blocks that the recipient may want for itself: our money is held for as long. 720 (five
-	/// days) unless set otherwise.
+	/// The most blocks that the recipient may want for the last hop: the node's money is held for as
+	/// long. 720 (five days) unless set otherwise.
 	pub max_final_cltv_blocks: u64,
-	/// Our own nodes, by public key: paying oneself is no payment.
+	/// The public keys of the node itself and its like: to pay oneself is no payment.
 	pub own: Vec<[u8; 33]>,
 }
 
-/// Why an invoice is not taken.
+/// The reason why an invoice is not accepted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum InvoiceError {
-	/// It cannot be read, or its signature is not good.
+	/// The text is no BOLT11 invoice, or its signature is not good.
 	Malformed,
-	/// It is for another network.
+	/// The invoice is for another network.
 	Network,
-	/// It is not for exactly what is owed.
+	/// The invoice has an amount, and another one than what is owed.
 	Amount {
-		/// What it should be for, in millisatoshi.
+		/// The amount that is owed, in millisatoshi.
 		expected_msat: u64,
 	},
-	/// It has expired, or will too soon.
+	/// The invoice has expired, or will too soon.
 	Expires,
-	/// The recipient wants to hold our money for too long.
+	/// The recipient wants to hold the node's money for too long.
 	FinalCltv {
 		/// The most blocks that it may want.
 		most: u64,
 	},
-	/// It is ours.
+	/// The invoice is the node's own.
 	Own,
 }
 
 impl InvoiceRules {
-	/// What is usual, on this network.
+	/// Makes the usual rules for a network.
 	pub fn on(network: Currency) -> Self {
-		let least_life = Duration::from_secs(3600);
+		let least_life = Duration::from_secs(600);
 		Self { network, least_life, max_final_cltv_blocks: 720, own: Vec::new() }
 	}
 
@@ -64,6 +68,11 @@ impl InvoiceRules {
 		&self, text: &str, amount_msat: u64, now: Timestamp,
 	) -> Result<Checked, InvoiceError> {
 		let text = text.trim();
+		// A wallet may give it as a URI, and a QR code in capitals.
+		let text = match (text.get(..SCHEME.len()), text.get(SCHEME.len()..)) {
+			(Some(scheme), Some(rest)) if scheme.eq_ignore_ascii_case(SCHEME) => rest,
+			_ => text,
+		};
 		if text.len() > MAX_INVOICE_CHARS {
 			return Err(InvoiceError::Malformed);
 		}
@@ -71,7 +80,7 @@ impl InvoiceRules {
 		if invoice.currency() != self.network {
 			return Err(InvoiceError::Network);
 		}
-		if invoice.amount_milli_satoshis() != Some(amount_msat) {
+		if invoice.amount_milli_satoshis().is_some_and(|amount| amount != amount_msat) {
 			return Err(InvoiceError::Amount { expected_msat: amount_msat });
 		}
 		let expires_at = invoice.duration_since_epoch().checked_add(invoice.expiry_time());
@@ -90,7 +99,7 @@ impl InvoiceRules {
 	}
 }
 
-/// An invoice that may be paid.
+/// An invoice that may be paid; without an amount, it is paid with what is owed.
 pub(crate) struct Checked {
 	pub(crate) text: String,
 	pub(crate) payment_hash: [u8; 32],

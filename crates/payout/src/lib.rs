@@ -6,76 +6,94 @@
 
 //! Debts that are paid once.
 //!
-//! Somebody is owed money: a share of a bond that was taken, a prize, a refund. They have to give an
-//! invoice first, and may be slow; the invoice may be bad, or expire; the node may be down, or not know
+//! A node owes money: a share of a bond that was slashed, a prize, a refund. The payee has to give an
+//! invoice first, and may be slow; the invoice may not fit, or expire; the node may be down, or not know
 //! what became of a payment. The debt is kept through all of that, and paid once.
 //!
-//! # Written down first
-//! That somebody is owed is durable before the money is taken ([`Payouts::owe`]); that an attempt is
-//! made is durable before the node is told. After a crash the node is asked what it knows.
+//! # Durable first
+//! The debt is durable before the money that it is paid out of is taken ([`Payouts::add_debt`]); the
+//! attempt is durable before the node is told. After a crash the node is asked what it knows.
 //!
 //! # Attempts
-//! Each is a record of its own, with a name for the node ([`AttemptId`]). There is a new one only when
-//! all before it are *known* to be dead: a timeout, a lost connection, a node that has no record and
-//! might have lost it, prove nothing ("unknown is not failed"). Only dispatches that failed use the
-//! budget. One payment hash pays one debt.
+//! Each attempt is a record of its own, with a name for the node ([`AttemptId`]) or a token of the node's
+//! ([`Payer::prepare`]). There is a new attempt only when all before it are *known* to be dead. A timeout,
+//! a lost connection, or a node that has no record and might have forgotten, prove nothing: unknown is
+//! not failed. Only failures of the invoice count against it. One payment hash pays one debt.
+//!
+//! # What proves what
+//! A node says how long it remembers ([`NodeMemory`]). That it has no record of an attempt is proof within
+//! that time only. The store's own word that a debt was not paid yet counts if the store is known to be
+//! the newest copy of itself: it has a [`witness`](leyden_store::witness), and an operator has looked
+//! after each restoration. Otherwise the node has to prove it, or an operator
+//! [vouches](Payouts::vouch) for it.
 //!
 //! # Terms do not change
-//! Amount, shares, window, reminders, budget and fee cap are part of the debt. The creditor is stored and
-//! never worked out anew, and the window begins when the money is in and does not move.
+//! Amount, shares, window, reminders, allowed failures and fee cap are part of the debt. The payee is
+//! stored and never derived anew, and the window begins when the money is in and does not move.
 //!
 //! # The window
-//! Its end is past. Nothing is forfeited before the creditor was told at least once, and somebody has
-//! listened for the time between two reminders; a clock that jumps forfeits nothing
-//! ([`StoreClock`](leyden_store::StoreClock)). What nobody is owed is never forfeited, it is kept.
+//! The window is half-open: its end does not belong to it any more. A debt is forfeited only after at
+//! least one reminder was delivered and debts were then looked after without a gap for one reminder
+//! interval. A clock that jumps never shortens the window ([`StoreClock`](leyden_store::StoreClock)). A
+//! debt without a share of the payee's closes as [`State::Kept`].
 //!
 //! # Money
-//! What goes out, with its fees, is never more than what came in; checked before every commit and by
-//! [`Payouts::doctor`]. What does not add up freezes payouts until somebody has looked
-//! ([`Payouts::breaker`]).
-//!
-//! # An old copy of the database
-//! Before the first payment of a debt after a start, the node is asked what it has ever paid for it
-//! ([`Payer::made`]), and what it has is taken over.
+//! What goes out, with its fees, is never more than the amount of the debt, and all debts of one held
+//! payment or budget together are never more than that ([`Source`]). Both are checked in every commit and
+//! by [`Payouts::audit`]. What does not add up freezes payouts until an operator has looked
+//! ([`Payouts::frozen`]).
 //!
 //! # Bounded
-//! A [tick](Payouts::tick) costs what is due, not what there is. What is in memory depends on the calls
-//! that are under way.
+//! A [tick](Payouts::tick) costs what is due, not how many debts there are. Memory depends on the calls
+//! of the node that are under way.
 //!
 //! # Not promised
-//! That a debt is paid: an invoice that nobody can pay stays unpaid, and is [`State::Failed`] in the
-//! end, for somebody to look at. Splitting a payment over several nodes.
+//! That a debt is paid: an invoice that cannot be paid stays unpaid, and the debt is [`State::Failed`] in
+//! the end. Payments are not split over several nodes.
 
-mod creditor;
+mod audit;
+mod awake;
+mod call;
 mod error;
+mod events;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod ids;
+mod invariants;
 mod invoice;
-mod law;
-mod money;
+mod machine;
+mod new_debt;
 mod notice;
-mod outcome;
 mod payer;
 mod payouts;
 mod records;
-mod terms;
-mod time;
+mod reply;
+mod run;
+mod state;
+mod text;
 mod view;
 mod worker;
 
-pub use creditor::{OutsideProof, Submitted, MAX_PROOF_CHARS};
+pub use audit::AuditIssue;
 pub use error::PayoutError;
+pub use events::{PayoutEvent, PayoutObserver};
+pub use ids::{AttemptId, DebtId};
 pub use invoice::{InvoiceError, InvoiceRules, MAX_INVOICE_CHARS};
-pub use law::{decide, Decision, Facts, State};
-pub use notice::{News, Notice, Notices};
-pub use payer::{Held, Lookup, Made, NotSent, PayOrder, Payer, Promise, Reply, Sent};
-pub use payouts::{PayoutOptions, Payouts, Written, MAX_NOTES};
-pub use terms::{
-	AttemptId, DebtId, NewDebt, Terms, MAX_AMOUNT_SAT, MAX_BUDGET, MAX_CAUSE_BYTES,
-	MAX_CREDITOR_BYTES,
+pub use new_debt::{
+	NewDebt, Source, Terms, MAX_AMOUNT_SAT, MAX_CAUSE_BYTES, MAX_FAILED_ATTEMPTS, MAX_PAYEE_BYTES,
 };
-pub use view::{Debt, Finding, Proof, MAX_PAGE};
-pub use worker::{Ticked, MAX_TICK};
+pub use notice::{News, Notice, Notices};
+pub use payer::{
+	AttemptStatus, FailureReason, KnownPayments, NodeMemory, NodeToken, PayOrder, PayReply, Payer,
+	SettleReply, MAX_TOKEN_BYTES,
+};
+pub use payouts::{
+	Added, OutsideProof, PayoutOptions, Payouts, Submitted, MAX_NOTES, MAX_PROOF_CHARS,
+};
+pub use reply::{Completer, Reply};
+pub use state::State;
+pub use view::{Debt, DebtPage, Proof, MAX_PAGE};
+pub use worker::{TickSummary, MAX_TICK};
 
 pub use lightning_invoice::Currency;
 

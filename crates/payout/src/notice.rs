@@ -4,69 +4,74 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! What creditors, and whoever looks after debts, are told.
+//! News of debts, for payees and operators.
 
 use std::fmt;
 use std::sync::Arc;
 
 use leyden_store::{Plan, Timestamp};
 
-use crate::payouts::Loaded;
-use crate::terms::DebtId;
+use crate::ids::DebtId;
+use crate::records::DebtV1;
 
-/// Gives the plan that tells somebody: usually to enqueue a callback. It is one commit with what it is
-/// about, so it is told once, and not lost. It may be asked for a plan that is then not committed.
+/// A function that gives the plan which passes a notice on: usually one that enqueues a callback. The
+/// plan is one commit with what it is about, so a notice is given once, and not lost. The function may be
+/// asked for a plan that is then not committed.
 pub type Notices = Arc<dyn Fn(&Notice) -> Plan<()> + Send + Sync>;
 
-/// Something to be told.
+/// A notice about a debt.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Notice {
-	/// About which debt.
+	/// The debt that it is about.
 	pub debt: DebtId,
-	/// To whom it is owed.
-	pub creditor: Vec<u8>,
-	/// How much, in satoshi.
+	/// The payee of the debt.
+	pub payee: Vec<u8>,
+	/// The amount owed, in satoshi.
 	pub share_sat: u64,
-	/// When the money was in. What the end of the window is follows from the terms.
-	pub slashed_at: Option<Timestamp>,
-	/// What.
-	pub what: News,
+	/// The moment when the money was in. The end of the window follows from the terms.
+	pub window_start: Option<Timestamp>,
+	/// The news.
+	pub news: News,
 }
 
-/// What is told.
+/// The news of a notice.
 #[derive(Clone, Copy, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum News {
-	/// The creditor is to give an invoice. Say with [`nudge_sent`](crate::Payouts::nudge_sent) that it
-	/// has arrived.
+	/// The payee is to give an invoice. [`reminder_delivered`](crate::Payouts::reminder_delivered) is
+	/// called when this has arrived.
 	InvoiceWanted {
-		/// Which reminder it is, from 1 on.
+		/// The number of the reminder, from 1 on.
 		number: u32,
 	},
-	/// It was paid; with the preimage, if it was paid by us.
+	/// The debt was paid.
 	Paid {
-		/// The preimage.
+		/// The preimage, if this node has paid.
 		preimage: Option<[u8; 32]>,
 	},
-	/// Its invoice could not be paid. A fresh one opens it again, in time; somebody should look.
+	/// The debt has failed: its invoice could not be paid. A fresh invoice within the window opens it
+	/// again. An operator should look.
 	Failed,
-	/// Nobody asked for it in time.
+	/// The payee gave no invoice within the window: the node keeps the money.
 	Forfeited,
+	/// The payment that was held is gone, and was never the node's: nothing is paid out of it.
+	Void,
+	/// The node has not enough to pay this debt; it is tried again. It is said once for each invoice.
+	NoFunds,
+	/// Nothing proves that this debt was not paid before: the store may be an old copy, and the node
+	/// forgets payments. It is not paid until an operator [vouches](crate::Payouts::vouch) for it.
+	Unproven,
 }
 
 impl Notice {
-	pub(crate) fn new(loaded: &Loaded, what: News) -> Self {
-		let debt = &loaded.debt;
+	pub(crate) fn new(id: &DebtId, debt: &DebtV1, news: News) -> Self {
 		Self {
-			debt: loaded.id,
-			creditor: debt.creditor.clone(),
+			debt: *id,
+			payee: debt.payee.clone(),
 			share_sat: debt.share_sat(),
-			slashed_at: debt.slashed_at,
-			what,
+			window_start: debt.window_start,
+			news,
 		}
-	}
-
-	pub(crate) fn paid(loaded: &Loaded, preimage: Option<[u8; 32]>) -> Self {
-		Self::new(loaded, News::Paid { preimage })
 	}
 }
 
@@ -78,14 +83,17 @@ impl fmt::Debug for News {
 			Self::Paid { .. } => f.write_str("Paid"),
 			Self::Failed => f.write_str("Failed"),
 			Self::Forfeited => f.write_str("Forfeited"),
+			Self::Void => f.write_str("Void"),
+			Self::NoFunds => f.write_str("NoFunds"),
+			Self::Unproven => f.write_str("Unproven"),
 		}
 	}
 }
 
-/// Without the creditor: they may be people.
+/// Without the payee, who may be a person.
 impl fmt::Debug for Notice {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		let Self { debt, share_sat, what, .. } = self;
-		write!(f, "Notice({debt}, {share_sat} sat, {what:?})")
+		let Self { debt, share_sat, news, .. } = self;
+		write!(f, "Notice({debt}, {share_sat} sat, {news:?})")
 	}
 }

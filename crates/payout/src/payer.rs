@@ -4,166 +4,199 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Who pays: a Lightning node, as far as a debt needs one.
+//! The node that pays, as far as a debt needs one: [`Payer`], what it is asked, and what it answers.
 
 use std::fmt;
-use std::sync::Arc;
+use std::time::Duration;
 
-use leyden_store::Timestamp;
-use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
-use crate::terms::{AttemptId, DebtId};
+use crate::error::PayoutError;
+use crate::ids::{AttemptId, DebtId};
+use crate::reply::Reply;
+
+/// Longest token of a node, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 255;
 
 /// A node that pays.
 ///
-/// No call may block: what takes time is answered [later](Reply::later), and what is not answered
-/// within [`PayoutOptions::patience`](crate::PayoutOptions) counts as not answered at all, which is never
-/// taken for a no.
+/// No call may block: an answer that takes time is a [`Reply::pair`]. A call that is not answered within
+/// [`PayoutOptions::call_timeout`](crate::PayoutOptions) counts as not answered at all, which never
+/// means no.
 pub trait Payer: Send + Sync {
-	/// Takes the money of a payment that is held.
-	fn settle_held(&self, payment_hash: &[u8; 32]) -> Reply<Held>;
+	/// Settles a payment that is held. It is asked until the answer is definite.
+	fn settle_held(&self, payment_hash: &[u8; 32]) -> Reply<SettleReply>;
+
+	/// Gives the token that the attempt is stored with before anything is sent, and by which it is
+	/// [looked up](Payer::lookup) ever after.
+	///
+	/// A node that knows payments by their hash alone needs one: several attempts may have the same
+	/// hash. LND's is the index of its newest payment (`payment_index`), so that a payment with a higher
+	/// index is of this attempt or of a later one. A node that takes a name of its caller's for a
+	/// payment needs none, which is the default.
+	fn prepare(&self, order: &PayOrder) -> Reply<NodeToken> {
+		let _ = order;
+		Reply::ready(NodeToken::default())
+	}
 
 	/// Pays. Asked twice for the same [attempt](PayOrder::attempt), it must pay once.
-	fn pay(&self, order: &PayOrder) -> Reply<Sent>;
+	fn pay(&self, order: &PayOrder) -> Reply<PayReply>;
 
-	/// What became of this attempt. What became of an earlier one with the same payment hash is no
-	/// answer: a node that knows payments by their hash looks whether its record is older than
-	/// [`planned_at`](PayOrder::planned_at).
-	fn lookup(&self, order: &PayOrder) -> Reply<Lookup>;
+	/// Says how an attempt is. How an earlier attempt with the same payment hash is, is no answer: see
+	/// [`token`](PayOrder::token). Without a token, when debts are compared with the node, it is asked
+	/// for any payment with this hash, however old.
+	fn lookup(&self, order: &PayOrder) -> Reply<AttemptStatus>;
 
-	/// What this node has ever paid for a debt, or tried to: asked before the first payment of a debt
-	/// after a start, since the debt may have come from an old copy of the database.
-	fn made(&self, debt: &DebtId) -> Reply<Made> {
+	/// Lists the attempts to pay a debt that this node knows of. It is asked before the first payment of
+	/// a debt after a start, since the store may be an old copy.
+	fn list_attempts(&self, debt: &DebtId) -> Reply<KnownPayments> {
 		let _ = debt;
-		Reply::now(Made::CannotSay)
+		Reply::ready(KnownPayments::ByHashOnly)
 	}
 }
 
-/// What is to be paid.
+/// The opaque name of a moment or of a payment, as a node has it; up to [`MAX_TOKEN_BYTES`].
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct NodeToken(Vec<u8>);
+
+impl NodeToken {
+	/// Wraps the bytes of a node's token.
+	///
+	/// # Errors
+	/// [`PayoutError::OutOfRange`] for more than [`MAX_TOKEN_BYTES`].
+	pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, PayoutError> {
+		let bytes = bytes.into();
+		let length = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+		PayoutError::range("token", length(bytes.len()), 0, length(MAX_TOKEN_BYTES))?;
+		Ok(Self(bytes))
+	}
+
+	/// Returns the bytes of the token; none for the default.
+	pub fn as_bytes(&self) -> &[u8] {
+		&self.0
+	}
+}
+
+/// An order to pay, or to look up a payment.
 #[derive(Clone, Eq, PartialEq)]
 pub struct PayOrder {
-	/// For which debt.
+	/// The debt that it is for.
 	pub debt: DebtId,
-	/// Which attempt; the name to give the payment.
+	/// The attempt: the name to give the payment, if the node takes one.
 	pub attempt: AttemptId,
-	/// Its number, from 1 on.
+	/// The number of the attempt, from 1 on.
 	pub number: u32,
-	/// The invoice.
+	/// The invoice. It is empty for an attempt that the node knew and the store did not.
 	pub invoice: String,
-	/// Its payment hash.
+	/// The payment hash of the invoice.
 	pub payment_hash: [u8; 32],
-	/// How much, in millisatoshi.
+	/// The amount to pay, in millisatoshi. An invoice without an amount is paid with this one.
 	pub amount_msat: u64,
 	/// The most that routing may cost, in millisatoshi.
 	pub fee_cap_msat: u64,
-	/// When it was planned.
-	pub planned_at: Timestamp,
+	/// The token that the node [gave](Payer::prepare); empty when debts are compared with the node.
+	pub token: NodeToken,
 }
 
-/// What came of taking money that was held.
+/// The answer to [`Payer::settle_held`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Held {
-	/// It is ours.
+pub enum SettleReply {
+	/// The money is the node's, now or since before.
 	Settled,
-	/// It was ours before.
-	AlreadySettled,
-	/// Not yet: try again.
+	/// It is not settled yet: it is asked again.
 	NotYet,
+	/// The payment is gone for good: it was failed back, or has timed out, and was not claimed. The debt
+	/// ends as [`State::Void`](crate::State).
+	Gone,
 }
 
-/// What came of telling the node to pay.
+/// The answer to [`Payer::pay`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Sent {
-	/// It is at it, or was before, and stays so over a crash of its own.
+pub enum PayReply {
+	/// The node has durably accepted the payment: it is in flight or finished, and stays so if the node
+	/// restarts.
 	Accepted,
-	/// It has not sent anything, and will not.
-	Not(NotSent),
-	/// It is not known, or it is at it and might forget.
+	/// The node has sent nothing for this attempt, and will not.
+	NotSent(FailureReason),
+	/// The node may or may not have started the payment, or has started it without persisting it.
 	Unknown,
 }
 
-/// Why a node has not sent anything.
+/// The reason why an attempt has failed, or was not sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NotSent {
-	/// There is no way to the recipient: an attempt that counts.
+pub enum FailureReason {
+	/// There was no route, or no peer. It does not count as a failed attempt: the next one is made after
+	/// a pause that grows.
 	NoRoute,
-	/// The node has not enough to send: no fault of the invoice.
+	/// The node has not enough to send. It does not count; the pause grows, and an operator is told.
 	NoFunds,
-	/// The invoice has expired.
+	/// The invoice has expired. It does not count; the payee is asked for another invoice.
 	Expired,
-	/// Something else that will not change.
-	Refused,
+	/// The recipient, or the node, does not take this invoice and never will. It counts, and the payee
+	/// is asked for another invoice.
+	Rejected,
+	/// Another reason, or an unknown one. It counts.
+	Other,
 }
 
-/// What became of an attempt.
+/// The status of an attempt.
 #[derive(Clone, Eq, PartialEq)]
-pub enum Lookup {
-	/// It was paid.
+pub enum AttemptStatus {
+	/// The attempt has paid.
 	Settled {
-		/// Proof of it.
+		/// The preimage, which proves it.
 		preimage: [u8; 32],
-		/// What routing has cost, in millisatoshi.
-		fee_msat: u64,
+		/// The cost of routing, in millisatoshi; `None` if it is not known.
+		fee_msat: Option<u64>,
 	},
-	/// It is under way.
+	/// The attempt is under way.
 	InFlight,
-	/// It was not paid, and never will be.
-	Failed,
-	/// The node has no record of it, and would have one if it had ever been told to.
-	NoRecord {
-		/// Whether it would know.
-		would_know: bool,
-	},
+	/// The attempt has not paid, and never will.
+	Failed(FailureReason),
+	/// The node has no record of it.
+	NoRecord(NodeMemory),
 }
 
-/// What a node has ever paid for a debt.
+/// How long a node remembers payments: what it proves that it has no record of one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NodeMemory {
+	/// The node never forgets a payment. No record of one is proof that there was none.
+	Forever,
+	/// The node remembers a payment for at least this time from its beginning. No record of an attempt
+	/// is proof within this time, and proves nothing after it.
+	AtLeast(Duration),
+	/// The node forgets, and everything that it has said is in the store: no record is proof, unless the
+	/// store is an old copy.
+	WithStore,
+	/// The node may forget at any time. No record proves nothing.
+	Unknown,
+}
+
+/// The payments of a debt that a node knows of.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Made {
-	/// This: names of attempts, from 1 on, and their payment hashes.
-	Payments(Vec<(u32, [u8; 32])>),
-	/// It knows payments only by their hash.
-	CannotSay,
-}
-
-/// An answer, now or later.
-pub struct Reply<T>(Arc<Mutex<Option<T>>>);
-
-/// Gives an answer that was promised.
-pub struct Promise<T>(Arc<Mutex<Option<T>>>);
-
-impl<T> Reply<T> {
-	/// The answer.
-	pub fn now(answer: T) -> Self {
-		Self(Arc::new(Mutex::new(Some(answer))))
-	}
-
-	/// An answer that is given later, or never.
-	pub fn later() -> (Promise<T>, Self) {
-		let slot = Arc::new(Mutex::new(None));
-		(Promise(Arc::clone(&slot)), Self(slot))
-	}
-
-	/// The answer, if it is there.
-	pub fn take(&self) -> Option<T> {
-		self.0.lock().take()
-	}
-}
-
-impl<T> Promise<T> {
-	/// Gives it.
-	pub fn give(self, answer: T) {
-		*self.0.lock() = Some(answer);
-	}
+pub enum KnownPayments {
+	/// The attempts that the node has a record of.
+	Listed {
+		/// Numbers of attempts, from 1 on, and their payment hashes.
+		payments: Vec<(u32, [u8; 32])>,
+		/// How long the node remembers.
+		memory: NodeMemory,
+	},
+	/// The node knows payments by their hash alone.
+	ByHashOnly,
 }
 
 /// Without the preimage.
-impl fmt::Debug for Lookup {
+impl fmt::Debug for AttemptStatus {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		match self {
-			Self::Settled { fee_msat, .. } => write!(f, "Settled(fee {fee_msat} msat)"),
+			Self::Settled { fee_msat: Some(fee_msat), .. } => {
+				write!(f, "Settled(fee {fee_msat} msat)")
+			},
+			Self::Settled { fee_msat: None, .. } => f.write_str("Settled"),
 			Self::InFlight => f.write_str("InFlight"),
-			Self::Failed => f.write_str("Failed"),
-			Self::NoRecord { would_know } => write!(f, "NoRecord(would know: {would_know})"),
+			Self::Failed(reason) => write!(f, "Failed({reason:?})"),
+			Self::NoRecord(memory) => write!(f, "NoRecord({memory:?})"),
 		}
 	}
 }
@@ -172,17 +205,5 @@ impl fmt::Debug for PayOrder {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		let Self { debt, number, amount_msat, .. } = self;
 		write!(f, "PayOrder({debt}, attempt {number}, {amount_msat} msat)")
-	}
-}
-
-impl<T> fmt::Debug for Reply<T> {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.write_str("Reply")
-	}
-}
-
-impl<T> fmt::Debug for Promise<T> {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.write_str("Promise")
 	}
 }

@@ -4,7 +4,8 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! The handle: debts are written down, asked for, and looked at.
+//! [`Payouts`]: debts are added, given invoices and looked after. Decisions are the state machine's; this
+//! file writes them down.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -13,54 +14,80 @@ use std::time::Duration;
 
 use leyden_store::witness::restorations;
 use leyden_store::{
-	Batch, Clock, Expectation, KeyRange, Plan, Store, StoreClock, StoreError, Timestamp, Version,
+	block_on, read_around_damage, Batch, Clock, DamagedPage, Expectation, Key, KeyRange, Plan,
+	Record, Store, StoreClock, StoreError, Timestamp, Version,
 };
 use parking_lot::Mutex;
 
+use crate::awake::Awake;
+use crate::call::Call;
 use crate::error::PayoutError;
+use crate::events::{PayoutEvent, PayoutObserver};
+use crate::ids::{AttemptId, DebtId};
+use crate::invariants;
 use crate::invoice::InvoiceRules;
-use crate::law::State;
-use crate::money;
+use crate::machine::{self, Ask, Facts, HashChange, Pauses, Step, View};
+use crate::new_debt::{NewDebt, Source};
 use crate::notice::{Notice, Notices};
+use crate::payer::AttemptStatus;
 use crate::records::{
-	self, AttemptV1, BreakerV1, DebtV1, DueV1, NoteV1, SeenV1, StateV1, VerdictV1,
+	self, AttemptV1, DebtV1, DueV1, FreezeV1, HashV1, NoteV1, SeenV1, ShareV1, SourceV1, StateV1,
 };
-use crate::terms::{DebtId, NewDebt};
-use crate::time::Awake;
-use crate::worker::Call;
+use crate::text::cut;
 
 /// Most notes that are kept of a debt.
 pub const MAX_NOTES: u32 = 200;
-/// Longest note, in characters.
-const MAX_NOTE_CHARS: usize = 200;
-/// How debts are paid.
+/// Longest text of a proof, in characters.
+pub const MAX_PROOF_CHARS: usize = 300;
+/// Attempts and debts read in one go.
+const PAGE: usize = 256;
+
+/// Options of [`Payouts`].
 #[derive(Clone)]
 pub struct PayoutOptions {
-	/// Which invoices are taken.
+	/// The rules for invoices.
 	pub invoices: InvoiceRules,
-	/// What creditors, and whoever looks after debts, are told; in the same commit as the cause. Nothing,
-	/// unless set otherwise.
+	/// The function that passes on what payees and operators are told, in the same commit as its cause.
+	/// None unless set otherwise.
 	pub notices: Option<Notices>,
-	/// How many calls of the payer are under way at once. 64 unless set otherwise.
+	/// The number of calls of the node that are under way at once. 64 unless set otherwise.
 	pub max_calls: usize,
-	/// How long a call of the payer may take. 30 seconds unless set otherwise.
-	pub patience: Duration,
-	/// How long after a failed attempt the next one is made. A minute unless set otherwise.
+	/// The time that a call of the node may take. 30 seconds unless set otherwise.
+	pub call_timeout: Duration,
+	/// The pause after the first attempt that did not pay; it doubles with each, up to
+	/// [`longest_pause`](PayoutOptions::longest_pause). A minute unless set otherwise.
 	pub retry_pause: Duration,
-	/// How often it is asked what became of an attempt. 15 seconds unless set otherwise.
-	pub ask_pause: Duration,
+	/// The longest pause between two attempts. An hour unless set otherwise.
+	pub longest_pause: Duration,
+	/// The time between two looks at an attempt, or at a payment that is held. 15 seconds unless set
+	/// otherwise.
+	pub poll_interval: Duration,
+	/// Trusts a store without a [`witness`](leyden_store::witness) to be the newest copy of itself.
+	///
+	/// `false` unless set otherwise: with a node that forgets payments, as LDK does, nothing then proves
+	/// that an open debt was not paid after an old copy was taken, and it waits for an operator
+	/// ([`Payouts::vouch`]). With `true`, the operator guarantees that no old copy is ever started.
+	pub trust_store_without_witness: bool,
+	/// The time between two ticks of [`Payouts::run`]. A second unless set otherwise.
+	pub tick_interval: Duration,
+	/// The function that is told what an operator should know. None unless set otherwise.
+	pub observer: Option<PayoutObserver>,
 }
 
 impl PayoutOptions {
-	/// What is usual, for invoices like these.
+	/// Makes the usual options, for invoices like these.
 	pub fn new(invoices: InvoiceRules) -> Self {
 		Self {
 			invoices,
 			notices: None,
 			max_calls: 64,
-			patience: Duration::from_secs(30),
+			call_timeout: Duration::from_secs(30),
 			retry_pause: Duration::from_secs(60),
-			ask_pause: Duration::from_secs(15),
+			longest_pause: Duration::from_secs(3600),
+			poll_interval: Duration::from_secs(15),
+			trust_store_without_witness: false,
+			tick_interval: Duration::from_secs(1),
+			observer: None,
 		}
 	}
 }
@@ -73,19 +100,29 @@ pub(crate) struct Inner {
 	pub(crate) store: Arc<dyn Store>,
 	pub(crate) clock: Arc<StoreClock>,
 	pub(crate) options: PayoutOptions,
-	/// Drawn when it was opened: who is at an attempt.
-	pub(crate) owner: u64,
+	/// A random number for this worker: attempts name the worker that looks after them.
+	owner: u64,
 	pub(crate) state: Mutex<Memory>,
 }
 
 pub(crate) struct Memory {
-	pub(crate) awake: Awake,
-	/// The breaker of a restored database, in a store that did not take it.
-	restored: Option<BreakerV1>,
-	/// What the payer was asked and has not answered.
+	awake: Awake,
+	/// The freeze of a restored database, in a store that did not take it.
+	restored: Option<FreezeV1>,
+	/// The calls of the node that are not answered.
 	pub(crate) calls: HashMap<DebtId, Call>,
-	/// Debts of which it is known what the node has already paid.
+	/// The debts whose attempts were compared with those that the node knows of.
 	pub(crate) compared: HashSet<DebtId>,
+	/// The debts that an operator has vouched for in this process.
+	vouched: HashSet<DebtId>,
+	/// The news that the observer was told last, so that it is told once.
+	told: Told,
+}
+
+#[derive(Default)]
+struct Told {
+	frozen: Option<String>,
+	broken: HashMap<DebtId, String>,
 }
 
 /// A debt as it is stored.
@@ -95,102 +132,260 @@ pub(crate) struct Loaded {
 	pub(crate) version: Version,
 }
 
-/// What became of writing a debt down.
+/// The answer to [`Payouts::add_debt`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Written {
-	/// It is written down.
-	New,
-	/// It was before, with the same terms.
-	Known,
+pub enum Added {
+	/// The debt is in the store now.
+	Inserted,
+	/// The debt was in the store, with the same terms.
+	AlreadyExists,
+}
+
+/// The answer to [`Payouts::submit_invoice`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Submitted {
+	/// The invoice is accepted, and will be paid.
+	Accepted,
+	/// The debt had failed, and the invoice has opened it again.
+	Reopened,
+}
+
+/// Proof that a debt was paid by other means.
+#[derive(Clone, Eq, PartialEq)]
+pub enum OutsideProof {
+	/// The preimage of an invoice that was given for the debt.
+	Preimage([u8; 32]),
+	/// A reference in words: a transaction, a receipt. Up to [`MAX_PROOF_CHARS`].
+	Reference(String),
 }
 
 impl Payouts {
 	/// Opens the debts of a store.
 	///
 	/// # Errors
-	/// The store's.
+	/// [`Store`](PayoutError::Store), and [`NoRandomness`](PayoutError::NoRandomness).
 	///
 	/// # Failure Behavior and Persistence
-	/// Nothing is forfeited before somebody has looked after debts for a cadence from now on. If the
+	/// Nothing is forfeited before debts were looked after for one reminder interval from now on. If the
 	/// database was restored from an older copy (see [`witness`](leyden_store::witness)), nothing is paid
-	/// before somebody has [looked](Payouts::reset_breaker): what was paid since is not in it.
+	/// before an operator has [looked](Payouts::unfreeze): what was paid since is not in it.
 	pub fn open(
 		store: Arc<dyn Store>, clock: Arc<dyn Clock>, options: PayoutOptions,
 	) -> Result<Self, PayoutError> {
 		let clock = StoreClock::open(&store, clock)?;
 		let awake = Awake::new(clock.look());
-		let restored = distrust_restored(&*store, &clock)?;
+		let restorations = restorations(&*store)?;
+		let restored = distrust_restored(&*store, &clock, restorations)?;
 		let mut bytes = [0; 8];
 		getrandom::getrandom(&mut bytes).map_err(|_| PayoutError::NoRandomness)?;
 		let owner = u64::from_be_bytes(bytes);
-		let memory = Memory { awake, restored, calls: HashMap::new(), compared: HashSet::new() };
+		let (calls, compared, vouched) = (HashMap::new(), HashSet::new(), HashSet::new());
+		let told = Told::default();
+		let memory = Memory { awake, restored, calls, compared, vouched, told };
 		Ok(Self(Arc::new(Inner { store, clock, options, owner, state: Mutex::new(memory) })))
 	}
 
-	/// A plan that writes a debt down; join it with what is the cause. With [`NewDebt::held`] it is the
-	/// decision that is durable, and the money is taken afterwards, however often that has to be tried.
+	/// Plans to add a debt; the plan is meant to be joined with its cause. With [`Source::Held`] the
+	/// decision is durable first, and the payment is settled afterwards, however often that is tried.
+	///
+	/// Plans for two debts of one held payment or budget cannot be joined into one commit: the second is
+	/// made when the first is committed.
 	///
 	/// # Errors
 	/// [`OutOfRange`](PayoutError::OutOfRange) for numbers that cannot be,
-	/// [`OtherTerms`](PayoutError::OtherTerms) if it is known with others, the store's.
+	/// [`TermsMismatch`](PayoutError::TermsMismatch) if the debt is known with others,
+	/// [`SourceMismatch`](PayoutError::SourceMismatch) and
+	/// [`SourceExceeded`](PayoutError::SourceExceeded) if its source has another amount or not enough
+	/// left, and [`Store`](PayoutError::Store).
 	///
 	/// # Failure Behavior and Persistence
-	/// When it is committed, the debt is kept until it is closed. Written down again, nothing changes.
-	pub fn owe(&self, new: &NewDebt) -> Result<Plan<Written>, PayoutError> {
+	/// When the plan is committed, the debt is kept until it is closed. Added again, nothing changes. The
+	/// commit is refused if another debt of the same source was added meanwhile.
+	pub fn add_debt(&self, new: &NewDebt) -> Result<Plan<Added>, PayoutError> {
 		new.check()?;
-		let looked = self.look();
-		let now = looked.now;
-		let key = records::debt_key(&new.id);
 		if let Some(Loaded { debt, .. }) = self.load(&new.id)? {
 			return match same_terms(&debt, new) {
-				true => Ok(Plan::of(Batch::new()).map(|()| Written::Known)),
-				false => Err(PayoutError::OtherTerms),
+				true => Ok(Plan::nothing().map(|()| Added::AlreadyExists)),
+				false => Err(PayoutError::TermsMismatch { debt: new.id }),
 			};
 		}
-		let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-		let is_in = new.held.is_none();
+		let facts = self.facts(&new.id, false);
+		let (now, times) = (facts.times.running, facts.times);
+		let is_in = !matches!(new.source, Source::Held { .. });
 		let mut debt = DebtV1 {
-			creditor: new.creditor.clone(),
+			payee: new.payee.clone(),
 			cause: new.cause.clone(),
 			amount_sat: new.amount_sat,
 			node_share_sat: new.node_share_sat,
-			held: new.held,
-			window_ms: millis(new.terms.window),
-			cadence_ms: millis(new.terms.cadence),
-			budget: new.terms.budget,
+			source: new.source.into(),
+			invoice_window_ms: millis(new.terms.invoice_window),
+			reminder_interval_ms: millis(new.terms.reminder_interval),
+			max_failed_attempts: new.terms.max_failed_attempts,
 			fee_cap_msat: new.terms.fee_cap_msat,
-			decided_at: now,
-			slashed_at: is_in.then_some(looked.beginning()),
+			decided: times.stamp(),
+			window_start: is_in.then_some(times.wall.max(times.steady)),
 			state: if is_in { StateV1::Owed } else { StateV1::Decided },
 			invoice: None,
 			was_invoiced: false,
-			spent: 0,
+			failed_attempts: 0,
+			setbacks: 0,
+			told_no_funds: false,
 			attempts: 0,
 			live: None,
-			nudges: 0,
-			nudges_sent: 0,
-			nudged_at: None,
+			reminders: 0,
+			reminders_delivered: 0,
+			reminded_at: None,
+			is_unproven: false,
 			due: Some(now),
 			closed_at: None,
 			notes: 0,
 			outside: None,
 		};
-		money::check(&debt)?;
+		let violated = |what| PayoutError::InvariantViolated { debt: new.id, what };
+		invariants::check(&debt).map_err(violated)?;
 		let mut batch = Batch::new();
+		self.take_share(&mut batch, new)?;
 		note(&mut batch, &new.id, &mut debt, now, "decided")?;
+		let key = records::debt_key(&new.id);
 		batch.expect(key.clone(), Expectation::Absent);
 		batch.put(key, records::value(&debt)?);
 		batch.put(records::due_key(now, &new.id), records::value(&DueV1 {})?);
-		Ok(Plan::of(batch).map(|()| Written::New))
+		Ok(Plan::of(batch).map(|()| Added::Inserted))
 	}
 
-	/// Why nothing is paid, if that is so.
+	/// Takes an invoice of the payee's.
 	///
 	/// # Errors
-	/// The store's.
-	pub fn breaker(&self) -> Result<Option<(Timestamp, String)>, PayoutError> {
-		let key = records::breaker_key();
-		let BreakerV1 { at, reason } = match self.0.store.get(&key).wait()? {
+	/// [`NoSuchDebt`](PayoutError::NoSuchDebt), [`NotThePayee`](PayoutError::NotThePayee),
+	/// [`Invoice`](PayoutError::Invoice) and [`InvoiceUsed`](PayoutError::InvoiceUsed) for an invoice that
+	/// does not fit; [`HasInvoice`](PayoutError::HasInvoice),
+	/// [`InvalidState`](PayoutError::InvalidState), [`AttemptLive`](PayoutError::AttemptLive),
+	/// [`NothingOwed`](PayoutError::NothingOwed) and [`WindowClosed`](PayoutError::WindowClosed) for a
+	/// debt that takes none now; [`Conflict`](PayoutError::Conflict), and [`Store`](PayoutError::Store).
+	///
+	/// # Failure Behavior and Persistence
+	/// Durable when it returns. The window is half-open: at its end it is over.
+	pub fn submit_invoice(
+		&self, id: &DebtId, payee: &[u8], invoice: &str,
+	) -> Result<Submitted, PayoutError> {
+		let loaded = self.find(id)?;
+		let facts = self.facts(id, false);
+		let view = View { id, debt: &loaded.debt, attempts: &[] };
+		let rules = &self.0.options.invoices;
+		let (step, submitted) = machine::on_invoice(view, payee, invoice, rules, &facts)?;
+		if let Some(HashChange::Take(hash)) = step.hash {
+			if self.0.store.get(&records::hash_key(&hash)).wait()?.is_some() {
+				return Err(PayoutError::InvoiceUsed { debt: *id });
+			}
+		}
+		match self.apply(&loaded, step, &facts)? {
+			true => Ok(submitted),
+			false => Err(PayoutError::Conflict),
+		}
+	}
+
+	/// Plans to write down that a reminder has reached the payee's side; the plan is meant to be joined
+	/// with what made it arrive.
+	///
+	/// # Errors
+	/// [`NoSuchDebt`](PayoutError::NoSuchDebt), and [`Store`](PayoutError::Store).
+	///
+	/// # Failure Behavior and Persistence
+	/// Without a reminder that was delivered, a debt is never forfeited.
+	pub fn reminder_delivered(&self, id: &DebtId) -> Result<Plan<()>, PayoutError> {
+		let loaded = self.find(id)?;
+		let view = View { id, debt: &loaded.debt, attempts: &[] };
+		let step = machine::on_reminder_delivered(view);
+		match step.writes_nothing() {
+			true => Ok(Plan::nothing()),
+			false => self.plan(&loaded, step, &self.facts(id, false)),
+		}
+	}
+
+	/// Plans to write down how a payment ended, for a node that says so by itself in an event; the plan is
+	/// meant to be joined with the ack of the event. `None` if the payment is of no debt, or known.
+	///
+	/// `attempt` is the name that the node has for the payment, if it has one. A failure is only believed
+	/// of the attempt that is live, by its name: another attempt of the same payment hash may have failed
+	/// long ago. A payment that settles although its attempt was known to be dead, or is not known at
+	/// all, is written down, and freezes payouts.
+	///
+	/// # Errors
+	/// [`Store`](PayoutError::Store).
+	///
+	/// # Failure Behavior and Persistence
+	/// If the debt has changed meanwhile, the commit is refused, and the same can be asked again.
+	pub fn record_outcome(
+		&self, payment_hash: &[u8; 32], attempt: Option<&AttemptId>, status: &AttemptStatus,
+	) -> Result<Option<Plan<()>>, PayoutError> {
+		let Some(id) = self.debt_of(payment_hash)? else { return Ok(None) };
+		let Some(loaded) = self.load(&id)? else { return Ok(None) };
+		let attempts = self.all_attempts(&id)?;
+		let facts = self.facts(&id, false);
+		let view = View { id: &id, debt: &loaded.debt, attempts: &attempts };
+		let step = machine::on_outcome(view, payment_hash, attempt, status, &facts);
+		match step.writes_nothing() {
+			true => Ok(None),
+			false => self.plan(&loaded, step, &facts).map(Some),
+		}
+	}
+
+	/// Closes a debt that was paid by other means, or whose payee shows the preimage of its invoice. If
+	/// that is the invoice of the attempt under way, the attempt has paid, whatever the node says.
+	///
+	/// # Errors
+	/// [`NoSuchDebt`](PayoutError::NoSuchDebt); [`InvalidState`](PayoutError::InvalidState) if the debt is
+	/// closed or its money is not in; [`AttemptLive`](PayoutError::AttemptLive) while an attempt may still
+	/// pay it by another invoice; [`NoProof`](PayoutError::NoProof);
+	/// [`Conflict`](PayoutError::Conflict), and [`Store`](PayoutError::Store).
+	///
+	/// # Failure Behavior and Persistence
+	/// Durable when it returns; the proof is kept.
+	pub fn resolve_with_proof(&self, id: &DebtId, proof: &OutsideProof) -> Result<(), PayoutError> {
+		self.decide(id, |view, facts| {
+			let is_its = |hash: &[u8; 32]| Ok(self.debt_of(hash)? == Some(*id));
+			machine::on_proof(view, proof, is_its, facts)
+		})
+	}
+
+	/// Takes an operator's word that a debt was not paid by an attempt that this store does not know:
+	/// the operator has looked at the node's payments. It is needed for a debt of which the news was
+	/// [`Unproven`](crate::News::Unproven), and counts until the next start: the store that is started
+	/// then may be an old copy that has the operator's word in it, and not what was paid since.
+	///
+	/// # Errors
+	/// [`NoSuchDebt`](PayoutError::NoSuchDebt), [`InvalidState`](PayoutError::InvalidState) if nothing is
+	/// owed now, [`Conflict`](PayoutError::Conflict), and [`Store`](PayoutError::Store).
+	///
+	/// # Failure Behavior and Persistence
+	/// Durable when it returns.
+	pub fn vouch(&self, id: &DebtId) -> Result<(), PayoutError> {
+		self.decide(id, machine::on_vouched)?;
+		self.0.state.lock().vouched.insert(*id);
+		Ok(())
+	}
+
+	/// Takes an operator's word that an attempt has not paid and never will, for one that the node says
+	/// nothing more about. It counts as a failed attempt.
+	///
+	/// # Errors
+	/// [`NoSuchDebt`](PayoutError::NoSuchDebt); [`NoSuchAttempt`](PayoutError::NoSuchAttempt) if that
+	/// attempt is not the one that may still pay; [`Conflict`](PayoutError::Conflict), and
+	/// [`Store`](PayoutError::Store).
+	///
+	/// # Failure Behavior and Persistence
+	/// Durable when it returns. If the attempt pays after all, payouts are frozen.
+	pub fn declare_failed(&self, id: &DebtId, number: u32) -> Result<(), PayoutError> {
+		self.decide(id, |view, facts| machine::on_declared_failed(view, number, facts))
+	}
+
+	/// Returns since when and why nothing is paid; `None` if payouts are not frozen.
+	///
+	/// # Errors
+	/// [`Store`](PayoutError::Store).
+	pub fn frozen(&self) -> Result<Option<(Timestamp, String)>, PayoutError> {
+		let key = records::freeze_key();
+		let FreezeV1 { at, reason } = match self.0.store.get(&key).wait()? {
 			Some(record) => records::read(&key, &record)?,
 			None => match self.0.state.lock().restored.clone() {
 				Some(restored) => restored,
@@ -200,16 +395,16 @@ impl Payouts {
 		Ok(Some((at, reason)))
 	}
 
-	/// Somebody has looked, and payouts go on.
+	/// Lets payouts go on, once an operator has looked into the reason.
 	///
 	/// # Errors
-	/// The store's.
+	/// [`Store`](PayoutError::Store).
 	///
 	/// # Failure Behavior and Persistence
 	/// Durable when it returns.
-	pub fn reset_breaker(&self) -> Result<(), PayoutError> {
+	pub fn unfreeze(&self) -> Result<(), PayoutError> {
 		let mut batch = Batch::new();
-		batch.delete(records::breaker_key());
+		batch.delete(records::freeze_key());
 		let restorations = restorations(&*self.0.store)?;
 		if restorations > 0 {
 			batch.put(records::seen_key(), records::value(&SeenV1 { restorations })?);
@@ -219,74 +414,132 @@ impl Payouts {
 		Ok(())
 	}
 
-	/// Nothing is paid any more, over any restart, until [`reset_breaker`](Payouts::reset_breaker).
-	pub(crate) fn freeze(&self, reason: &str) -> Result<(), PayoutError> {
-		let mut batch = Batch::new();
-		batch.put(records::breaker_key(), records::value(&self.breaker_record(reason))?);
-		self.0.store.commit(batch).wait()?;
-		Ok(())
-	}
-
-	pub(crate) fn breaker_record(&self, reason: &str) -> BreakerV1 {
-		BreakerV1 { at: self.0.clock.look().wall, reason: cut(reason) }
-	}
-
-	/// The store, for records that are to be one commit with a debt.
+	/// Returns the store, for records that are to be one commit with a debt.
 	pub fn store(&self) -> &Arc<dyn Store> {
 		&self.0.store
 	}
 
-	pub(crate) fn load(&self, id: &DebtId) -> Result<Option<Loaded>, PayoutError> {
-		let key = records::debt_key(id);
-		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
-		let debt = records::read(&key, &record)?;
-		Ok(Some(Loaded { id: *id, debt, version: record.version }))
+	/// Freezes payouts, over any restart, until [`unfreeze`](Payouts::unfreeze).
+	pub(crate) fn freeze(&self, reason: &str) -> Result<(), PayoutError> {
+		let mut batch = Batch::new();
+		batch.put(records::freeze_key(), records::value(&self.freeze_record(reason))?);
+		self.0.store.commit(batch).wait()?;
+		Ok(())
 	}
 
-	pub(crate) fn attempt(
-		&self, id: &DebtId, number: u32,
-	) -> Result<Option<AttemptV1>, PayoutError> {
-		let key = records::attempt_key(id, number);
-		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
-		Ok(Some(records::read(&key, &record)?))
-	}
-
-	pub(crate) fn all_attempts(&self, id: &DebtId) -> Result<Vec<(u32, AttemptV1)>, PayoutError> {
-		let (mut found, mut rest) = (Vec::new(), Some(records::attempts(id)));
-		while let Some(range) = rest.take() {
-			let page = self.0.store.scan(range, 256).wait()?;
-			for (key, record) in &page.records {
-				found.push((records::number_of(key)?, records::read(key, record)?));
+	/// Tells the observer that payouts are frozen, or are no more; once.
+	pub(crate) fn tell_frozen(&self, reason: Option<String>) {
+		let is_told = std::mem::replace(&mut self.0.state.lock().told.frozen, reason.clone());
+		if let (Some(observer), Some(reason)) = (&self.0.options.observer, reason) {
+			if is_told.as_ref() != Some(&reason) {
+				observer(&PayoutEvent::Frozen { reason });
 			}
-			rest = page.rest;
 		}
-		Ok(found)
 	}
 
-	/// Writes a changed debt, if it is still as it was; answers whether it was.
-	pub(crate) fn change(
-		&self, loaded: &Loaded, next: DebtV1, batch: Batch, what: Option<&str>,
-		notice: Option<Notice>, now: Timestamp,
+	/// Tells the observer of a debt that cannot be looked after; once for each error of it.
+	pub(crate) fn tell_broken(&self, debt: &DebtId, error: &PayoutError) {
+		let what = error.to_string();
+		let told = self.0.state.lock().told.broken.insert(*debt, what.clone());
+		if let Some(observer) = &self.0.options.observer {
+			if told.as_ref() != Some(&what) {
+				observer(&PayoutEvent::Broken { debt: *debt, error: error.clone() });
+			}
+		}
+	}
+
+	/// Counts a look at the debts. Returns the running time.
+	pub(crate) fn looked(&self) -> Timestamp {
+		let times = self.0.clock.look();
+		let _ = self.0.state.lock().awake.look(times);
+		times.running
+	}
+
+	/// Everything that decisions on a debt depend on besides its records.
+	pub(crate) fn facts(&self, id: &DebtId, is_frozen: bool) -> Facts {
+		let times = self.0.clock.look();
+		let options = &self.0.options;
+		let is_watched = self.0.store.guarantees().notices_old_copies;
+		let mut memory = self.0.state.lock();
+		Facts {
+			times,
+			awake_since: memory.awake.look(times),
+			is_frozen,
+			is_compared: memory.compared.contains(id),
+			is_newest: (is_watched || options.trust_store_without_witness) && !is_frozen,
+			is_vouched: memory.vouched.contains(id),
+			owner: self.0.owner,
+			pauses: Pauses {
+				call_timeout: options.call_timeout,
+				poll_interval: options.poll_interval,
+				retry_pause: options.retry_pause,
+				longest_pause: options.longest_pause,
+			},
+		}
+	}
+
+	/// Writes a step down, if the debt is still as it was; returns whether it was.
+	pub(crate) fn apply(
+		&self, loaded: &Loaded, step: Step, facts: &Facts,
 	) -> Result<bool, PayoutError> {
-		let plan = self.plan(loaded, next, batch, what, notice, now)?;
+		if step.is_compared {
+			self.0.state.lock().compared.insert(loaded.id);
+		}
+		if step.writes_nothing() {
+			return Ok(true);
+		}
+		let plan = self.plan(loaded, step, facts)?;
 		match plan.run(&*self.0.store) {
 			Ok(()) => Ok(true),
-			// Somebody else was faster: that is no error.
-			Err(StoreError::Conflict { .. }) => Ok(false),
+			Err(StoreError::Conflict { key, .. }) if key.table().name().starts_with("pay_") => {
+				Ok(false)
+			},
+			// The user's own plan expects something that is not so.
+			Err(error @ (StoreError::Conflict { .. } | StoreError::Invalid { .. })) => {
+				Err(PayoutError::Notice { debt: loaded.id, error })
+			},
 			Err(error) => Err(error.into()),
 		}
 	}
 
-	/// The same as a plan.
+	/// Plans what a step writes.
 	pub(crate) fn plan(
-		&self, loaded: &Loaded, mut next: DebtV1, mut batch: Batch, what: Option<&str>,
-		notice: Option<Notice>, now: Timestamp,
+		&self, loaded: &Loaded, step: Step, facts: &Facts,
 	) -> Result<Plan<()>, PayoutError> {
 		let Loaded { id, debt, version } = loaded;
-		money::check(&next)?;
-		money::check_change(debt, &next)?;
-		if let Some(what) = what {
-			note(&mut batch, id, &mut next, now, what)?;
+		let violated = |what| PayoutError::InvariantViolated { debt: *id, what };
+		let mut next = step.debt.unwrap_or_else(|| debt.clone());
+		invariants::check(&next).map_err(violated)?;
+		invariants::check_change(debt, &next).map_err(violated)?;
+		let mut batch = Batch::new();
+		if let Some(what) = &step.note {
+			note(&mut batch, id, &mut next, facts.times.running, what)?;
+		}
+		if let Some(change) = &step.attempt {
+			let key = records::attempt_key(id, change.number);
+			if change.is_new {
+				batch.expect(key.clone(), Expectation::Absent);
+			}
+			batch.put(key, records::value(&change.record)?);
+		}
+		if let Some(change) = step.hash {
+			let (HashChange::Take(hash) | HashChange::Adopt(hash)) = change;
+			let key = records::hash_key(&hash);
+			if matches!(change, HashChange::Take(_)) {
+				batch.expect(key.clone(), Expectation::Absent);
+			}
+			batch.put(key, records::value(&HashV1 { debt: *id.as_bytes() })?);
+		}
+		match (&step.freeze, &step.ask) {
+			(Some(reason), _) => {
+				let record = records::value(&self.freeze_record(reason))?;
+				batch.put(records::freeze_key(), record);
+			},
+			// What was frozen a moment ago is not paid.
+			(None, Some(Ask::Pay(_))) => {
+				batch.expect(records::freeze_key(), Expectation::Absent);
+			},
+			(None, _) => {},
 		}
 		let key = records::debt_key(id);
 		batch.expect(key.clone(), Expectation::Version(*version));
@@ -300,43 +553,153 @@ impl Payouts {
 		}
 		batch.put(key, records::value(&next)?);
 		let plan = Plan::of(batch);
-		Ok(match (&self.0.options.notices, notice) {
-			(Some(notices), Some(notice)) => plan.and(notices(&notice)).map(|((), ())| ()),
+		Ok(match (&self.0.options.notices, step.news) {
+			(Some(notices), Some(news)) => {
+				plan.and(notices(&Notice::new(id, &next, news))).map(|((), ())| ())
+			},
 			_ => plan,
 		})
 	}
 
-	/// Every debt, in no order; `after` is the last one that was seen.
-	pub(crate) fn page(
-		&self, after: Option<&DebtId>, limit: usize,
-	) -> Result<Vec<Loaded>, PayoutError> {
-		let mut range = KeyRange::all(records::DEBTS);
-		if let Some(after) = after {
-			range = range.after(after.as_bytes());
+	pub(crate) fn load(&self, id: &DebtId) -> Result<Option<Loaded>, PayoutError> {
+		let key = records::debt_key(id);
+		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
+		let debt = records::read(&key, &record)?;
+		Ok(Some(Loaded { id: *id, debt, version: record.version }))
+	}
+
+	pub(crate) fn find(&self, id: &DebtId) -> Result<Loaded, PayoutError> {
+		self.load(id)?.ok_or(PayoutError::NoSuchDebt { debt: *id })
+	}
+
+	pub(crate) fn attempt(
+		&self, id: &DebtId, number: u32,
+	) -> Result<Option<AttemptV1>, PayoutError> {
+		let key = records::attempt_key(id, number);
+		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
+		Ok(Some(records::read(&key, &record)?))
+	}
+
+	pub(crate) fn all_attempts(&self, id: &DebtId) -> Result<Vec<(u32, AttemptV1)>, PayoutError> {
+		let mut found = Vec::new();
+		self.each(records::attempts(id), |key, record| {
+			found.push((records::number_of(key)?, records::read(key, record)?));
+			Ok(())
+		})?;
+		Ok(found)
+	}
+
+	/// Reads every record of a range.
+	pub(crate) fn each(
+		&self, range: KeyRange, mut f: impl FnMut(&Key, &Record) -> Result<(), PayoutError>,
+	) -> Result<(), PayoutError> {
+		let mut rest = Some(range);
+		while let Some(range) = rest.take() {
+			let page = self.0.store.scan(range, PAGE).wait()?;
+			page.records.iter().try_for_each(|(key, record)| f(key, record))?;
+			rest = page.rest;
 		}
-		let page = self.0.store.scan(range, limit).wait()?;
-		let load = |(key, record): &(leyden_store::Key, leyden_store::Record)| {
-			let debt = records::read(key, record)?;
-			Ok(Loaded { id: records::id_of(key)?, debt, version: record.version })
+		Ok(())
+	}
+
+	/// As [`each`](Payouts::each); a damaged record is an error in its place.
+	pub(crate) fn each_readable(
+		&self, range: KeyRange,
+		mut f: impl FnMut(Key, Result<Record, StoreError>) -> Result<(), PayoutError>,
+	) -> Result<(), PayoutError> {
+		let mut rest = Some(range);
+		while let Some(range) = rest.take() {
+			let page = self.scan_around_damage(range, PAGE)?;
+			page.records.into_iter().try_for_each(|(key, record)| f(key, record))?;
+			rest = page.rest;
+		}
+		Ok(())
+	}
+
+	pub(crate) fn scan_around_damage(
+		&self, range: KeyRange, limit: usize,
+	) -> Result<DamagedPage, PayoutError> {
+		let store = &*self.0.store;
+		let scanned = store.scan(range.clone(), limit).wait();
+		Ok(block_on(store, read_around_damage(store, range, limit, scanned))?)
+	}
+
+	/// Applies what a request of an operator or payee comes to.
+	fn decide(
+		&self, id: &DebtId, decide: impl FnOnce(View<'_>, &Facts) -> Result<Step, PayoutError>,
+	) -> Result<(), PayoutError> {
+		let loaded = self.find(id)?;
+		let attempts = self.all_attempts(id)?;
+		let facts = self.facts(id, false);
+		let step = decide(View { id, debt: &loaded.debt, attempts: &attempts }, &facts)?;
+		match self.apply(&loaded, step, &facts)? {
+			true => Ok(()),
+			false => Err(PayoutError::Conflict),
+		}
+	}
+
+	/// The debt that a payment hash pays.
+	fn debt_of(&self, payment_hash: &[u8; 32]) -> Result<Option<DebtId>, PayoutError> {
+		let key = records::hash_key(payment_hash);
+		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
+		let HashV1 { debt } = records::read(&key, &record)?;
+		Ok(Some(DebtId::from_bytes(debt)))
+	}
+
+	/// Counts a debt into the sum of its source, which is never more than its amount.
+	fn take_share(&self, batch: &mut Batch, new: &NewDebt) -> Result<(), PayoutError> {
+		let (Source::Held { amount_sat, .. } | Source::Budget { amount_sat, .. }) = new.source
+		else {
+			return Ok(());
 		};
-		page.records.iter().map(load).collect()
+		let source = records::SourceRefV1::from(new.source);
+		let Some(bytes) = source.bytes() else { return Ok(()) };
+		let key = records::source_key(&bytes);
+		let (expected, debts_sat) = match self.0.store.get(&key).wait()? {
+			Some(record) => {
+				let known: SourceV1 = records::read(&key, &record)?;
+				if known.amount_sat != amount_sat {
+					let known_sat = known.amount_sat;
+					return Err(PayoutError::SourceMismatch { debt: new.id, known_sat });
+				}
+				(Expectation::Version(record.version), known.debts_sat)
+			},
+			None => (Expectation::Absent, 0),
+		};
+		let left_sat = amount_sat.saturating_sub(debts_sat);
+		if new.amount_sat > left_sat {
+			return Err(PayoutError::SourceExceeded { debt: new.id, left_sat });
+		}
+		let debts_sat = debts_sat.saturating_add(new.amount_sat);
+		batch.expect(key.clone(), expected);
+		batch.put(key, records::value(&SourceV1 { amount_sat, debts_sat })?);
+		let share = ShareV1 { amount_sat: new.amount_sat };
+		batch.put(records::share_key(&bytes, &new.id), records::value(&share)?);
+		Ok(())
+	}
+
+	fn freeze_record(&self, reason: &str) -> FreezeV1 {
+		FreezeV1 { at: self.0.clock.look().wall, reason: cut(reason) }
 	}
 }
 
+fn millis(duration: Duration) -> u64 {
+	u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn same_terms(debt: &DebtV1, new: &NewDebt) -> bool {
-	let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-	debt.creditor == new.creditor
+	debt.payee == new.payee
 		&& debt.amount_sat == new.amount_sat
 		&& debt.node_share_sat == new.node_share_sat
-		&& debt.held == new.held
-		&& debt.window_ms == millis(new.terms.window)
-		&& debt.cadence_ms == millis(new.terms.cadence)
-		&& debt.budget == new.terms.budget
+		&& debt.source == new.source.into()
+		&& debt.invoice_window_ms == millis(new.terms.invoice_window)
+		&& debt.reminder_interval_ms == millis(new.terms.reminder_interval)
+		&& debt.max_failed_attempts == new.terms.max_failed_attempts
 		&& debt.fee_cap_msat == new.terms.fee_cap_msat
 }
 
-/// Writes down what was decided. Beyond [`MAX_NOTES`], the newest takes the place of the one before.
-pub(crate) fn note(
+/// Writes a decision down. Beyond [`MAX_NOTES`], the newest takes the place of the one before.
+fn note(
 	batch: &mut Batch, id: &DebtId, debt: &mut DebtV1, at: Timestamp, what: &str,
 ) -> Result<(), PayoutError> {
 	debt.notes = (debt.notes + 1).min(MAX_NOTES);
@@ -345,25 +708,33 @@ pub(crate) fn note(
 	Ok(())
 }
 
-fn cut(text: &str) -> String {
-	text.chars().take(MAX_NOTE_CHARS).collect()
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-	bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-impl Loaded {
-	pub(crate) fn state(&self) -> State {
-		self.debt.state.into()
+/// Freezes payouts over a database that was restored since they were opened last. Returns the freeze if
+/// the store does not take it, as one that is read only.
+fn distrust_restored(
+	store: &dyn Store, clock: &StoreClock, restorations: u32,
+) -> Result<Option<FreezeV1>, PayoutError> {
+	let key = records::seen_key();
+	let seen = store.get(&key).wait()?;
+	let seen = seen.map(|record| records::read::<SeenV1>(&key, &record)).transpose()?;
+	if seen.map_or(0, |seen| seen.restorations) == restorations {
+		return Ok(None);
 	}
+	let mut batch = Batch::new();
+	batch.put(key, records::value(&SeenV1 { restorations })?);
+	// Also without a debt: one that was decided since may come again.
+	let reason = "the database was restored from an older copy: compare what it says is owed with \
+	              what the node has paid";
+	let frozen = FreezeV1 { at: clock.look().wall, reason: reason.to_owned() };
+	batch.put(records::freeze_key(), records::value(&frozen)?);
+	Ok(store.commit(batch).wait().is_err().then_some(frozen))
 }
 
-impl VerdictV1 {
-	pub(crate) fn settled(self) -> Option<([u8; 32], u64)> {
+/// Without the preimage.
+impl fmt::Debug for OutsideProof {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		match self {
-			Self::Settled { preimage, fee_msat } => Some((preimage, fee_msat)),
-			_ => None,
+			Self::Preimage(_) => f.write_str("Preimage"),
+			Self::Reference(text) => write!(f, "Reference({text})"),
 		}
 	}
 }
@@ -380,30 +751,9 @@ impl fmt::Debug for PayoutOptions {
 		f.debug_struct("PayoutOptions")
 			.field("invoices", &self.invoices)
 			.field("max_calls", &self.max_calls)
-			.field("patience", &self.patience)
+			.field("call_timeout", &self.call_timeout)
 			.field("retry_pause", &self.retry_pause)
-			.field("ask_pause", &self.ask_pause)
+			.field("poll_interval", &self.poll_interval)
 			.finish_non_exhaustive()
 	}
-}
-
-/// Freezes payouts over a database that was restored since they were opened last. Returns the breaker
-/// if the store does not take it, as one that is read only.
-fn distrust_restored(
-	store: &dyn Store, clock: &StoreClock,
-) -> Result<Option<BreakerV1>, PayoutError> {
-	let (key, restorations) = (records::seen_key(), restorations(store)?);
-	let seen = store.get(&key).wait()?;
-	let seen = seen.map(|record| records::read::<SeenV1>(&key, &record)).transpose()?;
-	if seen.map_or(0, |seen| seen.restorations) == restorations {
-		return Ok(None);
-	}
-	let mut batch = Batch::new();
-	batch.put(key, records::value(&SeenV1 { restorations })?);
-	// Also without a debt: one that was decided since may come again.
-	let reason = "the database was restored from an older copy: compare what it says is owed with \
-	              what the node has paid";
-	let frozen = BreakerV1 { at: clock.look().wall, reason: reason.to_owned() };
-	batch.put(records::breaker_key(), records::value(&frozen)?);
-	Ok(store.commit(batch).wait().is_err().then_some(frozen))
 }

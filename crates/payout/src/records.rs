@@ -4,64 +4,86 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! What is on disk. `D` is a debt's id (32).
+//! The records of debts on disk. `D` is a debt's id (32); `S` is a source: a kind (1 held, 2 budget) and
+//! an id (32).
 //!
 //! ```text
 //! table         key                    record
 //! pay_debts     D                      0x0601 DebtV1
 //! pay_attempts  D, number              0x0602 AttemptV1
-//! pay_hashes    payment hash           0x0603 HashV1: which debt it pays
+//! pay_hashes    payment hash           0x0603 HashV1: the debt that it pays
 //! pay_due       when (8), D            0x0604 DueV1
-//! pay_notes     D, number              0x0605 NoteV1: what was decided, and why
-//! pay_meta      "breaker"              0x0607 BreakerV1: nothing is paid
-//! pay_meta      "restorations"         0x0608 SeenV1: those of the store that are known
+//! pay_notes     D, number              0x0605 NoteV1: a decision, and the reason for it
+//! pay_sources   S                      0x0606 SourceV1: the sum of the debts of a source
+//! pay_shares    S, D                   0x0609 ShareV1: the part of a debt in that
+//! pay_meta      "freeze"               0x0607 FreezeV1: nothing is paid
+//! pay_meta      "restorations"         0x0608 SeenV1: the restorations of the store that are known
 //! ```
 
+use std::time::Duration;
+
 pub(crate) use leyden_store::codec::{decode as read, encode as value};
-use leyden_store::{Key, KeyRange, StoreError, Table, Timestamp};
+use leyden_store::{Key, KeyRange, Stamp, StoreError, Table, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::law::State;
-use crate::terms::DebtId;
+use crate::ids::DebtId;
+use crate::new_debt::Source;
+use crate::payer::NodeToken;
+use crate::state::State;
 
 pub(crate) const DEBTS: Table = Table::new("pay_debts");
 pub(crate) const ATTEMPTS: Table = Table::new("pay_attempts");
 pub(crate) const HASHES: Table = Table::new("pay_hashes");
 const DUE: Table = Table::new("pay_due");
 pub(crate) const NOTES: Table = Table::new("pay_notes");
+pub(crate) const SOURCES: Table = Table::new("pay_sources");
+const SHARES: Table = Table::new("pay_shares");
 const META: Table = Table::new("pay_meta");
 
-#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct DebtV1 {
-	pub(crate) creditor: Vec<u8>,
+	pub(crate) payee: Vec<u8>,
 	pub(crate) cause: String,
 	pub(crate) amount_sat: u64,
 	pub(crate) node_share_sat: u64,
-	pub(crate) held: Option<[u8; 32]>,
-	pub(crate) window_ms: u64,
-	pub(crate) cadence_ms: u64,
-	pub(crate) budget: u32,
+	pub(crate) source: SourceRefV1,
+	pub(crate) invoice_window_ms: u64,
+	pub(crate) reminder_interval_ms: u64,
+	pub(crate) max_failed_attempts: u32,
 	pub(crate) fee_cap_msat: u64,
-	pub(crate) decided_at: Timestamp,
-	/// When the money was in: the window begins. Never moves.
-	pub(crate) slashed_at: Option<Timestamp>,
+	pub(crate) decided: Stamp,
+	/// The moment when the money was in, and the window began. It never moves.
+	pub(crate) window_start: Option<Timestamp>,
 	pub(crate) state: StateV1,
 	pub(crate) invoice: Option<InvoiceV1>,
 	pub(crate) was_invoiced: bool,
-	/// Dispatches of the invoice that are dead.
-	pub(crate) spent: u32,
+	/// Failed attempts that count, since the last invoice that opened the debt.
+	pub(crate) failed_attempts: u32,
+	/// Attempts with the present invoice that did not pay, counted or not: the pause grows with them.
+	pub(crate) setbacks: u32,
+	/// An operator was told that the node has no funds for the present invoice.
+	pub(crate) told_no_funds: bool,
 	/// The number of the last attempt.
 	pub(crate) attempts: u32,
 	pub(crate) live: Option<LiveV1>,
-	pub(crate) nudges: u32,
-	pub(crate) nudges_sent: u32,
-	pub(crate) nudged_at: Option<Timestamp>,
-	/// When it is looked at next; `None` if it is over.
+	pub(crate) reminders: u32,
+	pub(crate) reminders_delivered: u32,
+	pub(crate) reminded_at: Option<Timestamp>,
+	/// Nothing proves that it was not paid before this store knew of it, and an operator was told.
+	pub(crate) is_unproven: bool,
+	/// The time at which it is looked at next; `None` if it is over.
 	pub(crate) due: Option<Timestamp>,
 	pub(crate) closed_at: Option<Timestamp>,
 	pub(crate) notes: u32,
-	/// Proof that somebody paid it by other means.
+	/// Proof that it was paid by other means.
 	pub(crate) outside: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) enum SourceRefV1 {
+	InHand,
+	Held([u8; 32]),
+	Budget([u8; 32]),
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -72,32 +94,39 @@ pub(crate) enum StateV1 {
 	Kept,
 	Forfeited,
 	Failed,
+	Void,
 }
 
-#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct InvoiceV1 {
 	pub(crate) text: String,
 	pub(crate) payment_hash: [u8; 32],
 	pub(crate) expires_at: Timestamp,
 }
 
-/// The attempt that is not known to be over, and who is at it.
+/// The attempt that is not known to be over, and the worker that looks after it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct LiveV1 {
 	pub(crate) number: u32,
 	pub(crate) owner: u64,
-	/// Until then nobody else is.
+	/// No other worker looks after it before then.
 	pub(crate) lease: Timestamp,
 }
 
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct AttemptV1 {
+	/// Empty for an attempt that the node knew and the store did not.
 	pub(crate) invoice: String,
 	pub(crate) payment_hash: [u8; 32],
 	pub(crate) amount_msat: u64,
 	pub(crate) fee_cap_msat: u64,
+	/// The node's own name for it, or for the moment before it.
+	pub(crate) token: NodeToken,
+	pub(crate) planned: Stamp,
 	pub(crate) planned_at: Timestamp,
 	pub(crate) verdict: VerdictV1,
+	/// The node had accepted it and has no record of it: an operator was told.
+	pub(crate) is_questioned: bool,
 	pub(crate) ended_at: Option<Timestamp>,
 }
 
@@ -105,16 +134,16 @@ pub(crate) struct AttemptV1 {
 pub(crate) enum VerdictV1 {
 	/// The node is about to be told.
 	Planned,
-	/// It is at it.
-	Dispatched,
-	/// It is not known whether it was told.
+	/// The node has accepted it.
+	Accepted,
+	/// It is not known whether the node was told.
 	Unknown,
 	Settled {
 		preimage: [u8; 32],
-		fee_msat: u64,
+		fee_msat: Option<u64>,
 	},
 	Dead {
-		/// Whether it used the budget.
+		/// Whether it counts as a failed attempt.
 		counts: bool,
 	},
 }
@@ -127,7 +156,19 @@ pub(crate) struct HashV1 {
 #[derive(Clone, Copy, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct DueV1 {}
 
-/// The restorations of the store after which somebody was told to look.
+/// A held payment or a budget, and the sum of the debts that are paid out of it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct SourceV1 {
+	pub(crate) amount_sat: u64,
+	pub(crate) debts_sat: u64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct ShareV1 {
+	pub(crate) amount_sat: u64,
+}
+
+/// The restorations of the store after which an operator was told to look.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct SeenV1 {
 	pub(crate) restorations: u32,
@@ -138,8 +179,9 @@ pub(crate) struct NoteV1 {
 	pub(crate) at: Timestamp,
 	pub(crate) what: String,
 }
+
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
-pub(crate) struct BreakerV1 {
+pub(crate) struct FreezeV1 {
 	pub(crate) at: Timestamp,
 	pub(crate) reason: String,
 }
@@ -150,8 +192,10 @@ leyden_store::stored! {
 	HashV1 = 0x0603,
 	DueV1 = 0x0604,
 	NoteV1 = 0x0605,
-	BreakerV1 = 0x0607,
+	SourceV1 = 0x0606,
+	FreezeV1 = 0x0607,
 	SeenV1 = 0x0608,
+	ShareV1 = 0x0609,
 }
 
 impl From<StateV1> for State {
@@ -163,7 +207,37 @@ impl From<StateV1> for State {
 			StateV1::Kept => Self::Kept,
 			StateV1::Forfeited => Self::Forfeited,
 			StateV1::Failed => Self::Failed,
+			StateV1::Void => Self::Void,
 		}
+	}
+}
+
+impl StateV1 {
+	/// Whether nothing is done any more.
+	pub(crate) fn is_over(self) -> bool {
+		!matches!(self, Self::Decided | Self::Owed)
+	}
+}
+
+impl From<Source> for SourceRefV1 {
+	fn from(source: Source) -> Self {
+		match source {
+			Source::InHand => Self::InHand,
+			Source::Held { payment_hash, .. } => Self::Held(payment_hash),
+			Source::Budget { id, .. } => Self::Budget(id),
+		}
+	}
+}
+
+impl SourceRefV1 {
+	/// The bytes of a source in keys; `None` for money that no other debt shares.
+	pub(crate) fn bytes(&self) -> Option<Vec<u8>> {
+		let (kind, id) = match self {
+			Self::InHand => return None,
+			Self::Held(payment_hash) => (1_u8, payment_hash),
+			Self::Budget(id) => (2, id),
+		};
+		Some([&[kind][..], id].concat())
 	}
 }
 
@@ -176,17 +250,28 @@ impl DebtV1 {
 		self.share_sat().saturating_mul(1000)
 	}
 
-	/// When the window ends; never, before it has begun.
+	pub(crate) fn reminder_interval(&self) -> Duration {
+		Duration::from_millis(self.reminder_interval_ms)
+	}
+
+	/// The end of the window; never, before it has begun.
 	pub(crate) fn deadline(&self) -> Timestamp {
-		let window = std::time::Duration::from_millis(self.window_ms);
-		self.slashed_at.map_or(Timestamp(u64::MAX), |at| at.after(window))
+		let window = Duration::from_millis(self.invoice_window_ms);
+		self.window_start.map_or(Timestamp(u64::MAX), |at| at.after(window))
 	}
 }
 
 impl VerdictV1 {
-	/// Whether it may still be paid.
+	/// Whether it may still pay.
 	pub(crate) fn is_open(self) -> bool {
-		matches!(self, Self::Planned | Self::Dispatched | Self::Unknown)
+		matches!(self, Self::Planned | Self::Accepted | Self::Unknown)
+	}
+
+	pub(crate) fn settled(self) -> Option<([u8; 32], Option<u64>)> {
+		match self {
+			Self::Settled { preimage, fee_msat } => Some((preimage, fee_msat)),
+			_ => None,
+		}
 	}
 }
 
@@ -210,12 +295,12 @@ pub(crate) fn due_key(due: Timestamp, id: &DebtId) -> Key {
 	Key::new(DUE, [&due.0.to_be_bytes()[..], id.as_bytes()].concat())
 }
 
-/// Debts that are due.
+/// The debts that are due.
 pub(crate) fn due(now: Timestamp) -> KeyRange {
 	KeyRange::all(DUE).below(&now.0.saturating_add(1).to_be_bytes())
 }
 
-/// Whose place among those that are due this is.
+/// The debt of a key among those that are due.
 pub(crate) fn due_of(key: &Key) -> Result<DebtId, StoreError> {
 	let id = key.bytes().get(8..).and_then(|bytes| bytes.try_into().ok());
 	let id: [u8; 32] = id.ok_or_else(|| StoreError::corrupt(key, "this names no debt"))?;
@@ -245,8 +330,27 @@ pub(crate) fn seen_key() -> Key {
 	Key::new(META, *b"restorations")
 }
 
-pub(crate) fn breaker_key() -> Key {
-	Key::new(META, *b"breaker")
+pub(crate) fn freeze_key() -> Key {
+	Key::new(META, *b"freeze")
+}
+
+pub(crate) fn source_key(source: &[u8]) -> Key {
+	Key::new(SOURCES, source)
+}
+
+pub(crate) fn share_key(source: &[u8], id: &DebtId) -> Key {
+	Key::new(SHARES, [source, id.as_bytes()].concat())
+}
+
+/// The parts of all debts in a source.
+pub(crate) fn shares(source: &[u8]) -> KeyRange {
+	KeyRange::prefix(SHARES, source)
+}
+
+/// The debt of a key among the parts of a source.
+pub(crate) fn share_debt(key: &Key) -> Result<DebtId, StoreError> {
+	let id = key.bytes().last_chunk::<32>().copied();
+	Ok(DebtId::from_bytes(id.ok_or_else(|| StoreError::corrupt(key, "this names no debt"))?))
 }
 
 #[cfg(test)]
@@ -259,68 +363,78 @@ mod tests {
 		value(record).unwrap().body.iter().map(|byte| format!("{byte:02x}")).collect()
 	}
 
-	/// What is on users' disks. A change is a new schema, never another golden.
+	/// The bytes on users' disks. A change is a new schema, never another golden.
 	#[test]
 	fn golden_bytes() {
+		let stamp = Stamp { wall: Timestamp(9), steady: Timestamp(10) };
 		let debt = DebtV1 {
-			creditor: vec![1],
+			payee: vec![1],
 			cause: "c".to_owned(),
 			amount_sat: 2,
 			node_share_sat: 3,
-			held: Some([4; 32]),
-			window_ms: 5,
-			cadence_ms: 6,
-			budget: 7,
+			source: SourceRefV1::Held([4; 32]),
+			invoice_window_ms: 5,
+			reminder_interval_ms: 6,
+			max_failed_attempts: 7,
 			fee_cap_msat: 8,
-			decided_at: Timestamp(9),
-			slashed_at: Some(Timestamp(10)),
-			state: StateV1::Failed,
+			decided: stamp,
+			window_start: Some(Timestamp(10)),
+			state: StateV1::Void,
 			invoice: Some(InvoiceV1 {
 				text: "i".to_owned(),
 				payment_hash: [11; 32],
 				expires_at: Timestamp(12),
 			}),
 			was_invoiced: true,
-			spent: 13,
-			attempts: 14,
-			live: Some(LiveV1 { number: 15, owner: 16, lease: Timestamp(17) }),
-			nudges: 18,
-			nudges_sent: 19,
-			nudged_at: Some(Timestamp(20)),
-			due: Some(Timestamp(21)),
+			failed_attempts: 13,
+			setbacks: 14,
+			told_no_funds: true,
+			attempts: 15,
+			live: Some(LiveV1 { number: 16, owner: 17, lease: Timestamp(18) }),
+			reminders: 19,
+			reminders_delivered: 20,
+			reminded_at: Some(Timestamp(21)),
+			is_unproven: true,
+			due: Some(Timestamp(23)),
 			closed_at: None,
-			notes: 22,
+			notes: 24,
 			outside: Some("o".to_owned()),
 		};
 		let mut expected = String::from("0000000000000001010000000000000001630000000000000002");
-		expected += "000000000000000301";
+		expected += "000000000000000300000001";
 		expected += &"04".repeat(32);
-		expected += "0000000000000005000000000000000600000007000000000000000800000000000000090100";
-		expected += "0000000000000a00000005";
+		expected += "0000000000000005000000000000000600000007000000000000000800000000000000090000";
+		expected += "00000000000a01000000000000000a00000006";
 		assert!(hex(&debt).starts_with(&expected), "{}", hex(&debt));
 		// The rest, by its hash: it is long.
 		let hash = sha256::Hash::hash(hex(&debt).as_bytes()).to_string();
-		assert_eq!(hash, "fe6c0070bd9da3a3612398aa54328bc6b6ac3921e47e96250e468fab5cfabc34");
+		assert_eq!(hash, "f0ecb17285b083d365ff86a621c2df4e7be10a598596afcd2d9d4e93612ddfd8");
 		let attempt = |verdict| AttemptV1 {
 			invoice: "i".to_owned(),
 			payment_hash: [1; 32],
 			amount_msat: 2,
 			fee_cap_msat: 3,
-			planned_at: Timestamp(4),
+			token: NodeToken::new([4]).unwrap(),
+			planned: stamp,
+			planned_at: Timestamp(5),
 			verdict,
-			ended_at: Some(Timestamp(5)),
+			is_questioned: true,
+			ended_at: Some(Timestamp(6)),
 		};
 		let head = format!(
-			"000000000000000169{}000000000000000200000000000000030000000000000004",
-			"01".repeat(32)
+			"000000000000000169{}00000000000000020000000000000003000000000000000104{}{}",
+			"01".repeat(32),
+			"0000000000000009000000000000000a",
+			"0000000000000005",
 		);
-		let tail = "010000000000000005";
-		let settled = VerdictV1::Settled { preimage: [6; 32], fee_msat: 7 };
+		let tail = "01010000000000000006";
+		let settled = |fee_msat| VerdictV1::Settled { preimage: [6; 32], fee_msat };
 		for (verdict, body) in [
 			(VerdictV1::Planned, "00000000".to_owned()),
-			(VerdictV1::Dispatched, "00000001".to_owned()),
+			(VerdictV1::Accepted, "00000001".to_owned()),
 			(VerdictV1::Unknown, "00000002".to_owned()),
-			(settled, format!("00000003{}0000000000000007", "06".repeat(32))),
+			(settled(Some(7)), format!("00000003{}010000000000000007", "06".repeat(32))),
+			(settled(None), format!("00000003{}00", "06".repeat(32))),
 			(VerdictV1::Dead { counts: true }, "0000000401".to_owned()),
 		] {
 			assert_eq!(hex(&attempt(verdict)), format!("{head}{body}{tail}"));
@@ -329,9 +443,12 @@ mod tests {
 		assert_eq!(hex(&DueV1 {}), "");
 		let note = NoteV1 { at: Timestamp(1), what: "w".to_owned() };
 		assert_eq!(hex(&note), "0000000000000001000000000000000177");
+		let source = SourceV1 { amount_sat: 1, debts_sat: 2 };
+		assert_eq!(hex(&source), "00000000000000010000000000000002");
+		assert_eq!(hex(&ShareV1 { amount_sat: 3 }), "0000000000000003");
 		assert_eq!(hex(&SeenV1 { restorations: 3 }), "00000003");
-		let breaker = BreakerV1 { at: Timestamp(1), reason: "r".to_owned() };
-		assert_eq!(hex(&breaker), "0000000000000001000000000000000172");
+		let freeze = FreezeV1 { at: Timestamp(1), reason: "r".to_owned() };
+		assert_eq!(hex(&freeze), "0000000000000001000000000000000172");
 	}
 
 	#[test]
@@ -346,5 +463,9 @@ mod tests {
 			assert!(short);
 		}
 		assert!(id_of(&Key::new(DEBTS, *b"short")).is_err());
+		let source = SourceRefV1::Budget([2; 32]).bytes().unwrap();
+		assert_eq!(share_debt(&share_key(&source, &id)).unwrap(), id);
+		assert!(share_key(&source, &id).bytes().len() <= leyden_store::key::MAX_KEY_BYTES);
+		assert!(share_debt(&Key::new(SHARES, *b"short")).is_err());
 	}
 }

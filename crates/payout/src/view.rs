@@ -4,79 +4,84 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Debts, to look at; and whether they add up.
+//! Debts as users see them, and proof of what became of them.
 
 use std::fmt;
 
-use bitcoin::hashes::{sha256, Hash};
-use leyden_store::{KeyRange, StoreError, Timestamp};
+use leyden_store::{KeyRange, Timestamp};
 use serde::Serialize;
 
 use crate::error::PayoutError;
-use crate::law::State;
-use crate::money;
-use crate::payouts::{hex, Loaded, Payouts};
-use crate::records::{self, AttemptV1, DebtV1, HashV1, NoteV1, StateV1, VerdictV1};
-use crate::terms::DebtId;
+use crate::ids::DebtId;
+use crate::payouts::Payouts;
+use crate::records::{self, AttemptV1, DebtV1, NoteV1, VerdictV1};
+use crate::state::State;
+use crate::text::hex;
 
 /// Most debts of one page.
 pub const MAX_PAGE: usize = 1_000;
 
-/// A debt, as it is.
+/// A debt, as it is now.
 #[derive(Clone, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Debt {
-	/// Its name.
+	/// The name of the debt.
 	pub id: DebtId,
-	/// Who is owed.
-	pub creditor: Vec<u8>,
-	/// Why.
+	/// The payee.
+	pub payee: Vec<u8>,
+	/// The cause.
 	pub cause: String,
-	/// What came in, in satoshi.
+	/// The money that the debt is about, in satoshi.
 	pub amount_sat: u64,
-	/// What the node keeps, in satoshi.
+	/// The share that the node keeps, in satoshi.
 	pub node_share_sat: u64,
-	/// What is owed, in satoshi.
+	/// The share that is owed, in satoshi.
 	pub share_sat: u64,
-	/// How far it is.
+	/// The state of the debt.
 	pub state: State,
-	/// When the money was in.
-	pub slashed_at: Option<Timestamp>,
-	/// When the window ends; that moment is past.
+	/// The moment when the money was in.
+	pub window_start: Option<Timestamp>,
+	/// The end of the window for invoices, which does not belong to it any more.
 	pub deadline: Option<Timestamp>,
-	/// Whether it has an invoice that is to be paid.
+	/// `true` if there is an invoice that is to be paid.
 	pub has_invoice: bool,
-	/// Dispatches of that which are dead.
-	pub spent: u32,
-	/// How many there may be.
-	pub budget: u32,
-	/// Attempts that were ever made.
+	/// The failed attempts that count.
+	pub failed_attempts: u32,
+	/// The number of failed attempts with which the debt fails.
+	pub max_failed_attempts: u32,
+	/// The attempts that were ever made.
 	pub attempts: u32,
-	/// The one that may still pay it.
+	/// The number of the attempt that may still pay it.
 	pub live: Option<u32>,
-	/// Reminders.
-	pub nudges: u32,
-	/// Those that are known to have been sent.
-	pub nudges_sent: u32,
-	/// When it is looked at next.
+	/// The reminders of the payee.
+	pub reminders: u32,
+	/// The reminders that are known to have been delivered.
+	pub reminders_delivered: u32,
+	/// `true` if it is not paid because nothing proves that it was not paid before: see
+	/// [`Payouts::vouch`].
+	pub is_unproven: bool,
+	/// The time at which it is looked at next.
 	pub due: Option<Timestamp>,
 }
 
-/// Something that is not as it should be.
+/// A page of debts.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Finding {
-	/// With which debt.
-	pub debt: DebtId,
-	/// What.
-	pub what: String,
+#[non_exhaustive]
+pub struct DebtPage {
+	/// The debts.
+	pub debts: Vec<Debt>,
+	/// The names of debts whose records are damaged.
+	pub damaged: Vec<DebtId>,
+	/// The place to go on from; `None` at the end.
+	pub next: Option<DebtId>,
 }
 
-/// Everything that is known of a debt, for somebody who wants proof. There are preimages in it.
+/// Everything that is known of a debt, for whom proof is shown to. There are preimages in it.
 #[derive(Clone, Serialize)]
 pub struct Proof {
 	v: u32,
 	debt: String,
-	creditor: String,
+	payee: String,
 	cause: String,
 	state: String,
 	amount_sat: u64,
@@ -84,10 +89,10 @@ pub struct Proof {
 	share_sat: u64,
 	fee_cap_msat: u64,
 	decided_at_ms: u64,
-	slashed_at_ms: Option<u64>,
+	window_start_ms: Option<u64>,
 	closed_at_ms: Option<u64>,
-	nudges: u32,
-	nudges_sent: u32,
+	reminders: u32,
+	reminders_delivered: u32,
 	attempts: Vec<AttemptProof>,
 	decisions: Vec<NoteProof>,
 	#[serde(skip_serializing_if = "Option::is_none")]
@@ -118,173 +123,102 @@ struct NoteProof {
 }
 
 impl Payouts {
-	/// A debt.
+	/// Returns a debt; `None` if there is none of this name.
 	///
 	/// # Errors
-	/// The store's.
+	/// [`Store`](PayoutError::Store).
 	pub fn debt(&self, id: &DebtId) -> Result<Option<Debt>, PayoutError> {
-		Ok(self.load(id)?.map(|loaded| Debt::of(&loaded)))
+		Ok(self.load(id)?.map(|loaded| Debt::of(id, &loaded.debt)))
 	}
 
-	/// Debts, in no order, up to [`MAX_PAGE`]; `after` is the last one of the page before.
+	/// Returns a page of debts in no order, up to [`MAX_PAGE`]; `after` is the
+	/// [`next`](DebtPage::next) of the page before. A damaged record hides no other debt.
 	///
 	/// # Errors
-	/// The store's.
-	pub fn debts(&self, after: Option<&DebtId>, limit: usize) -> Result<Vec<Debt>, PayoutError> {
-		Ok(self.page(after, limit.min(MAX_PAGE))?.iter().map(Debt::of).collect())
+	/// [`Store`](PayoutError::Store).
+	pub fn debts(&self, after: Option<&DebtId>, limit: usize) -> Result<DebtPage, PayoutError> {
+		let mut range = KeyRange::all(records::DEBTS);
+		if let Some(after) = after {
+			range = range.after(after.as_bytes());
+		}
+		let found = self.scan_around_damage(range, limit.clamp(1, MAX_PAGE))?;
+		let mut page = DebtPage { debts: Vec::new(), damaged: Vec::new(), next: None };
+		for (key, record) in &found.records {
+			let id = records::id_of(key)?;
+			let debt = record.as_ref().ok().map(|record| records::read::<DebtV1>(key, record));
+			match debt {
+				Some(Ok(debt)) => page.debts.push(Debt::of(&id, &debt)),
+				Some(Err(_)) | None => page.damaged.push(id),
+			}
+			page.next = found.rest.as_ref().map(|_| id);
+		}
+		Ok(page)
 	}
 
-	/// Everything that is known of a debt.
+	/// Returns everything that is known of a debt.
 	///
 	/// # Errors
-	/// [`NoSuchDebt`](PayoutError::NoSuchDebt), the store's.
+	/// [`NoSuchDebt`](PayoutError::NoSuchDebt), and [`Store`](PayoutError::Store).
 	pub fn proof(&self, id: &DebtId) -> Result<Proof, PayoutError> {
-		let loaded = self.load(id)?.ok_or(PayoutError::NoSuchDebt)?;
+		let loaded = self.find(id)?;
 		let attempts = self.all_attempts(id)?;
 		let attempts = attempts.into_iter().map(|(n, attempt)| attempt_proof(n, attempt));
-		let (mut decisions, mut rest) = (Vec::new(), Some(records::notes(id)));
-		while let Some(range) = rest.take() {
-			let page = self.0.store.scan(range, 256).wait()?;
-			for (key, record) in &page.records {
-				let NoteV1 { at, what } = records::read(key, record)?;
-				decisions.push(NoteProof { at_ms: at.0, what });
-			}
-			rest = page.rest;
-		}
+		let mut decisions = Vec::new();
+		self.each(records::notes(id), |key, record| {
+			let NoteV1 { at, what } = records::read(key, record)?;
+			decisions.push(NoteProof { at_ms: at.0, what });
+			Ok(())
+		})?;
 		let debt = loaded.debt;
 		Ok(Proof {
 			v: 1,
 			debt: id.to_string(),
-			creditor: hex(&debt.creditor),
+			payee: hex(&debt.payee),
 			cause: debt.cause.clone(),
-			state: format!("{:?}", State::from(debt.state)).to_lowercase(),
+			state: State::from(debt.state).to_string(),
 			amount_sat: debt.amount_sat,
 			node_share_sat: debt.node_share_sat,
 			share_sat: debt.share_sat(),
 			fee_cap_msat: debt.fee_cap_msat,
-			decided_at_ms: debt.decided_at.0,
-			slashed_at_ms: debt.slashed_at.map(|at| at.0),
+			decided_at_ms: debt.decided.wall.0,
+			window_start_ms: debt.window_start.map(|at| at.0),
 			closed_at_ms: debt.closed_at.map(|at| at.0),
-			nudges: debt.nudges,
-			nudges_sent: debt.nudges_sent,
+			reminders: debt.reminders,
+			reminders_delivered: debt.reminders_delivered,
 			attempts: attempts.collect(),
 			decisions,
 			paid_by_other_means: debt.outside,
 		})
 	}
-
-	/// Looks at every record of debts, and says what does not add up. If it is about money, payouts are
-	/// frozen.
-	///
-	/// # Errors
-	/// The store's.
-	///
-	/// # Failure Behavior and Persistence
-	/// What is found freezes payouts durably; nothing else is changed.
-	pub fn doctor(&self) -> Result<Vec<Finding>, PayoutError> {
-		let (mut findings, mut rest) = (Vec::new(), Some(KeyRange::all(records::DEBTS)));
-		while let Some(range) = rest.take() {
-			// One after the other: what is behind a damaged record is looked at as well.
-			let page = match self.0.store.scan(range.clone(), 1).wait() {
-				Ok(page) => page,
-				Err(error) => {
-					let StoreError::Corrupt { key, .. } = &error else { return Err(error.into()) };
-					let Ok(debt) = key.parse::<DebtId>() else { return Err(error.into()) };
-					findings.push(Finding { debt, what: error.to_string() });
-					rest = Some(range.after(debt.as_bytes()));
-					continue;
-				},
-			};
-			for (key, record) in &page.records {
-				let id = records::id_of(key)?;
-				let found = match records::read::<DebtV1>(key, record) {
-					Ok(debt) => self.examine(&id, &debt)?,
-					Err(error) => vec![error.to_string()],
-				};
-				findings.extend(found.into_iter().map(|what| Finding { debt: id, what }));
-			}
-			rest = page.rest;
-		}
-		if let Some(Finding { debt, what }) = findings.first() {
-			self.freeze(&format!("debt {debt}: {what}"))?;
-		}
-		Ok(findings)
-	}
-
-	fn examine(&self, id: &DebtId, debt: &DebtV1) -> Result<Vec<String>, PayoutError> {
-		let mut wrong = Vec::new();
-		if let Err(error) = money::check(debt) {
-			wrong.push(error.to_string());
-		}
-		let attempts = match self.all_attempts(id) {
-			Ok(attempts) => attempts,
-			Err(PayoutError::Store(error @ StoreError::Corrupt { .. })) => {
-				wrong.push(error.to_string());
-				return Ok(wrong);
-			},
-			Err(error) => return Err(error),
-		};
-		let mut out_msat = 0_u128;
-		for (number, attempt) in &attempts {
-			let is_live = debt.live.is_some_and(|live| live.number == *number);
-			if attempt.verdict.is_open() != is_live {
-				wrong.push(format!("attempt {number} is open, and is not"));
-			}
-			if let Some((preimage, fee_msat)) = attempt.verdict.settled() {
-				out_msat += u128::from(attempt.amount_msat) + u128::from(fee_msat);
-				if sha256::Hash::hash(&preimage).to_byte_array() != attempt.payment_hash {
-					wrong.push(format!("attempt {number} has a preimage of something else"));
-				}
-			}
-			let key = records::hash_key(&attempt.payment_hash);
-			let owner = self.0.store.get(&key).wait()?;
-			let owner = owner.map(|record| records::read::<HashV1>(&key, &record)).transpose()?;
-			if owner.is_none_or(|owner| owner.debt != *id.as_bytes()) {
-				wrong.push(format!("the payment hash of attempt {number} is another debt's"));
-			}
-		}
-		if out_msat > u128::from(debt.amount_sat) * 1000 {
-			wrong.push("more went out than came in".to_owned());
-		}
-		let settled = attempts.iter().filter(|(_, a)| a.verdict.settled().is_some()).count();
-		if settled > 1 {
-			wrong.push("it was paid more than once".to_owned());
-		}
-		let has_proof = settled == 1 || debt.outside.is_some();
-		if (debt.state == StateV1::Paid) != has_proof {
-			wrong.push("it is paid, and there is no proof; or there is, and it is not".to_owned());
-		}
-		Ok(wrong)
-	}
 }
 
 impl Debt {
-	fn of(loaded: &Loaded) -> Self {
-		let debt = &loaded.debt;
+	fn of(id: &DebtId, debt: &DebtV1) -> Self {
 		Self {
-			id: loaded.id,
-			creditor: debt.creditor.clone(),
+			id: *id,
+			payee: debt.payee.clone(),
 			cause: debt.cause.clone(),
 			amount_sat: debt.amount_sat,
 			node_share_sat: debt.node_share_sat,
 			share_sat: debt.share_sat(),
-			state: loaded.state(),
-			slashed_at: debt.slashed_at,
-			deadline: debt.slashed_at.map(|_| debt.deadline()),
+			state: debt.state.into(),
+			window_start: debt.window_start,
+			deadline: debt.window_start.map(|_| debt.deadline()),
 			has_invoice: debt.invoice.is_some(),
-			spent: debt.spent,
-			budget: debt.budget,
+			failed_attempts: debt.failed_attempts,
+			max_failed_attempts: debt.max_failed_attempts,
 			attempts: debt.attempts,
 			live: debt.live.map(|live| live.number),
-			nudges: debt.nudges,
-			nudges_sent: debt.nudges_sent,
+			reminders: debt.reminders,
+			reminders_delivered: debt.reminders_delivered,
+			is_unproven: debt.is_unproven,
 			due: debt.due,
 		}
 	}
 }
 
 impl Proof {
-	/// As JSON, in lines.
+	/// Writes the proof as JSON, in lines.
 	pub fn to_json(&self) -> String {
 		// There is nothing in it that is no JSON.
 		serde_json::to_string_pretty(self).unwrap_or_default()
@@ -294,7 +228,7 @@ impl Proof {
 fn attempt_proof(number: u32, attempt: AttemptV1) -> AttemptProof {
 	let (verdict, counts) = match attempt.verdict {
 		VerdictV1::Planned => ("planned", false),
-		VerdictV1::Dispatched => ("dispatched", false),
+		VerdictV1::Accepted => ("accepted", false),
 		VerdictV1::Unknown => ("unknown", false),
 		VerdictV1::Settled { .. } => ("settled", true),
 		VerdictV1::Dead { counts } => ("dead", counts),
@@ -306,16 +240,16 @@ fn attempt_proof(number: u32, attempt: AttemptV1) -> AttemptProof {
 		payment_hash: hex(&attempt.payment_hash),
 		amount_msat: attempt.amount_msat,
 		fee_cap_msat: attempt.fee_cap_msat,
-		planned_at_ms: attempt.planned_at.0,
+		planned_at_ms: attempt.planned.wall.0,
 		ended_at_ms: attempt.ended_at.map(|at| at.0),
 		verdict,
 		counts,
 		preimage: settled.map(|(preimage, _)| hex(&preimage)),
-		fee_msat: settled.map(|(_, fee_msat)| fee_msat),
+		fee_msat: settled.and_then(|(_, fee_msat)| fee_msat),
 	}
 }
 
-/// Creditors may be people.
+/// Without the payee, who may be a person.
 impl fmt::Debug for Debt {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		let Self { id, state, share_sat, attempts, .. } = self;
@@ -323,7 +257,7 @@ impl fmt::Debug for Debt {
 	}
 }
 
-/// Without preimages: what is meant to be shown is [`to_json`](Proof::to_json).
+/// Without preimages, which [`to_json`](Proof::to_json) shows.
 impl fmt::Debug for Proof {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		write!(f, "Proof({}, {})", self.debt, self.state)

@@ -21,11 +21,11 @@ fn an_invoice_pays_one_debt() {
 	world.settle();
 	world.submit(&bond(1).id, &world.good(1)).unwrap();
 	let again = world.submit(&bond(2).id, &world.good(1));
-	assert!(matches!(again, Err(PayoutError::InvoiceUsed)), "{again:?}");
+	assert!(matches!(again, Err(PayoutError::InvoiceUsed { .. })), "{again:?}");
 	// Another text of the same payment hash.
 	let same = Like { lives: 29 * DAY, ..Like::good(1, 500, world.now()) };
 	let again = world.submit(&bond(2).id, &same.text());
-	assert!(matches!(again, Err(PayoutError::InvoiceUsed)), "{again:?}");
+	assert!(matches!(again, Err(PayoutError::InvoiceUsed { .. })), "{again:?}");
 	world.pass(MINUTE);
 	assert_eq!(world.state(&bond(2).id), State::Owed);
 	world.submit(&bond(2).id, &world.good(2)).unwrap();
@@ -40,37 +40,39 @@ fn only_the_creditor_may_ask() {
 	let id = world.bond().id;
 	world.owe(&world.bond());
 	world.settle();
-	let error = world.payouts.submit(&id, b"buyer", &world.good(1)).unwrap_err();
-	assert!(matches!(error, PayoutError::NotTheCreditor) && !error.to_string().contains("seller"));
+	let error = world.payouts.submit_invoice(&id, b"buyer", &world.good(1)).unwrap_err();
+	assert!(
+		matches!(error, PayoutError::NotThePayee { .. }) && !error.to_string().contains("seller")
+	);
 	let unknown = world.submit(&bond(9).id, &world.good(1));
-	assert!(matches!(unknown, Err(PayoutError::NoSuchDebt)));
+	assert!(matches!(unknown, Err(PayoutError::NoSuchDebt { .. })));
 	assert!(!world.debt(&id).has_invoice);
 }
 
-/// S7, H-A8: terms are the debt's own. Written down again it is the same, or refused.
+/// S7, H-A8: terms are the debt's own. Added down again it is the same, or refused.
 #[test]
 fn terms_do_not_change() {
 	let mut world = World::new();
 	let id = world.bond().id;
 	world.owe(&world.bond());
 	world.restart();
-	assert_eq!(world.owe(&world.bond()), Written::Known);
+	assert_eq!(world.owe(&world.bond()), Added::AlreadyExists);
 	for other in [
 		NewDebt { node_share_sat: 900, ..world.bond() },
-		NewDebt { creditor: b"buyer".to_vec(), ..world.bond() },
-		NewDebt { terms: Terms { window: DAY, ..terms() }, ..world.bond() },
-		NewDebt { terms: Terms { cadence: DAY, ..terms() }, ..world.bond() },
-		NewDebt { terms: Terms { budget: 9, ..terms() }, ..world.bond() },
+		NewDebt { payee: b"buyer".to_vec(), ..world.bond() },
+		NewDebt { terms: Terms { invoice_window: DAY, ..terms() }, ..world.bond() },
+		NewDebt { terms: Terms { reminder_interval: DAY, ..terms() }, ..world.bond() },
+		NewDebt { terms: Terms { max_failed_attempts: 9, ..terms() }, ..world.bond() },
 		NewDebt { terms: Terms { fee_cap_msat: 0, ..terms() }, ..world.bond() },
 	] {
-		assert!(matches!(world.payouts.owe(&other), Err(PayoutError::OtherTerms)));
+		assert!(matches!(world.payouts.add_debt(&other), Err(PayoutError::TermsMismatch { .. })));
 	}
 	world.settle();
 	world.submit(&id, &world.good(1)).unwrap();
 	world.pass(MINUTE);
 	assert_eq!((world.debt(&id).share_sat, world.state(&id)), (500, State::Paid));
-	// Written down again after it was paid: it is the same debt.
-	assert_eq!(world.owe(&world.bond()), Written::Known);
+	// Added down again after it was paid: it is the same debt.
+	assert_eq!(world.owe(&world.bond()), Added::AlreadyExists);
 	world.pass(MINUTE);
 	assert_eq!(world.node.paid(&id), 1);
 }
@@ -80,24 +82,24 @@ fn terms_do_not_change() {
 fn numbers_are_checked() {
 	let world = World::new();
 	let bad = |new: NewDebt| {
-		let error = world.payouts.owe(&new).map(|_| ()).unwrap_err();
+		let error = world.payouts.add_debt(&new).map(|_| ()).unwrap_err();
 		assert!(matches!(error, PayoutError::OutOfRange { .. }), "{error}");
 	};
 	let bond = world.bond();
 	bad(NewDebt { amount_sat: 0, node_share_sat: 0, ..bond.clone() });
 	bad(NewDebt { amount_sat: u64::MAX, ..bond.clone() });
 	bad(NewDebt { node_share_sat: 1001, ..bond.clone() });
-	bad(NewDebt { creditor: vec![], ..bond.clone() });
-	bad(NewDebt { creditor: vec![1; 256], ..bond.clone() });
+	bad(NewDebt { payee: vec![], ..bond.clone() });
+	bad(NewDebt { payee: vec![1; 256], ..bond.clone() });
 	bad(NewDebt { cause: "x".repeat(301), ..bond.clone() });
-	bad(NewDebt { terms: Terms { budget: 0, ..terms() }, ..bond.clone() });
-	bad(NewDebt { terms: Terms { window: Duration::ZERO, ..terms() }, ..bond.clone() });
-	bad(NewDebt { terms: Terms { cadence: Duration::MAX, ..terms() }, ..bond.clone() });
+	bad(NewDebt { terms: Terms { max_failed_attempts: 0, ..terms() }, ..bond.clone() });
+	bad(NewDebt { terms: Terms { invoice_window: Duration::ZERO, ..terms() }, ..bond.clone() });
+	bad(NewDebt { terms: Terms { reminder_interval: Duration::MAX, ..terms() }, ..bond.clone() });
 	// Fees that would make more go out than came in.
 	bad(NewDebt { terms: Terms { fee_cap_msat: 500_001, ..terms() }, ..bond.clone() });
 	assert!(world
 		.payouts
-		.owe(&NewDebt { terms: Terms { fee_cap_msat: 500_000, ..terms() }, ..bond })
+		.add_debt(&NewDebt { terms: Terms { fee_cap_msat: 500_000, ..terms() }, ..bond })
 		.is_ok());
 	// The node's share is rounded down: the rest is the creditor's.
 	for (amount, millionths, share) in [
@@ -138,17 +140,18 @@ fn bad_invoices_are_refused() {
 	is(&broken, InvoiceError::Malformed);
 	is(&Like { network: Currency::Bitcoin, ..good.clone() }.text(), InvoiceError::Network);
 	let amount = InvoiceError::Amount { expected_msat: 500_000 };
-	for amount_msat in [None, Some(499_000), Some(501_000), Some(500_001), Some(1)] {
+	for amount_msat in [499_000, 501_000, 500_001, 1] {
+		let amount_msat = Some(amount_msat);
 		is(&Like { amount_msat, ..good.clone() }.text(), amount.clone());
 	}
-	is(&Like { lives: 59 * MINUTE, ..good.clone() }.text(), InvoiceError::Expires);
+	is(&Like { lives: 9 * MINUTE, ..good.clone() }.text(), InvoiceError::Expires);
 	let old = Like { made_at: Timestamp(START.0 - 31 * 24 * 3_600_000), ..good.clone() };
 	is(&old.text(), InvoiceError::Expires);
 	is(&Like { final_cltv: 721, ..good.clone() }.text(), InvoiceError::FinalCltv { most: 720 });
 	// What is good is good in capitals and with spaces around it.
 	world.submit(&id, &format!("  {} ", good.text().to_uppercase())).unwrap();
 	let twice = world.submit(&id, &world.good(2));
-	assert!(matches!(twice, Err(PayoutError::NotNow { .. })));
+	assert!(matches!(twice, Err(PayoutError::HasInvoice { .. })));
 }
 
 /// Paying oneself is no payment.
@@ -163,6 +166,32 @@ fn our_own_invoice_is_refused() {
 	let payouts = Payouts::open(Arc::clone(&world.store), clock, options).unwrap();
 	world.owe(&world.bond());
 	world.settle();
-	let refused = payouts.submit(&world.bond().id, SELLER, &world.good(1));
+	let refused = payouts.submit_invoice(&world.bond().id, SELLER, &world.good(1));
 	assert!(matches!(refused, Err(PayoutError::Invoice(InvoiceError::Own))));
+}
+
+/// Invoices as wallets make them (A13): good for an hour and a second old; without an amount; as a URI;
+/// in the capitals of a QR code.
+#[test]
+fn invoices_of_wallets_are_accepted() {
+	type Write = fn(&Like) -> String;
+	let forms: [(&str, Write); 5] = [
+		("an hour", |like| Like { lives: HOUR, ..like.clone() }.text()),
+		("no amount", |like| Like { amount_msat: None, ..like.clone() }.text()),
+		("a URI", |like| format!(" lightning:{}\n", like.text())),
+		("a URI in capitals", |like| format!("LIGHTNING:{}", like.text().to_uppercase())),
+		("capitals", |like| like.text().to_uppercase()),
+	];
+	for (what, form) in forms {
+		let world = World::new();
+		let id = world.bond().id;
+		world.owe(&world.bond());
+		world.settle();
+		let invoice = form(&Like::good(1, 500, world.now()));
+		world.clock.advance(Duration::from_secs(1));
+		assert_eq!(world.submit(&id, &invoice).unwrap(), Submitted::Accepted, "{what}");
+		world.pass(MINUTE);
+		assert_eq!((world.state(&id), world.node.paid(&id)), (State::Paid, 1), "{what}");
+		assert_eq!(world.node.amounts(), [500_000], "{what}");
+	}
 }

@@ -11,7 +11,7 @@ use leyden_store::MemoryMedium;
 use leyden_testkit::{ClockHistory, ClockTurn};
 use rig::*;
 
-const CADENCE: Duration = Duration::from_secs(3600);
+const INTERVAL: Duration = Duration::from_secs(3600);
 
 /// One history. A debt for which nobody asks is not forfeited before its window has ended, whatever
 /// a clock shows; its creditor is reminded all the while; and in the end it is forfeited.
@@ -22,7 +22,7 @@ fn history(seed: u64) {
 	}
 	let mut world = World::on(MemoryMedium::new(), clock.clock(), FakeNode::default());
 	let (decided, before) = (clock.truth(), clock.set_ahead());
-	let new = NewDebt { terms: Terms { cadence: CADENCE, ..terms() }, ..world.bond() };
+	let new = NewDebt { terms: Terms { reminder_interval: INTERVAL, ..terms() }, ..world.bond() };
 	world.owe(&new);
 	let (mut due, mut restarts) = (Duration::ZERO, 0);
 	for turn in 0..300 {
@@ -30,17 +30,17 @@ fn history(seed: u64) {
 			world.restart();
 			restarts += 1;
 		}
-		let reminded = world.debt(&new.id).nudges;
+		let reminded = world.debt(&new.id).reminders;
 		world.settle();
 		world.arrived(&new.id);
 		let at_most = clock.truth().since(decided) + (clock.set_ahead() - before);
-		if at_most >= new.terms.window {
+		if at_most >= new.terms.invoice_window {
 			break;
 		}
 		let at = format!("seed {seed}, turn {turn}");
 		assert_eq!(world.state(&new.id), State::Owed, "{at}");
-		if world.debt(&new.id).nudges > reminded {
-			(due, restarts) = (clock.awake() + CADENCE, 0);
+		if world.debt(&new.id).reminders > reminded {
+			(due, restarts) = (clock.awake() + INTERVAL, 0);
 		} else {
 			// A restart may lose a minute of what was seen to pass.
 			assert!(clock.awake() < due + MINUTE * restarts, "{at}: nobody reminds the creditor");

@@ -29,13 +29,13 @@ fn a_look_costs_what_is_due() {
 		let owe = |n: u32| {
 			let id = DebtId::new("bond", &n.to_be_bytes());
 			let new = NewDebt { id, ..bond(0) };
-			payouts.owe(&new).unwrap().commit(&*shared).wait().unwrap();
+			payouts.add_debt(&new).unwrap().commit(&*shared).wait().unwrap();
 		};
 		(0..at_rest).for_each(owe);
 		// Everybody was reminded, and rests until the next time.
 		while payouts.tick(&node, 1_000).unwrap().changes > 0 {}
 		(at_rest..at_rest + DUE).for_each(owe);
-		let mut ticked = Ticked::default();
+		let mut ticked = TickSummary::default();
 		costs.push(store.count(|| ticked = payouts.tick(&node, 1_000).unwrap()));
 		assert_eq!((ticked.looked_at, ticked.changes), (DUE as usize, DUE as usize));
 	}

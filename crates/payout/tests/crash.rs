@@ -36,47 +36,49 @@ struct Mortal {
 impl Mortal {
 	fn call<T>(&self, call: impl FnOnce() -> Reply<T>) -> Reply<T> {
 		if self.store.is_dead() {
-			return Reply::later().1;
+			return Reply::never();
 		}
 		match self.doom.next() {
 			None => call(),
 			Some(Side::Before) => {
 				self.store.kill();
-				Reply::later().1
+				Reply::never()
 			},
 			Some(Side::After) => {
 				drop(call());
 				self.store.kill();
-				Reply::later().1
+				Reply::never()
 			},
 		}
 	}
 }
 
 impl Payer for Mortal {
-	fn settle_held(&self, payment_hash: &[u8; 32]) -> Reply<Held> {
+	fn settle_held(&self, payment_hash: &[u8; 32]) -> Reply<SettleReply> {
 		self.call(|| self.node.settle_held(payment_hash))
 	}
 
-	fn pay(&self, order: &PayOrder) -> Reply<Sent> {
+	fn pay(&self, order: &PayOrder) -> Reply<PayReply> {
 		self.call(|| self.node.pay(order))
 	}
 
-	fn lookup(&self, order: &PayOrder) -> Reply<Lookup> {
+	fn lookup(&self, order: &PayOrder) -> Reply<AttemptStatus> {
 		self.call(|| self.node.lookup(order))
 	}
 
-	fn made(&self, debt: &DebtId) -> Reply<Made> {
-		self.call(|| self.node.made(debt))
+	fn list_attempts(&self, debt: &DebtId) -> Reply<KnownPayments> {
+		self.call(|| self.node.list_attempts(debt))
 	}
 }
 
 fn debt(story: Story) -> NewDebt {
 	let terms = match story {
-		Story::Forfeited => Terms { window: HOUR, cadence: 10 * MINUTE, ..terms() },
+		Story::Forfeited => {
+			Terms { invoice_window: HOUR, reminder_interval: 10 * MINUTE, ..terms() }
+		},
 		_ => terms(),
 	};
-	NewDebt { held: Some([4; 32]), terms, ..bond(1) }
+	NewDebt { source: Source::Held { payment_hash: [4; 32], amount_sat: 1000 }, terms, ..bond(1) }
 }
 
 /// What somebody was promised.
@@ -85,7 +87,7 @@ struct Promised {
 	owed: bool,
 	/// An invoice was taken.
 	taken: bool,
-	nudges_sent: u32,
+	reminders_delivered: u32,
 }
 
 /// One life, up to the end of the debt.
@@ -102,9 +104,9 @@ fn live(
 	if let Some(debt) = found {
 		let taken = debt.has_invoice || debt.attempts > 0;
 		assert!(taken || !before.taken, "the invoice is lost");
-		assert!(debt.nudges_sent >= before.nudges_sent, "a reminder is lost");
+		assert!(debt.reminders_delivered >= before.reminders_delivered, "a reminder is lost");
 	}
-	payouts.owe(&new)?.commit(&*store).wait()?;
+	payouts.add_debt(&new)?.commit(&*store).wait()?;
 	let promise = |change: &dyn Fn(&mut Promised)| {
 		let mut now = promised.get();
 		change(&mut now);
@@ -113,22 +115,22 @@ fn live(
 	promise(&|promised| promised.owed = true);
 	for _ in 0..2_000 {
 		payouts.tick(payer, 100)?;
-		let debt = payouts.debt(&new.id)?.ok_or(PayoutError::NoSuchDebt)?;
-		if debt.nudges_sent < debt.nudges {
-			payouts.nudge_sent(&new.id)?.run(&*store)?;
-			promise(&|promised| promised.nudges_sent += 1);
+		let debt = payouts.debt(&new.id)?.ok_or(PayoutError::NoSuchDebt { debt: new.id })?;
+		if debt.reminders_delivered < debt.reminders {
+			payouts.reminder_delivered(&new.id)?.run(&*store)?;
+			promise(&|promised| promised.reminders_delivered += 1);
 		}
 		let wants = match debt.state {
-			State::Owed => story != Story::Forfeited && !debt.has_invoice && debt.nudges > 0,
+			State::Owed => story != Story::Forfeited && !debt.has_invoice && debt.reminders > 0,
 			State::Failed => true,
 			State::Decided => false,
-			State::Paid | State::Kept | State::Forfeited => return Ok(()),
+			State::Paid | State::Kept | State::Forfeited | State::Void => return Ok(()),
 		};
 		if wants && debt.live.is_none() {
 			// Whoever has made an invoice gives it again until it was taken.
 			let number = if debt.state == State::Failed { 2 } else { 1 };
 			let invoice = Like::good(number, 500, START).text();
-			payouts.submit(&new.id, SELLER, &invoice)?;
+			payouts.submit_invoice(&new.id, SELLER, &invoice)?;
 			promise(&|promised| promised.taken = true);
 		}
 		clock.advance(Duration::from_secs(20));
@@ -171,12 +173,12 @@ fn scenario(story: Story, doom: &Arc<Doom>, media: &Arc<dyn Media>) -> Result<()
 	is("it ends otherwise", found.state == expected)?;
 	is("it was not paid once", paid == usize::from(expected == State::Paid))?;
 	is("it was paid twice", node.out(&id) == paid)?;
-	is("it does not add up", payouts.doctor().unwrap().is_empty())?;
+	is("it does not add up", payouts.audit().unwrap().is_empty())?;
 	let told = told(&store);
 	let count = |kind: &str| told.iter().filter(|told| told.starts_with(kind)).count();
 	is("it was not told once", count("Paid") == paid)?;
 	is("it was told and is not so", count("Forfeited") == usize::from(paid == 0))?;
-	is("a reminder is lost", count("InvoiceWanted") == found.nudges as usize)?;
+	is("a reminder is lost", count("InvoiceWanted") == found.reminders as usize)?;
 	Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The window: who asks in time, who asks too late, and what a clock or a worker that was away may not do. `S` names the
+//! The invoice_window: who asks in time, who asks too late, and what a clock or a worker that was away may not do. `S` names the
 //! scenarios of Mostro's bond payout, `H-A` the holes that were found in it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
@@ -20,13 +20,13 @@ fn what_nobody_asks_for_is_forfeited() {
 	world.arrived(&id);
 	world.pass(15 * DAY - Duration::from_secs(5));
 	assert_eq!(world.state(&id), State::Owed);
-	assert!(world.debt(&id).nudges > 1_000);
+	assert!(world.debt(&id).reminders > 1_000);
 	world.pass(MINUTE);
 	assert_eq!(world.state(&id), State::Forfeited);
 	assert_eq!(world.told().last().unwrap(), "Forfeited to seller");
 	assert_eq!(world.node.told(), 0);
 	let late = world.submit(&id, &world.good(1));
-	assert!(matches!(late, Err(PayoutError::NotNow { .. })), "{late:?}");
+	assert!(matches!(late, Err(PayoutError::InvalidState { .. })), "{late:?}");
 	world.restart();
 	assert_eq!(world.state(&id), State::Forfeited);
 }
@@ -43,7 +43,7 @@ fn what_nobody_is_owed_is_kept() {
 		assert_eq!(world.state(&all.id), State::Kept);
 		assert!(world.told().is_empty() && world.node.told() == 0);
 		let refused = world.submit(&all.id, &world.good(1));
-		assert!(matches!(refused, Err(PayoutError::NotNow { .. })));
+		assert!(matches!(refused, Err(PayoutError::InvalidState { .. })));
 	}
 }
 
@@ -71,7 +71,7 @@ fn the_end_of_the_window_is_past() {
 			let submitted = world.submit(&id, &world.good(2));
 			assert_eq!(submitted.is_ok(), taken, "{failed} {before}: {submitted:?}");
 			if !taken {
-				assert!(matches!(submitted, Err(PayoutError::NotNow { .. })));
+				assert!(matches!(submitted, Err(PayoutError::WindowClosed { .. })));
 			}
 		}
 	}
@@ -96,7 +96,7 @@ fn a_clock_that_jumps_forfeits_nothing() {
 	world.clock.set(right);
 	world.pass(10 * MINUTE);
 	assert_eq!(world.state(&id), State::Owed);
-	// The worker was away for longer than the window: the creditor has a cadence to answer, from when
+	// The worker was away for longer than the invoice_window: the creditor has a reminder_interval to answer, from when
 	// somebody listens again.
 	let mut world = World::new();
 	world.owe(&world.bond());
@@ -113,12 +113,12 @@ fn a_clock_that_jumps_forfeits_nothing() {
 	assert_eq!(world.state(&id), State::Forfeited);
 }
 
-/// H-A10: a process that was suspended for longer than the window: the creditor has the time between two
+/// H-A10: a process that was suspended for longer than the invoice_window: the creditor has the time between two
 /// reminders, in which somebody listens, however long that is.
 #[test]
 fn a_worker_that_was_suspended_listens_first() {
 	let world = World::new();
-	let long = Terms { window: DAY, cadence: 6 * HOUR, ..terms() };
+	let long = Terms { invoice_window: DAY, reminder_interval: 6 * HOUR, ..terms() };
 	let new = NewDebt { terms: long, ..world.bond() };
 	world.owe(&new);
 	world.settle();
@@ -135,13 +135,13 @@ fn a_worker_that_was_suspended_listens_first() {
 #[test]
 fn a_worker_that_was_away_at_the_end_listens_first() {
 	let world = World::new();
-	let long = Terms { window: 25 * HOUR, cadence: 6 * HOUR, ..terms() };
+	let long = Terms { invoice_window: 25 * HOUR, reminder_interval: 6 * HOUR, ..terms() };
 	let new = NewDebt { terms: long, ..world.bond() };
 	world.owe(&new);
 	world.settle();
 	world.pass(24 * HOUR + 30 * MINUTE);
 	world.arrived(&new.id);
-	assert_eq!(world.debt(&new.id).nudges, 5);
+	assert_eq!(world.debt(&new.id).reminders, 5);
 	world.clock.advance(2 * HOUR);
 	// The next reminder would have been at 30 hours, when the window is over.
 	world.pass(4 * HOUR + 30 * MINUTE);
@@ -158,9 +158,9 @@ fn who_was_never_told_forfeits_nothing() {
 	world.owe(&world.bond());
 	world.pass(20 * DAY);
 	assert_eq!(world.state(&id), State::Owed);
-	// One reminder each cadence, and each is in the outbox once.
+	// One reminder each reminder_interval, and each is in the outbox once.
 	let told = world.told();
-	assert_eq!(told.len(), world.debt(&id).nudges as usize);
+	assert_eq!(told.len(), world.debt(&id).reminders as usize);
 	assert_eq!(told[1], "InvoiceWanted(2) to seller");
 	world.arrived(&id);
 	world.pass(10 * MINUTE);

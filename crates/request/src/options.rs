@@ -32,13 +32,15 @@ pub struct RequestOptions {
 	pub remember: Duration,
 	/// What is done in that time.
 	pub expired: Expired,
-	/// How many requests one scope may have, remembered ones among them. 10,000 unless set otherwise.
+	/// The number of requests that one scope may have, remembered ones among them. 10,000 unless set
+	/// otherwise: a scope is a peer who must not fill the store.
 	pub max_per_scope: u64,
 	/// How long [`Requests::handle`](crate::Requests::handle) waits for who is at the same request.
 	/// 20 seconds unless set otherwise.
 	pub wait: Duration,
-	/// Which answers are stored. What is not stored is carried out again the next time. Unless set
-	/// otherwise: all but [transient](AnswerKind::Transient) ones.
+	/// The answers that are kept. A request whose answer is not kept is carried out again the next time.
+	/// All but [transient](AnswerKind::Transient) ones, unless set otherwise; those of
+	/// [invalid](AnswerKind::Invalid) requests never are.
 	pub keep: fn(&Answer) -> bool,
 }
 

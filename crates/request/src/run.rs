@@ -20,14 +20,18 @@ use crate::requests::Requests;
 /// Longest answer that is stored, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// What an answer is.
+/// The kind of an answer: it says whether the answer is kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AnswerKind {
-	/// It was done.
+	/// The request was carried out.
 	Ok,
-	/// It was refused, and will be refused the next time.
+	/// The request was carried out and has failed for good: the next time it would fail as well.
 	Error,
-	/// It failed, nothing came of it, and the next time may be better.
+	/// The request does not fit (validation), and nothing was done. It is never kept: the same key may
+	/// come again with other parameters.
+	Invalid,
+	/// The request failed, nothing came of it, and the next time may be better. It is not kept, unless
+	/// [`keep`](crate::RequestOptions::keep) says otherwise.
 	Transient,
 }
 
@@ -124,14 +128,16 @@ impl Run {
 	/// # Failure Behavior and Persistence
 	/// When it is committed, the same request gets this answer from then on. If it is not, the
 	/// request stays begun, and is recovered the next time. An answer that is
-	/// [not kept](crate::RequestOptions::keep) lets the request be run again.
+	/// [not kept](crate::RequestOptions::keep) lets the request be run again, also with other
+	/// parameters.
 	pub fn complete(self, answer: Answer) -> Result<Plan<Answer>, RequestError> {
 		let (limit, found) = (MAX_ANSWER_BYTES, answer.bytes.len());
 		if found > limit {
 			return Err(RequestError::AnswerTooLarge { limit, found });
 		}
 		let Self { requests, flight, hash, replay_for, mut record, version, .. } = self;
-		record.state = match (requests.options().keep)(&answer) {
+		let is_kept = answer.kind != AnswerKind::Invalid && (requests.options().keep)(&answer);
+		record.state = match is_kept {
 			true => StateV1::Answered {
 				at: requests.time().steady,
 				is_error: answer.kind != AnswerKind::Ok,

@@ -349,6 +349,30 @@ fn what_is_stored_is_a_policy() {
 	assert_ne!(node.ask(&ask, &mut effect).unwrap(), error);
 }
 
+/// A request that is refused by validation burns no key (A12): corrected, it is carried out, in this run and
+/// in the next, and whatever the answers are that are kept.
+#[test]
+fn a_request_that_does_not_fit_burns_no_key() {
+	for keep in [RequestOptions::default().keep, |_: &Answer| true] {
+		let mut node = Node::new(RequestOptions { keep, ..RequestOptions::default() });
+		let world = World::default();
+		let wrong = Ask::new("aa");
+		let mut effect = Invoices { answer: AnswerKind::Invalid, ..Invoices::new(&world) };
+		node.ask(&wrong, &mut effect).unwrap();
+		node.restart();
+		node.ask(&wrong, &mut effect).unwrap();
+		assert_eq!(effect.runs, 2, "it is looked at again");
+		effect.answer = AnswerKind::Ok;
+		let corrected = Ask { amount_msat: 2, ..Ask::new("aa") };
+		let invoice = node.ask(&corrected, &mut effect).unwrap();
+		assert_eq!(node.ask(&corrected, &mut effect).unwrap(), invoice);
+		assert_eq!((effect.runs, effect.recoveries), (3, 0));
+		// From now on the key stands for that.
+		let again = node.ask(&wrong, &mut effect);
+		assert!(matches!(again, Err(RequestError::Conflict { .. })), "{again:?}");
+	}
+}
+
 /// One peer cannot fill the store, not by going on after a restart, and another is not in its way.
 #[test]
 fn a_peer_that_floods_has_a_limit() {

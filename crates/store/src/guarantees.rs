@@ -38,6 +38,9 @@ pub struct Guarantees {
 	/// How many records one batch may write or delete: an append with an id writes two, and what the
 	/// store itself must remember is a record or two more. [`MAX_BATCH_OPS`] holds as well.
 	pub max_writes: usize,
+	/// An older copy of the database in this one's place is noticed when the store is opened: it has a
+	/// [`witness`](crate::witness).
+	pub notices_old_copies: bool,
 }
 
 impl Guarantees {
@@ -50,6 +53,7 @@ impl Guarantees {
 			fence: Fence::Process,
 			group_commit: false,
 			max_writes: usize::MAX,
+			notices_old_copies: false,
 		}
 	}
 
@@ -62,6 +66,7 @@ impl Guarantees {
 			fence: Fence::Machine,
 			group_commit: true,
 			max_writes: usize::MAX,
+			notices_old_copies: false,
 		}
 	}
 
@@ -75,6 +80,7 @@ impl Guarantees {
 			fence: Fence::Everywhere,
 			group_commit: true,
 			max_writes: usize::MAX,
+			notices_old_copies: false,
 		}
 	}
 }

@@ -3,19 +3,21 @@
 //! A maker pays a hold invoice of the exchange's: the bond. The exchange takes it when the maker loses a
 //! dispute, and owes a part to the winner, who gives an invoice when asked for one.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bitcoin::hashes::{sha256, Hash};
-use leyden_ldk::{HeldPayment, HtlcResolutions, LdkPayer};
+use leyden_ldk::{HeldPayment, HtlcResolutions, LdkPayer, ProcessingRounds};
+use leyden_log::Consumer;
 use leyden_payout::{
-	Currency, Debt, DebtId, Held, InvoiceRules, Lookup, NewDebt, News, Notice, PayOrder, Payer,
-	PayoutError, PayoutOptions, Payouts, Reply, Sent, State, Submitted, Terms, Ticked,
+	AttemptStatus, Currency, Debt, DebtId, InvoiceRules, NewDebt, News, Notice, PayOrder, PayReply,
+	Payer, PayoutError, PayoutOptions, Payouts, Reply, SettleReply, Source, State, Submitted,
+	Terms, TickSummary,
 };
 use leyden_store::{
-	Batch, Clock, Key, KeyRange, ManualClock, Plan, RecordType, Store, StoreError, Table,
-	Timestamp, Value,
+	Batch, Clock, Key, KeyRange, ManualClock, MemoryMedium, Plan, RecordType, Store, StoreError,
+	Table, Timestamp, Value,
 };
 use lightning::bolt11_invoice::Bolt11Invoice;
 use lightning::events::{Event, ReplayEvent};
@@ -25,7 +27,7 @@ use lightning::ln::channelmanager::{
 use lightning::ln::outbound_payment::Retry;
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
 
-use crate::faulty_store::Doom;
+use crate::faulty_store::{Doom, LossyMedium};
 use crate::guard::NodeHandle;
 use crate::leyden_guard::User;
 use crate::lives::{lives, mortal_disk, Slot};
@@ -50,8 +52,9 @@ pub struct Exchange {
 	payouts: Payouts,
 	node: OnceLock<NodeHandle>,
 	payer: OnceLock<BondPayer>,
-	/// How often everything was handled.
-	rounds: Arc<AtomicU64>,
+	/// The rounds in which everything was handled.
+	rounds: ProcessingRounds,
+	consumer: OnceLock<Consumer>,
 	/// It cannot reach its node.
 	down: AtomicBool,
 }
@@ -61,44 +64,48 @@ pub struct Exchange {
 pub struct Down;
 
 impl Payer for Down {
-	fn settle_held(&self, _: &[u8; 32]) -> Reply<Held> {
-		Reply::later().1
+	fn settle_held(&self, _: &[u8; 32]) -> Reply<SettleReply> {
+		Reply::never()
 	}
 
-	fn pay(&self, _: &PayOrder) -> Reply<Sent> {
-		Reply::later().1
+	fn pay(&self, _: &PayOrder) -> Reply<PayReply> {
+		Reply::never()
 	}
 
-	fn lookup(&self, _: &PayOrder) -> Reply<Lookup> {
-		Reply::later().1
+	fn lookup(&self, _: &PayOrder) -> Reply<AttemptStatus> {
+		Reply::never()
 	}
 }
 
-type Rounds = Box<dyn Fn() -> u64 + Send + Sync>;
 type Knows = Box<dyn Fn(&[u8; 32]) -> HeldPayment + Send + Sync>;
-type BondPayer = LdkPayer<Arc<NetManager>, Rounds, Knows>;
+type BondPayer = LdkPayer<Arc<NetManager>, Knows>;
 
 impl Exchange {
-	fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Result<Self, PayoutError> {
+	fn new(
+		store: Arc<dyn Store>, clock: Arc<dyn Clock>, trusts: &AtomicBool,
+	) -> Result<Self, PayoutError> {
 		let options = PayoutOptions {
 			notices: Some(Arc::new(|notice: &Notice| {
-				let text = match notice.what {
+				let text = match notice.news {
 					News::InvoiceWanted { .. } => "wanted",
 					News::Paid { .. } => "paid",
 					News::Failed => "failed",
 					News::Forfeited => "forfeited",
+					_ => "else",
 				};
 				let mut batch = Batch::new();
 				let _ = batch.append(NOTICES, b"", Value::new(RecordType(0x8000), 1, text));
 				Plan::of(batch)
 			})),
+			trust_store_without_witness: trusts.load(Ordering::SeqCst),
 			..PayoutOptions::new(InvoiceRules::on(Currency::Regtest))
 		};
 		let payouts = Payouts::open(Arc::clone(&store), clock, options)?;
-		let rounds = Arc::new(AtomicU64::new(0));
+		let rounds = ProcessingRounds::new();
 		let (node, payer) = (OnceLock::new(), OnceLock::new());
 		let down = AtomicBool::new(false);
-		Ok(Self { store, payouts, node, payer, rounds, down })
+		let consumer = OnceLock::new();
+		Ok(Self { store, payouts, node, payer, rounds, consumer, down })
 	}
 
 	/// Its debts.
@@ -125,12 +132,15 @@ impl Exchange {
 	}
 
 	/// Looks after its debts, now that every event was handled.
-	fn tick(&self) -> Result<Ticked, PayoutError> {
-		self.rounds.fetch_add(1, Ordering::SeqCst);
+	fn tick(&self) -> Result<TickSummary, PayoutError> {
+		if let Some(consumer) = self.consumer.get() {
+			// A log that cannot be read counts no round.
+			let _ = self.rounds.end_round(consumer);
+		}
 		match self.payer.get() {
 			_ if self.down.load(Ordering::SeqCst) => self.payouts.tick(&Down, 100),
 			Some(payer) => self.payouts.tick(payer, 100),
-			None => Ok(Ticked::default()),
+			None => Ok(TickSummary::default()),
 		}
 	}
 }
@@ -153,25 +163,28 @@ fn bond_plan(hash: &PaymentHash, state: &'static str) -> Plan<()> {
 fn held(store: &dyn Store, hash: &[u8; 32]) -> HeldPayment {
 	let found = store.get(&Key::new(BONDS, *hash)).wait().ok().flatten();
 	match found.as_ref().map(|record| &*record.value.body) {
-		Some(b"held") => HeldPayment::Holding(preimage()),
+		Some(b"held") => HeldPayment::Holding { preimage: preimage(), claim_deadline: None },
 		Some(b"claimed") => HeldPayment::Claimed,
 		_ => HeldPayment::Unknown,
 	}
 }
 
 impl User for Exchange {
+	fn consumes(&self, consumer: &Consumer) {
+		let _ = self.consumer.set(consumer.clone());
+	}
+
 	fn started(&self, node: &NodeHandle, resolutions: &HtlcResolutions) {
 		let _ = self.node.set(node.clone());
 		let Some(manager) = node.manager() else { return };
-		let (rounds, store) = (Arc::clone(&self.rounds), Arc::clone(&self.store));
-		let rounds: Rounds = Box::new(move || rounds.load(Ordering::SeqCst));
+		let (rounds, store) = (self.rounds.clone(), Arc::clone(&self.store));
 		let held: Knows = Box::new(move |hash| held(&*store, hash));
-		let payer = LdkPayer::new(manager, rounds).taking(resolutions.clone(), held);
+		let payer = LdkPayer::new(manager, rounds).with_claims(resolutions.clone(), held);
 		let _ = self.payer.set(payer);
 	}
 
 	fn handle(&self, event: &Event) -> Result<Plan<()>, ReplayEvent> {
-		type AnyPayer = LdkPayer<(), (), ()>;
+		type AnyPayer = LdkPayer<(), ()>;
 		let nothing = || Plan::of(Batch::new());
 		match event {
 			Event::PaymentClaimable { payment_hash, .. } => {
@@ -183,7 +196,7 @@ impl User for Exchange {
 			Event::PaymentClaimed { payment_hash, .. } => Ok(bond_plan(payment_hash, "claimed")),
 			event => match AnyPayer::outcome(event) {
 				Some((hash, attempt, outcome)) => {
-					let learned = self.payouts.learn(&hash, attempt.as_ref(), &outcome);
+					let learned = self.payouts.record_outcome(&hash, attempt.as_ref(), &outcome);
 					Ok(learned.map_err(|_| ReplayEvent())?.unwrap_or_else(nothing))
 				},
 				None => Ok(nothing()),
@@ -206,6 +219,9 @@ pub struct BondWorld {
 	pub clock: Arc<ManualClock>,
 	doom: Arc<Doom>,
 	slot: Slot<Exchange>,
+	/// The exchange's database. The state of LDK itself is elsewhere.
+	media: Arc<LossyMedium>,
+	trusts_store: Arc<AtomicBool>,
 	/// Invoices that the winner has made.
 	made: u8,
 	/// Whether the winner lets payments wait.
@@ -220,10 +236,14 @@ impl BondWorld {
 		let mut net = LdkNet::new(1);
 		let maker = net.add_node(NodeConfig::default());
 		let (disk, slot) = (mortal_disk(&doom), Slot::default());
+		let trusts_store = Arc::new(AtomicBool::new(true));
+		let trusts = Arc::clone(&trusts_store);
 		let time: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
-		let make =
-			move |store| Exchange::new(store, Arc::clone(&time)).map_err(|error| error.to_string());
-		let guards = lives(&doom, &disk, &clock, &slot, make);
+		let make = move |store| {
+			Exchange::new(store, Arc::clone(&time), &trusts).map_err(|e| e.to_string())
+		};
+		let media = Arc::new(LossyMedium::keeping_every(1));
+		let guards = lives(&doom, &disk, &clock, &slot, &media, make);
 		let exchange = net.add_node_on(NodeConfig::default().deferred(), disk, guards);
 		let winner = net.add_node(NodeConfig::default());
 		for (a, b) in [(maker, exchange), (exchange, winner)] {
@@ -232,8 +252,19 @@ impl BondWorld {
 			net.open_channel_pushing(a, b, 1_000_000, 100_000_000);
 		}
 		net.persist_manager(exchange);
-		let mut world =
-			Self { net, maker, exchange, winner, clock, doom, slot, made: 0, winner_waits: false };
+		let mut world = Self {
+			net,
+			maker,
+			exchange,
+			winner,
+			clock,
+			doom,
+			slot,
+			media,
+			trusts_store,
+			made: 0,
+			winner_waits: false,
+		};
 		world.pay_bond();
 		world
 	}
@@ -263,15 +294,15 @@ impl BondWorld {
 	pub fn debt(&self, node_share_sat: u64) -> NewDebt {
 		NewDebt {
 			id: DebtId::new("bond", b"order 1"),
-			creditor: WINNER.to_vec(),
+			payee: WINNER.to_vec(),
 			cause: "lost-dispute".to_owned(),
 			amount_sat: BOND_SAT,
 			node_share_sat,
-			held: Some(hash_of(&preimage()).0),
+			source: Source::Held { payment_hash: hash_of(&preimage()).0, amount_sat: BOND_SAT },
 			terms: Terms {
-				window: 15 * DAY,
-				cadence: Duration::from_secs(300),
-				budget: 3,
+				invoice_window: 15 * DAY,
+				reminder_interval: Duration::from_secs(300),
+				max_failed_attempts: 3,
 				fee_cap_msat: FEE_CAP_MSAT.min(node_share_sat * 1000),
 			},
 		}
@@ -283,7 +314,7 @@ impl BondWorld {
 	/// What the debts say; the exchange may have died.
 	pub fn slash(&self, new: &NewDebt) -> Result<(), PayoutError> {
 		let exchange = self.exchange();
-		exchange.payouts.owe(new)?.commit(&*exchange.store).wait()?;
+		exchange.payouts.add_debt(new)?.commit(&*exchange.store).wait()?;
 		Ok(())
 	}
 
@@ -300,8 +331,8 @@ impl BondWorld {
 	}
 
 	/// An invoice that the winner cannot take the payment of, and its hash.
-	pub fn foreign_invoice(&mut self, msat: u64) -> (String, PaymentHash) {
-		let hash = hash_of(&PaymentPreimage([99; 32]));
+	pub fn foreign_invoice(&mut self, number: u8, msat: u64) -> (String, PaymentHash) {
+		let hash = hash_of(&PaymentPreimage([100 + number; 32]));
 		(self.invoice_of(hash, msat), hash)
 	}
 
@@ -335,7 +366,7 @@ impl BondWorld {
 	/// # Errors
 	/// What the debts say.
 	pub fn submit(&self, id: &DebtId, invoice: &str) -> Result<Submitted, PayoutError> {
-		self.exchange().payouts.submit(id, WINNER, invoice)
+		self.exchange().payouts.submit_invoice(id, WINNER, invoice)
 	}
 
 	/// The software of the exchange.
@@ -390,6 +421,25 @@ impl BondWorld {
 		}
 	}
 
+	/// Says whether the exchange trusts its database to be the newest copy, from its next start on. It
+	/// does unless told otherwise.
+	pub fn trust_store(&self, trusts: bool) {
+		self.trusts_store.store(trusts, Ordering::SeqCst);
+	}
+
+	/// A copy of the exchange's database.
+	pub fn copy_store(&self) -> MemoryMedium {
+		self.media.live().snapshot()
+	}
+
+	/// The exchange dies, and is started again with an older copy of its database, and LDK's own state as
+	/// it is.
+	pub fn restart_with(&mut self, copy: &MemoryMedium) {
+		self.net.disk(self.exchange).kill();
+		self.media.put_back(copy);
+		self.net.revive(self.exchange);
+	}
+
 	/// The exchange dies and is started again.
 	pub fn restart(&mut self) {
 		self.net.disk(self.exchange).kill();
@@ -399,8 +449,8 @@ impl BondWorld {
 	/// What the reminders say has arrived.
 	pub fn arrived(&self, id: &DebtId) {
 		let exchange = self.exchange();
-		while self.look(id).nudges_sent < self.look(id).nudges {
-			let plan = exchange.payouts.nudge_sent(id).expect("the store");
+		while self.look(id).reminders_delivered < self.look(id).reminders {
+			let plan = exchange.payouts.reminder_delivered(id).expect("the store");
 			plan.run(&*exchange.store).expect("the store");
 		}
 	}

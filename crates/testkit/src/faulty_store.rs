@@ -279,6 +279,11 @@ impl LossyMedium {
 		self.live.lock().unwrap().clone()
 	}
 
+	/// Puts an older copy in the place of what is there, while no process runs.
+	pub fn put_back(&self, copy: &MemoryMedium) {
+		*self.live.lock().unwrap() = copy.snapshot();
+	}
+
 	/// A commit was applied.
 	pub fn committed(&self) {
 		if self.commits.fetch_add(1, Ordering::SeqCst) % self.every == self.every - 1 {

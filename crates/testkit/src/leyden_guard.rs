@@ -99,6 +99,11 @@ pub trait User: Send + Sync {
 		let _ = (node, resolutions);
 	}
 
+	/// Is given the consumer of the node's user, before [`started`](User::started).
+	fn consumes(&self, consumer: &Consumer) {
+		let _ = consumer;
+	}
+
 	/// LDK has this event now; it is not written down yet.
 	///
 	/// # Errors
@@ -375,6 +380,7 @@ impl Guard for LeydenGuard {
 		let _ = self.node.set(node.clone());
 		self.start(node);
 		if let (Some(user), Some(started)) = (self.acts.get(), self.started.get()) {
+			user.consumes(&self.user);
 			user.started(node, started.resolutions());
 		}
 		if self.wiring.splices {

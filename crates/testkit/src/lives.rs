@@ -21,12 +21,13 @@ pub fn mortal_disk(doom: &Arc<Doom>) -> Arc<NodeDisk> {
 }
 
 /// Guards with what `make` makes, which dies with the node and the other way around. What lives now is
-/// in `slot`.
+/// in `slot`, and the store on `media`.
 pub fn lives<T: User + 'static>(
 	doom: &Arc<Doom>, disk: &Arc<NodeDisk>, clock: &Arc<ManualClock>, slot: &Slot<T>,
+	media: &Arc<LossyMedium>,
 	make: impl Fn(Arc<dyn Store>) -> Result<T, String> + Send + Sync + 'static,
 ) -> GuardFactory {
-	let media = LossyMedium::keeping_every(1);
+	let media = Arc::clone(media);
 	let (doom, disk, clock) = (Arc::clone(doom), Arc::clone(disk), Arc::clone(clock));
 	let slot = Arc::clone(slot);
 	Arc::new(move |_| -> Arc<dyn Guard> {

@@ -84,6 +84,25 @@ fn the_same_request_gets_the_same_invoice_after_a_restart() {
 	assert_eq!(world.invoices_made(), 1);
 }
 
+/// A12: refused by validation, and then sent again, corrected: the hash is not burnt.
+#[test]
+fn a_request_that_is_corrected_is_answered() {
+	let mut world = World::new(Setup::default());
+	let params = params(&world, 3);
+	for (field, value) in [
+		("amount_msat", json!(1)),
+		("min_final_cltv_expiry_delta", json!(1)),
+		("hash_index", json!("0004")),
+	] {
+		let answer = ask(&world, "wrong", &with(&params, field, value));
+		assert!(answer["error"]["code"].is_i64(), "{answer}");
+		world.restart(world.recipient);
+	}
+	assert_eq!(world.invoices_made(), 0);
+	assert!(ask(&world, "corrected", &params)["result"].is_object());
+	assert_eq!(world.invoices_made(), 1);
+}
+
 /// What it is like today: the map is gone after a restart, and the ledger says no until the invoice has
 /// expired; and then there is a second invoice of the same hash.
 #[test]

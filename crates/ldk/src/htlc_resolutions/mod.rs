@@ -42,7 +42,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use leyden_store::codec;
-use leyden_store::{Batch, Expectation, KeyRange, Plan, Store, StoreError, Version};
+use leyden_store::{Batch, Durability, Expectation, KeyRange, Plan, Store, StoreError, Version};
 use lightning::events::Event;
 use lightning::ln::channelmanager::InterceptId;
 use lightning::types::payment::PaymentHash;
@@ -142,11 +142,26 @@ impl HtlcResolutions {
 	/// # Failure Behavior and Persistence
 	/// From its commit on, LDK gets the resolution whenever it brings the event again, and at every
 	/// start, until LDK's own durable state has it. It replaces an earlier resolution of the same
-	/// HTLC. If [`apply`](HtlcResolutions::apply) is not called after the commit, the node's wiring
+	/// HTLC; a claim without a deadline keeps the one that is known. If [`apply`](HtlcResolutions::apply) is not called after the commit, the node's wiring
 	/// calls it with the next event or manager.
 	pub fn plan(&self, resolution: HtlcResolution) -> Result<Plan<()>, StoreError> {
 		let subject = resolution.subject();
+		let known = {
+			let state = self.state.lock();
+			state.kept.get(&subject).map(|kept| (kept.resolution, kept.version))
+		};
+		let resolution = known.map_or(resolution, |(known, _)| resolution.in_place_of(&known));
 		let mut batch = Batch::new();
+		if let Some((_, version)) = known.filter(|(known, _)| *known == resolution) {
+			// It is written down already, and offered to LDK once more.
+			let this = self.clone();
+			batch.durability(Durability::Lazy);
+			batch.after_commit(move |_| {
+				this.set(&subject, version, Progress::Waits);
+				this.state.lock().has_new = true;
+			});
+			return Ok(Plan::of(batch));
+		}
 		batch.put(subject.key(), codec::encode(&ResolutionV1::of(&resolution))?);
 		let state = Arc::clone(&self.state);
 		batch.after_commit(move |committed| {

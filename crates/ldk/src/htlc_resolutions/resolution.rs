@@ -129,6 +129,18 @@ where
 }
 
 impl HtlcResolution {
+	/// This resolution, in the place of an earlier one of the same HTLC: a claim whose caller does not
+	/// know the deadline does not lose the one that is known.
+	pub(super) fn in_place_of(self, earlier: &Self) -> Self {
+		match (self, earlier) {
+			(
+				Self::Claim { preimage, claim_deadline: None },
+				Self::Claim { claim_deadline, .. },
+			) => Self::Claim { preimage, claim_deadline: *claim_deadline },
+			(resolution, _) => resolution,
+		}
+	}
+
 	pub(super) fn subject(&self) -> Subject {
 		match self {
 			Self::Claim { preimage, .. } => {

@@ -32,7 +32,7 @@ pub enum How {
 	/// Accepts, and fails.
 	Fail,
 	/// Says that it cannot.
-	Not(NotSent),
+	Not(FailureReason),
 	/// Does as if it was accepted and settles, and the answer is lost.
 	SettleSilently,
 	/// Nothing has reached it, and there is no answer.
@@ -46,6 +46,8 @@ struct Payment {
 	debt: DebtId,
 	number: u32,
 	hash: [u8; 32],
+	/// Its place among all payments of the node.
+	index: u64,
 	state: Held2,
 }
 
@@ -64,16 +66,24 @@ pub struct FakeNode(Arc<Mutex<Inside>>);
 struct Inside {
 	script: VecDeque<How>,
 	payments: BTreeMap<[u8; 32], Payment>,
+	/// Payments that it has forgotten. The money has gone out all the same.
+	forgotten: Vec<Payment>,
 	/// How often it was told to pay.
 	told: u32,
+	/// The amounts that it was told to pay.
+	amounts: Vec<u64>,
 	lookups: u32,
 	/// Nothing is answered.
 	down: bool,
 	/// It does not know whether it would know.
 	forgetful: bool,
+	/// For how long it remembers, if not for ever.
+	remembers: Option<NodeMemory>,
+	/// The tokens that it was asked for.
+	tokens: u32,
 	settled_held: Vec<[u8; 32]>,
 	/// Answers to `settle_held`, `AlreadySettled` and so on.
-	held: VecDeque<Held>,
+	held: VecDeque<SettleReply>,
 	/// It knows payments by hash only.
 	by_hash: bool,
 	/// What it asks for routing.
@@ -82,7 +92,7 @@ struct Inside {
 	lies: bool,
 	/// What is answered later, and when.
 	slow: Option<Duration>,
-	waiting: Vec<(Timestamp, Promise<Sent>, Sent)>,
+	waiting: Vec<(Timestamp, Completer<PayReply>, PayReply)>,
 	now: Timestamp,
 }
 
@@ -91,15 +101,32 @@ impl FakeNode {
 		self.0.lock().unwrap().script.extend(how);
 	}
 
+	/// What it has to say by itself of each payment that is over: debt, attempt, hash, and how it ended.
+	pub fn outcomes(&self) -> Vec<(DebtId, AttemptId, [u8; 32], AttemptStatus)> {
+		let inside = self.0.lock().unwrap();
+		let outcome = |payment: &Payment| {
+			let status = match payment.state {
+				Held2::InFlight => return None,
+				Held2::Failed => AttemptStatus::Failed(FailureReason::Other),
+				Held2::Settled => {
+					let preimage = preimage_of(&payment.hash);
+					AttemptStatus::Settled { preimage, fee_msat: Some(0) }
+				},
+			};
+			Some((payment.debt, payment.debt.attempt(payment.number), payment.hash, status))
+		};
+		inside.payments.values().filter_map(outcome).collect()
+	}
+
 	/// What it would say by itself of a payment with this hash: it has heard how it ended.
-	pub fn heard(&self, debt: &DebtId, number: u32, hash: &[u8; 32]) -> Option<Lookup> {
+	pub fn heard(&self, debt: &DebtId, number: u32, hash: &[u8; 32]) -> Option<AttemptStatus> {
 		let inside = self.0.lock().unwrap();
 		let payment = inside.payments.get(debt.attempt(number).as_bytes())?;
 		match (payment.hash == *hash, payment.state) {
 			(true, Held2::Settled) => {
-				Some(Lookup::Settled { preimage: preimage_of(hash), fee_msat: 0 })
+				Some(AttemptStatus::Settled { preimage: preimage_of(hash), fee_msat: Some(0) })
 			},
-			(true, Held2::Failed) => Some(Lookup::Failed),
+			(true, Held2::Failed) => Some(AttemptStatus::Failed(FailureReason::Other)),
 			_ => None,
 		}
 	}
@@ -112,6 +139,10 @@ impl FakeNode {
 		self.0.lock().unwrap().told
 	}
 
+	pub fn amounts(&self) -> Vec<u64> {
+		self.0.lock().unwrap().amounts.clone()
+	}
+
 	pub fn lookups(&self) -> u32 {
 		self.0.lock().unwrap().lookups
 	}
@@ -122,6 +153,22 @@ impl FakeNode {
 
 	pub fn set_forgetful(&self, forgetful: bool) {
 		self.0.lock().unwrap().forgetful = forgetful;
+	}
+
+	pub fn set_memory(&self, memory: NodeMemory) {
+		self.0.lock().unwrap().remembers = Some(memory);
+	}
+
+	/// It forgets every payment that is over.
+	pub fn forget(&self) {
+		let mut inside = self.0.lock().unwrap();
+		let payments = std::mem::take(&mut inside.payments);
+		for (name, payment) in payments {
+			match payment.state {
+				Held2::InFlight => drop(inside.payments.insert(name, payment)),
+				_ => inside.forgotten.push(payment),
+			}
+		}
 	}
 
 	pub fn set_by_hash(&self, by_hash: bool) {
@@ -140,7 +187,7 @@ impl FakeNode {
 		self.0.lock().unwrap().slow = Some(slow);
 	}
 
-	pub fn held(&self, answers: impl IntoIterator<Item = Held>) {
+	pub fn held(&self, answers: impl IntoIterator<Item = SettleReply>) {
 		self.0.lock().unwrap().held.extend(answers);
 	}
 
@@ -164,109 +211,154 @@ impl FakeNode {
 		let waiting = std::mem::take(&mut inside.waiting);
 		for (at, promise, sent) in waiting {
 			match at <= now {
-				true => promise.give(sent),
+				true => promise.complete(sent),
 				false => inside.waiting.push((at, promise, sent)),
 			}
 		}
+	}
+
+	/// The preimages that a payee has, who was paid.
+	pub fn shown(&self, debt: &DebtId) -> Vec<[u8; 32]> {
+		let inside = self.0.lock().unwrap();
+		let is_it = |p: &&Payment| p.debt == *debt && p.state == Held2::Settled;
+		let paid = inside.payments.values().chain(&inside.forgotten).filter(is_it);
+		paid.map(|payment| preimage_of(&payment.hash)).collect()
 	}
 
 	/// How often the money of a debt has really gone out.
 	pub fn paid(&self, debt: &DebtId) -> usize {
 		let inside = self.0.lock().unwrap();
 		let is_it = |p: &&Payment| p.debt == *debt && p.state == Held2::Settled;
-		inside.payments.values().filter(is_it).count()
+		inside.payments.values().chain(&inside.forgotten).filter(is_it).count()
 	}
 
 	/// Payments of a debt that are out or under way.
 	pub fn out(&self, debt: &DebtId) -> usize {
 		let inside = self.0.lock().unwrap();
 		let is_it = |p: &&Payment| p.debt == *debt && p.state != Held2::Failed;
-		inside.payments.values().filter(is_it).count()
+		inside.payments.values().chain(&inside.forgotten).filter(is_it).count()
+	}
+}
+
+impl Inside {
+	/// The index of the newest payment.
+	fn newest(&self) -> u64 {
+		let all = self.payments.values().chain(&self.forgotten);
+		all.map(|payment| payment.index).max().unwrap_or_default()
+	}
+
+	fn memory(&self) -> NodeMemory {
+		match self.forgetful {
+			true => NodeMemory::Unknown,
+			false => self.remembers.unwrap_or(NodeMemory::Forever),
+		}
 	}
 }
 
 impl Payer for FakeNode {
-	fn settle_held(&self, payment_hash: &[u8; 32]) -> Reply<leyden_payout::Held> {
+	fn settle_held(&self, payment_hash: &[u8; 32]) -> Reply<SettleReply> {
 		let mut inside = self.0.lock().unwrap();
 		if inside.down {
-			return Reply::later().1;
+			return Reply::never();
 		}
-		let answer = inside.held.pop_front().unwrap_or(Held::Settled);
-		if answer != Held::NotYet {
+		let answer = inside.held.pop_front().unwrap_or(SettleReply::Settled);
+		if answer != SettleReply::NotYet {
 			inside.settled_held.push(*payment_hash);
 		}
-		Reply::now(answer)
+		Reply::ready(answer)
 	}
 
-	fn pay(&self, order: &PayOrder) -> Reply<Sent> {
+	fn prepare(&self, _: &PayOrder) -> Reply<NodeToken> {
+		let mut inside = self.0.lock().unwrap();
+		inside.tokens += 1;
+		match (inside.down, inside.by_hash) {
+			(true, _) => Reply::never(),
+			(false, false) => Reply::ready(NodeToken::default()),
+			(false, true) => Reply::ready(NodeToken::new(inside.newest().to_be_bytes()).unwrap()),
+		}
+	}
+
+	fn pay(&self, order: &PayOrder) -> Reply<PayReply> {
 		let mut inside = self.0.lock().unwrap();
 		if inside.down {
-			return Reply::later().1;
+			return Reply::never();
 		}
 		inside.told += 1;
+		inside.amounts.push(order.amount_msat);
 		if inside.payments.contains_key(order.attempt.as_bytes()) {
-			return Reply::now(Sent::Accepted);
+			return Reply::ready(PayReply::Accepted);
 		}
 		let how = inside.script.pop_front().unwrap_or(How::Settle);
 		let state = match how {
 			How::Settle | How::SettleSilently => Held2::Settled,
 			How::Hold | How::HoldSilently => Held2::InFlight,
 			How::Fail => Held2::Failed,
-			How::Not(why) => return Reply::now(Sent::Not(why)),
-			How::Lost => return Reply::later().1,
+			How::Not(why) => return Reply::ready(PayReply::NotSent(why)),
+			How::Lost => return Reply::never(),
 		};
-		let payment =
-			Payment { debt: order.debt, number: order.number, hash: order.payment_hash, state };
+		let index = inside.newest() + 1;
+		let payment = Payment {
+			debt: order.debt,
+			number: order.number,
+			hash: order.payment_hash,
+			index,
+			state,
+		};
 		inside.payments.insert(*order.attempt.as_bytes(), payment);
 		if matches!(how, How::SettleSilently | How::HoldSilently) {
-			return Reply::later().1;
+			return Reply::never();
 		}
 		if let Some(slow) = inside.slow {
-			let (promise, reply) = Reply::later();
+			let (promise, reply) = Reply::pair();
 			let at = inside.now.after(slow);
-			inside.waiting.push((at, promise, Sent::Accepted));
+			inside.waiting.push((at, promise, PayReply::Accepted));
 			return reply;
 		}
-		Reply::now(Sent::Accepted)
+		Reply::ready(PayReply::Accepted)
 	}
 
-	fn lookup(&self, order: &PayOrder) -> Reply<Lookup> {
+	fn lookup(&self, order: &PayOrder) -> Reply<AttemptStatus> {
 		let mut inside = self.0.lock().unwrap();
 		inside.lookups += 1;
 		if inside.down {
-			return Reply::later().1;
+			return Reply::never();
 		}
 		let by_hash = inside.by_hash;
 		let found = match by_hash {
 			false => inside.payments.get(order.attempt.as_bytes()),
-			true => inside.payments.values().rfind(|p| p.hash == order.payment_hash),
+			// A payment with a higher index than the token says is of this attempt or of a later one.
+			true => {
+				let after = order.token.as_bytes().try_into().map_or(0, u64::from_be_bytes);
+				let is_it = |p: &&Payment| p.hash == order.payment_hash && p.index > after;
+				inside.payments.values().filter(is_it).max_by_key(|p| p.index)
+			},
 		};
-		let would_know = !inside.forgetful;
+		let memory = inside.memory();
 		let lies = inside.lies;
-		Reply::now(match found.map(|payment| payment.state) {
-			None => Lookup::NoRecord { would_know },
-			Some(Held2::InFlight) => Lookup::InFlight,
-			Some(Held2::Failed) => Lookup::Failed,
+		Reply::ready(match found.map(|payment| payment.state) {
+			None => AttemptStatus::NoRecord(memory),
+			Some(Held2::InFlight) => AttemptStatus::InFlight,
+			Some(Held2::Failed) => AttemptStatus::Failed(FailureReason::Other),
 			Some(Held2::Settled) => {
 				let preimage = preimage_of(&order.payment_hash);
 				let preimage = if lies { [9; 32] } else { preimage };
-				Lookup::Settled { preimage, fee_msat: inside.fee_msat }
+				AttemptStatus::Settled { preimage, fee_msat: Some(inside.fee_msat) }
 			},
 		})
 	}
 
-	fn made(&self, debt: &DebtId) -> Reply<Made> {
+	fn list_attempts(&self, debt: &DebtId) -> Reply<KnownPayments> {
 		let inside = self.0.lock().unwrap();
 		if inside.down {
-			return Reply::later().1;
+			return Reply::never();
 		}
 		if inside.by_hash {
-			return Reply::now(Made::CannotSay);
+			return Reply::ready(KnownPayments::ByHashOnly);
 		}
 		let mine = inside.payments.values().filter(|payment| payment.debt == *debt);
 		let mut made: Vec<_> = mine.map(|payment| (payment.number, payment.hash)).collect();
 		made.sort_unstable();
-		Reply::now(Made::Payments(made))
+		Reply::ready(KnownPayments::Listed { payments: made, memory: inside.memory() })
 	}
 }
 
@@ -332,7 +424,7 @@ pub struct World {
 	pub store: Arc<dyn Store>,
 	pub payouts: Payouts,
 	pub node: FakeNode,
-	pub patience: Duration,
+	pub trusts: bool,
 }
 
 impl World {
@@ -344,12 +436,27 @@ impl World {
 		let store: Arc<dyn Store> =
 			Arc::new(MemoryStore::open(&medium, Namespace::default()).unwrap());
 		let payouts = open(&store, &clock);
-		Self { medium, clock, store, payouts, node, patience: Duration::from_secs(30) }
+		Self { medium, clock, store, payouts, node, trusts: false }
+	}
+
+	/// With a store that is taken for the newest copy of itself.
+	pub fn trusting() -> Self {
+		let mut world = Self::new();
+		world.trusts = true;
+		world.restart();
+		world
 	}
 
 	pub fn restart(&mut self) {
 		self.store = Arc::new(MemoryStore::open(&self.medium, Namespace::default()).unwrap());
-		self.payouts = open(&self.store, &self.clock);
+		self.payouts = self.another();
+	}
+
+	/// Another worker on the same store.
+	pub fn another(&self) -> Payouts {
+		let options = PayoutOptions { trust_store_without_witness: self.trusts, ..options() };
+		let clock = Arc::<ManualClock>::clone(&self.clock);
+		Payouts::open(Arc::clone(&self.store), clock, options).unwrap()
 	}
 
 	pub fn now(&self) -> Timestamp {
@@ -361,8 +468,8 @@ impl World {
 		bond(1)
 	}
 
-	pub fn owe(&self, new: &NewDebt) -> Written {
-		self.payouts.owe(new).unwrap().commit(&*self.store).wait().unwrap()
+	pub fn owe(&self, new: &NewDebt) -> Added {
+		self.payouts.add_debt(new).unwrap().commit(&*self.store).wait().unwrap()
 	}
 
 	pub fn good(&self, number: u16) -> String {
@@ -370,10 +477,10 @@ impl World {
 	}
 
 	pub fn submit(&self, id: &DebtId, invoice: &str) -> Result<Submitted, PayoutError> {
-		self.payouts.submit(id, SELLER, invoice)
+		self.payouts.submit_invoice(id, SELLER, invoice)
 	}
 
-	pub fn tick(&self) -> Ticked {
+	pub fn tick(&self) -> TickSummary {
 		self.payouts.tick(&self.node, 1_000).unwrap()
 	}
 
@@ -421,8 +528,8 @@ impl World {
 
 	/// Everything that was told has arrived.
 	pub fn arrived(&self, id: &DebtId) {
-		while self.debt(id).nudges_sent < self.debt(id).nudges {
-			self.payouts.nudge_sent(id).unwrap().run(&*self.store).unwrap();
+		while self.debt(id).reminders_delivered < self.debt(id).reminders {
+			self.payouts.reminder_delivered(id).unwrap().run(&*self.store).unwrap();
 		}
 	}
 }
@@ -430,20 +537,20 @@ impl World {
 pub fn bond(number: u8) -> NewDebt {
 	NewDebt {
 		id: DebtId::new("bond", &[number]),
-		creditor: SELLER.to_vec(),
+		payee: SELLER.to_vec(),
 		cause: "lost-dispute".to_owned(),
 		amount_sat: 1000,
 		node_share_sat: 500,
-		held: None,
+		source: Source::InHand,
 		terms: terms(),
 	}
 }
 
 pub fn terms() -> Terms {
 	Terms {
-		window: 15 * DAY,
-		cadence: 300 * Duration::from_secs(1),
-		budget: 3,
+		invoice_window: 15 * DAY,
+		reminder_interval: 300 * Duration::from_secs(1),
+		max_failed_attempts: 3,
 		fee_cap_msat: 10_000,
 	}
 }
@@ -451,8 +558,7 @@ pub fn terms() -> Terms {
 pub fn options() -> PayoutOptions {
 	PayoutOptions {
 		notices: Some(Arc::new(|notice: &Notice| {
-			let text =
-				format!("{:?} to {}", notice.what, String::from_utf8_lossy(&notice.creditor));
+			let text = format!("{:?} to {}", notice.news, String::from_utf8_lossy(&notice.payee));
 			let mut batch = Batch::new();
 			let _ = batch.append(NOTICES, b"", Value::new(RecordType(0x8000), 1, text));
 			Plan::of(batch)

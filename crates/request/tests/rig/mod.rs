@@ -116,7 +116,7 @@ impl Effect for Invoices<'_> {
 		let made = self.world.made.lock().unwrap();
 		// What was made is there, whatever would become of another try.
 		let kind = match self.answer {
-			AnswerKind::Error => AnswerKind::Error,
+			AnswerKind::Error | AnswerKind::Invalid => AnswerKind::Error,
 			AnswerKind::Ok | AnswerKind::Transient => AnswerKind::Ok,
 		};
 		Ok(made.get(key.key()).map(|number| outcome(kind, key, *number)))

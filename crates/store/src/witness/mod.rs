@@ -342,7 +342,8 @@ impl Store for WitnessedStore {
 	fn guarantees(&self) -> Guarantees {
 		let inner = self.inner.guarantees();
 		// A batch may take a mark along.
-		Guarantees { max_writes: inner.max_writes.saturating_sub(1), ..inner }
+		let max_writes = inner.max_writes.saturating_sub(1);
+		Guarantees { max_writes, notices_old_copies: true, ..inner }
 	}
 
 	fn observe(&self, observer: StoreObserver) -> bool {

@@ -551,7 +551,7 @@ fn add<T: User + 'static>(
 	make: impl Fn(Arc<dyn Store>) -> Result<T, String> + Send + Sync + 'static,
 ) -> Idx {
 	let disk = mortal_disk(doom);
-	let guards = lives(doom, &disk, clock, slot, make);
+	let guards = lives(doom, &disk, clock, slot, &Arc::new(LossyMedium::keeping_every(1)), make);
 	net.add_node_on(NodeConfig::default().deferred(), disk, guards)
 }
 

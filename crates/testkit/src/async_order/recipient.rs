@@ -275,8 +275,11 @@ impl Effect for Making<'_> {
 				Outcome::new(Answer::new(AnswerKind::Ok, reply.to_string())).with(plan)
 			},
 			Err(error) => {
-				let transient = error.code == rpc::INTERNAL_ERROR;
-				let kind = if transient { AnswerKind::Transient } else { AnswerKind::Error };
+				let kind = match error.code {
+					rpc::INTERNAL_ERROR => AnswerKind::Transient,
+					// Nothing was done: the key may come again, corrected.
+					_ => AnswerKind::Invalid,
+				};
 				let bytes = serde_json::to_vec(&error).map_err(|_| Unknown)?;
 				Outcome::new(Answer::new(kind, bytes))
 			},

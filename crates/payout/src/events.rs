@@ -1,0 +1,53 @@
+// This file is Copyright its original authors, visible in version control history.
+//
+// This file is licensed under the Apache License, Version 2.0 <LICENSE-APACHE or
+// http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
+// http://opensource.org/licenses/MIT>, at your option.
+
+//! Events that an operator should know of.
+
+use std::fmt;
+use std::sync::Arc;
+
+use leyden_store::StoreError;
+
+use crate::error::PayoutError;
+use crate::ids::DebtId;
+
+/// A function that is told of events. It must not call the payouts that call it.
+pub type PayoutObserver = Arc<dyn Fn(&PayoutEvent) + Send + Sync>;
+
+/// An event that an operator should know of. The same event is told once in a process.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum PayoutEvent {
+	/// Nothing is paid until an operator has looked.
+	Frozen {
+		/// The reason.
+		reason: String,
+	},
+	/// A debt cannot be looked after; others can.
+	Broken {
+		/// The debt.
+		debt: DebtId,
+		/// The error.
+		error: PayoutError,
+	},
+	/// The store cannot be used now; [`run`](crate::Payouts::run) goes on when it can.
+	StoreUnavailable {
+		/// The error of the store.
+		error: StoreError,
+	},
+}
+
+impl fmt::Display for PayoutEvent {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		match self {
+			Self::Frozen { reason } => {
+				write!(f, "payouts are frozen ({reason}); look into it, and call Payouts::unfreeze")
+			},
+			Self::Broken { debt, error } => write!(f, "debt {debt} waits: {error}"),
+			Self::StoreUnavailable { error } => write!(f, "payouts wait for the store: {error}"),
+		}
+	}
+}
