@@ -19,7 +19,7 @@ use leyden_bench::{is_test, ratios};
 use leyden_http::{Address, Courier, CourierOptions, SigningSecret};
 use leyden_outbox::{
 	BreakerOptions, CallbackId, EndpointOptions, Enqueued, NewCallback, Outbox, OutboxOptions,
-	Verdict,
+	TryOutcome, Verdict,
 };
 use leyden_request::{
 	Answer, AnswerKind, Effect, Outcome, Params, Request, RequestKey, RequestOptions, Requests,
@@ -103,7 +103,7 @@ impl Node {
 		let outbox = Outbox::open(store, Arc::clone(&clock), OutboxOptions::default());
 		let outbox = outbox.expect("opens");
 		let breaker = BreakerOptions::default();
-		let options = EndpointOptions { max_in_flight: AT_ONCE, breaker };
+		let options = EndpointOptions { max_in_flight: AT_ONCE, breaker, ..Default::default() };
 		outbox.add_endpoint("lsp", options).expect("an endpoint");
 		Self { outbox, clock }
 	}
@@ -140,7 +140,7 @@ impl Node {
 	fn claim(&self, each: u64) -> f64 {
 		per_second(each, || {
 			let claim = self.outbox.claim(HEIGHT).expect("the store").expect("a callback");
-			claim.settle(Verdict::Done, "").expect("the store");
+			claim.settle(Verdict::Done, TryOutcome::Taken, "").expect("the store");
 		})
 	}
 }

@@ -4,25 +4,34 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Sends what is owed.
+//! [`Courier`] sends the callbacks of an outbox over HTTP.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use leyden_outbox::{Callback, Claim, Outbox, OutboxError, Reply, Returned, Settled, Turn};
+use leyden_outbox::{
+	Callback, Claim, CompletedDelivery, Outbox, OutboxError, Reply, SettleAndClaim, Settled,
+};
 use leyden_store::{Clock, Timestamp};
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use tokio::task::JoinSet;
 
 use crate::address::Address;
-use crate::guard::{Guarded, NotAllowed};
+use crate::guard::{is_not_allowed, NotAllowed};
 use crate::signature::Webhook;
 
 /// Most of an answer that is read, in bytes.
 pub const MAX_RESPONSE_BYTES: usize = 16 * 1024;
+
+/// A difference of clocks that explains a refusal: most receivers tolerate five minutes.
+const MAX_SKEW: Duration = Duration::from_secs(4 * 60);
+/// The time between two compactions of an outbox in a run.
+const COMPACTS_EVERY: Duration = Duration::from_secs(600);
+/// Most callbacks that expire, or are looked at to be dropped, in one go.
+const MAX_AT_ONCE: usize = 256;
 
 /// Most callbacks that are taken in one turn of the outbox.
 const MAX_TURN: usize = 256;
@@ -36,11 +45,17 @@ pub struct CourierOptions {
 	/// Whether an answer says that the deadline has passed or is too near, from its status and the
 	/// beginning of its body. Unless set otherwise, none does.
 	pub too_late: fn(u16, &[u8]) -> bool,
+	/// The time between two looks at the outbox in [`Courier::run`]. A second unless set otherwise.
+	pub poll_interval: Duration,
 }
 
 impl Default for CourierOptions {
 	fn default() -> Self {
-		Self { timeout: Duration::from_secs(20), too_late: |_, _| false }
+		Self {
+			timeout: Duration::from_secs(20),
+			too_late: |_, _| false,
+			poll_interval: Duration::from_secs(1),
+		}
 	}
 }
 
@@ -58,7 +73,7 @@ struct Inner {
 
 /// What a task comes back with.
 enum Back {
-	Returned(Box<Returned>),
+	Completed(Box<CompletedDelivery>),
 	Settled(Result<Settled, OutboxError>),
 }
 
@@ -84,22 +99,8 @@ impl Courier {
 		outbox: Outbox, clock: Arc<dyn Clock>, options: CourierOptions,
 		endpoints: impl IntoIterator<Item = (String, Address)>,
 	) -> Result<Self, reqwest::Error> {
-		let client = |address: &Address| {
-			let builder = reqwest::Client::builder();
-			let trusts = address.authorities.iter().cloned();
-			trusts
-				.fold(builder, reqwest::ClientBuilder::add_root_certificate)
-				.timeout(options.timeout)
-				.redirect(reqwest::redirect::Policy::none())
-				.dns_resolver(Arc::new(Guarded(address.allow.clone())))
-				// A proxy would look names up itself, past the guard.
-				.no_proxy()
-				.referer(false)
-				.user_agent(concat!("leyden/", env!("CARGO_PKG_VERSION")))
-				.build()
-		};
 		let endpoints = endpoints.into_iter().map(|(name, address)| {
-			let client = client(&address)?;
+			let client = address.client(options.timeout)?;
 			Ok((name, (address, client)))
 		});
 		let endpoints = endpoints.collect::<Result<_, reqwest::Error>>()?;
@@ -124,14 +125,14 @@ impl Courier {
 			let (outbox, back) = (self.0.outbox.clone(), std::mem::take(&mut returned));
 			// After a failure, what is on its way is only waited for.
 			let limit = if failed.is_some() { 0 } else { MAX_TURN };
-			let turn = blocking(move || Ok(outbox.turn(back, height, limit))).await?;
-			let Turn { settling, claims } = turn;
+			let turn = blocking(move || Ok(outbox.settle_and_claim(back, height, limit))).await?;
+			let SettleAndClaim { settling, claims } = turn;
 			match claims {
 				Ok(claims) => claims.into_iter().for_each(|claim| {
 					let courier = self.clone();
 					under_way.spawn(async move {
-						let (reply, said) = courier.send(claim.callback()).await;
-						Back::Returned(Box::new(Returned { claim, reply, said }))
+						let (reply, detail) = courier.send(claim.callback()).await;
+						Back::Completed(Box::new(CompletedDelivery { claim, reply, detail }))
 					});
 				}),
 				Err(error) => failed = failed.or(Some(error)),
@@ -153,7 +154,7 @@ impl Courier {
 			let mut next = Some(first);
 			while let Some(back) = next {
 				match back {
-					Ok(Back::Returned(back)) => returned.push(*back),
+					Ok(Back::Completed(back)) => returned.push(*back),
 					Ok(Back::Settled(Ok(settled))) => drained.count(settled),
 					// Somebody else has it.
 					Ok(Back::Settled(Err(OutboxError::LeaseLost))) => {},
@@ -164,6 +165,50 @@ impl Courier {
 				next = under_way.try_join_next();
 			}
 		}
+	}
+
+	/// Sends callbacks until `stop` resolves: [drains](Courier::drain) the outbox, lets callbacks
+	/// [expire](Outbox::expire), and [compacts](Outbox::compact) it, again and again. `height` is that of the
+	/// chain. It ends when what is on its way is back.
+	///
+	/// # Errors
+	/// The first error of the outbox that does not pass by itself; a store that is unavailable is waited
+	/// for.
+	///
+	/// # Failure Behavior and Persistence
+	/// As [`drain`](Courier::drain), [`Outbox::expire`] and [`Outbox::compact`].
+	pub async fn run(
+		&self, height: impl Fn() -> u32, stop: impl Future<Output = ()>,
+	) -> Result<(), OutboxError> {
+		let mut stop = std::pin::pin!(stop);
+		let mut compacted_at: Option<Duration> = None;
+		loop {
+			let elapsed = self.0.clock.elapsed();
+			let compacts =
+				compacted_at.is_none_or(|at| elapsed.saturating_sub(at) >= COMPACTS_EVERY);
+			match self.run_once(height(), compacts).await {
+				Ok(()) if compacts => compacted_at = Some(elapsed),
+				Ok(()) => {},
+				Err(error) if error.is_retriable() => {},
+				Err(error) => return Err(error),
+			}
+			tokio::select! {
+				biased;
+				() = &mut stop => return Ok(()),
+				() = tokio::time::sleep(self.0.options.poll_interval) => {},
+			}
+		}
+	}
+
+	async fn run_once(&self, height: u32, compacts: bool) -> Result<(), OutboxError> {
+		self.drain(height).await?;
+		let outbox = self.0.outbox.clone();
+		blocking(move || {
+			while outbox.expire(height, MAX_AT_ONCE)?.len() == MAX_AT_ONCE {}
+			while compacts && outbox.compact(MAX_AT_ONCE)? == MAX_AT_ONCE {}
+			Ok(())
+		})
+		.await
 	}
 
 	/// Sends one callback, and settles it by what comes back.
@@ -224,6 +269,7 @@ impl Courier {
 	async fn answer(&self, mut response: reqwest::Response) -> (Reply, String) {
 		let code = response.status().as_u16();
 		let retry_after = retry_after(response.headers(), self.0.clock.now());
+		let date = response.headers().get(header::DATE).and_then(date);
 		let mut body = Vec::new();
 		while body.len() < MAX_RESPONSE_BYTES {
 			match response.chunk().await {
@@ -232,12 +278,18 @@ impl Courier {
 					body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
 				},
 				Ok(None) => break,
-				// The status is there, and the rest may have been anything.
-				Err(error) => return failed(&error),
+				// The status line is the answer, whatever becomes of the body.
+				Err(_) => break,
 			}
 		}
 		let too_late = (self.0.options.too_late)(code, &body);
-		(Reply::Status { code, retry_after, too_late }, format!("HTTP {code}"))
+		let skew = skew(code, date, &body, self.0.clock.now());
+		let detail = match &skew {
+			Some(skew) => format!("HTTP {code}: {skew}"),
+			None => format!("HTTP {code}"),
+		};
+		let clock_skew = skew.is_some();
+		(Reply::Status { code, retry_after, too_late, clock_skew }, detail)
 	}
 }
 
@@ -245,7 +297,7 @@ impl Drained {
 	fn count(&mut self, settled: Settled) {
 		*match settled {
 			Settled::Done => &mut self.done,
-			Settled::Again(_) => &mut self.again,
+			Settled::RetryAt(_) => &mut self.again,
 			Settled::Dead | Settled::Expired => &mut self.aside,
 			Settled::Paused => &mut self.paused,
 		} += 1;
@@ -254,12 +306,8 @@ impl Drained {
 
 /// What a failed request means. What is said has no URL in it: there may be a secret in that.
 fn failed(error: &reqwest::Error) -> (Reply, String) {
-	let mut cause: Option<&dyn Error> = Some(error);
-	while let Some(error) = cause {
-		if let Some(NotAllowed) = error.downcast_ref() {
-			return (Reply::Forbidden, NotAllowed.to_string());
-		}
-		cause = error.source();
+	if is_not_allowed(error) {
+		return (Reply::Forbidden, NotAllowed.to_string());
 	}
 	if error.is_timeout() {
 		return (Reply::Timeout, "no answer in time".to_owned());
@@ -280,10 +328,44 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
 	if let Some(seconds) = value.parse::<u32>().ok().filter(|_| is_number) {
 		return Some(Duration::from_secs(seconds.into()));
 	}
-	let at = httpdate::parse_http_date(value).ok()?;
 	// The other side's clock and this machine's: a wish in wall time.
-	let at = Timestamp::default().after(at.duration_since(UNIX_EPOCH).unwrap_or_default());
+	let at = parse_date(value)?;
 	Some(at.since(now))
+}
+
+fn date(value: &HeaderValue) -> Option<Timestamp> {
+	parse_date(value.to_str().ok()?.trim())
+}
+
+fn parse_date(text: &str) -> Option<Timestamp> {
+	let at = httpdate::parse_http_date(text).ok()?;
+	Some(Timestamp::default().after(at.duration_since(UNIX_EPOCH).unwrap_or_default()))
+}
+
+/// The difference of clocks that a callback is refused for, if that is the reason: a
+/// [`Receiver`](crate::Receiver) says so, and of other endpoints the date of the answer tells.
+fn skew(code: u16, date: Option<Timestamp>, body: &[u8], now: Timestamp) -> Option<String> {
+	if !matches!(code, 400 | 401 | 403) {
+		return None;
+	}
+	let said: Option<Refusal> = serde_json::from_slice(body).ok();
+	let said = said.filter(|said| said.error == "clock_skew");
+	let differs = date.and_then(|date| match (date.since(now), now.since(date)) {
+		(ahead, _) if ahead > MAX_SKEW => Some(format!("{} s ahead of", ahead.as_secs())),
+		(_, behind) if behind > MAX_SKEW => Some(format!("{} s behind", behind.as_secs())),
+		_ => None,
+	});
+	match (said, differs) {
+		(_, Some(differs)) => Some(format!("its clock is {differs} this one")),
+		(Some(_), None) => Some("it refuses the timestamp".to_owned()),
+		(None, None) => None,
+	}
+}
+
+/// The beginning of a refusal in JSON.
+#[derive(serde::Deserialize)]
+struct Refusal {
+	error: String,
 }
 
 /// The outbox waits for its store; that is not for a task to do.

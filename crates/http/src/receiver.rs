@@ -344,7 +344,8 @@ impl Effect for Handling<'_> {
 }
 
 fn fingerprint(incoming: &Incoming) -> Option<Params> {
-	let params = Params::new(1).text("path", &incoming.path).ok()?;
+	// Without the path: a sender may be told another one between two tries.
+	let params = Params::new(1);
 	// Pieces, since a field has a limit.
 	let mut pieces = incoming.body.chunks(leyden_request::MAX_FIELD_BYTES).enumerate();
 	pieces.try_fold(params, |params, (n, piece)| params.bytes(&format!("body{n}"), piece).ok())

@@ -78,7 +78,8 @@ async fn answers_are_what_the_law_says() {
 		(How::Never, one(0, 1, 0, 0)),
 		(How::HangUp, one(0, 1, 0, 0)),
 		(How::Garbage, one(0, 1, 0, 0)),
-		(How::Drip, one(0, 1, 0, 0)),
+		// The status line is the answer.
+		(How::Drip, one(1, 0, 0, 0)),
 		// A body without end is read up to a limit, and is an answer.
 		(How::Large(50 << 20), one(1, 0, 0, 0)),
 	] {
@@ -198,4 +199,74 @@ async fn nothing_secret_is_shown() {
 	for hidden in ["sesame", "hidden", "preimage", "MfKQ9r8"] {
 		assert!(!shown.contains(hidden), "{shown}");
 	}
+}
+
+/// A16: the status line is the answer: a 2xx whose body breaks off was taken, and is sent once.
+#[tokio::test]
+async fn a_body_that_breaks_off_changes_no_answer() {
+	let (node, server) = (Node::new(), Server::start());
+	server.then([How::BreakOff(200), How::BreakOff(422)]);
+	node.owe("claimable", "h1");
+	let courier = node.courier(address(&server.url));
+	assert_eq!(courier.drain(HEIGHT).await.unwrap().done, 1);
+	node.owe("claimable", "h2");
+	assert_eq!(courier.drain(HEIGHT).await.unwrap().aside, 1);
+	assert_eq!(server.got().len(), 2);
+}
+
+/// A7: a refusal whose reason are the clocks is told from one of the sender: by what a receiver of ours says,
+/// and by the date of an answer.
+#[tokio::test]
+async fn a_refusal_because_of_clocks_pauses_nothing() {
+	let said =
+		r#"{"error":"clock_skew","reason":"301 s behind","timestamp":1,"now":2,"tolerance":3}"#;
+	let (node, server) = (Node::new(), Server::start());
+	let date = |seconds: i64| {
+		let now = std::time::UNIX_EPOCH + Duration::from_millis(node.clock.now().0);
+		let shift = Duration::from_secs(seconds.unsigned_abs());
+		httpdate::fmt_http_date(if seconds < 0 { now - shift } else { now + shift })
+	};
+	let dated = |code, seconds| How::Dated(code, date(seconds));
+	type Count = fn(&Drained) -> u64;
+	let rows: [(How, Count); 6] = [
+		(How::Says(400, said.to_owned()), |drained| drained.again),
+		(dated(401, 600), |drained| drained.again),
+		(dated(403, -600), |drained| drained.again),
+		(dated(400, 600), |drained| drained.again),
+		(dated(401, 60), |drained| drained.paused),
+		(How::Says(400, "no".to_owned()), |drained| drained.aside),
+	];
+	for (n, (how, counts)) in rows.into_iter().enumerate() {
+		let node = Node::new();
+		node.owe("claimable", &format!("h{n}"));
+		server.then([how]);
+		let drained = node.courier(address(&server.url)).drain(HEIGHT).await.unwrap();
+		assert_eq!(counts(&drained), 1, "row {n}: {drained:?}");
+	}
+}
+
+/// A24: one loop sends, lets callbacks expire and compacts, until it is stopped.
+#[tokio::test]
+async fn a_run_does_all_there_is_to_do() {
+	let (node, server) = (Node::new(), Server::start());
+	let courier = node.courier(address(&server.url));
+	node.owe("claimable", "h1");
+	node.owe_until("late", "h2", HEIGHT);
+	server.then([How::Status(503, ""), How::Status(503, "")]);
+	let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+	let run = courier.run(|| HEIGHT, async { drop(stopped.await) });
+	let watch = async {
+		while node.outbox.dead_letters(9).unwrap().is_empty() {
+			tokio::task::yield_now().await;
+		}
+		node.clock.advance(8 * 24 * 60 * MINUTE);
+		let first = leyden_outbox::Sequence::new(1).unwrap();
+		while node.outbox.callback(first).unwrap().is_some() {
+			tokio::task::yield_now().await;
+		}
+		stop.send(()).unwrap();
+	};
+	let (ran, ()) = tokio::join!(run, watch);
+	ran.unwrap();
+	assert!(server.got().len() >= 2);
 }

@@ -56,9 +56,10 @@ async fn a_callback_is_taken_once() {
 		assert_eq!(answer.status(), 200);
 	}
 	assert_eq!((restarted.orders(), restarted.handled.load(Ordering::SeqCst)), (2, 0));
-	// Under the same id, and sent elsewhere or saying something else.
+	// To another path, which the sender was told in between (A17): it is the same callback.
 	let answer = post(&format!("{url}/x"), &id, timestamp, &signature, &body).send().await.unwrap();
-	assert_eq!((answer.status().as_u16(), restarted.orders()), (422, 2));
+	assert_eq!((answer.status().as_u16(), restarted.orders()), (200, 2));
+	// Under the same id, and saying something else.
 	let other = br#"{"kind":"payment_sent","amount":1}"#;
 	let signature = Webhook { id: &id, timestamp }.sign(other, &[secret()]);
 	let answer = post(&format!("{url}/"), &id, timestamp, &signature, other).send().await.unwrap();
@@ -148,6 +149,9 @@ async fn what_is_forged_stale_or_too_large_changes_nothing() {
 #[tokio::test]
 async fn a_token_may_be_wanted_as_well() {
 	let node = Node::new();
+	// The server dates its answers with the clock of the machine: a refusal by a clock that differs would
+	// be taken for one because of the clock.
+	node.clock.set(leyden_store::SystemClock.now());
 	let lsp = Lsp::new(&node.clock);
 	let url = serve(lsp.receiver.clone().with_token(token()).router()).await;
 	node.owe("claimable", "h1");
@@ -243,7 +247,7 @@ async fn a_feed_is_for_who_may_and_says_what_is_wrong() {
 	let taken = Lsp::new(&node.clock);
 	node.courier(address(&taken.serve().await)).drain(HEIGHT).await.unwrap();
 	node.clock.advance(8 * DAY);
-	node.outbox.trim(10).unwrap();
+	node.outbox.compact(10).unwrap();
 	let error = pull(page.next).await.unwrap_err();
 	assert!(matches!(error, FeedError::Cursor(OutboxError::TooOld { first: 3 })), "{error}");
 

@@ -81,7 +81,7 @@ fn a_reminder_is_a_callback_in_the_same_commit() {
 		assert_eq!(page.items.len(), number, "one callback for each reminder");
 		let claim = outbox.claim(1).unwrap().unwrap();
 		assert_eq!(claim.callback().payload(), b"500 sat");
-		claim.settle(Verdict::Done, "").unwrap();
+		claim.settle(Verdict::Done, leyden::outbox::TryOutcome::Taken, "").unwrap();
 		payouts.reminder_delivered(&new.id).unwrap().run(&*store).unwrap();
 		clock.advance(10 * MINUTE);
 	}

@@ -10,18 +10,25 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use leyden_store::{Batch, Durability, KeyRange, Times, Timestamp};
+use leyden_store::{
+	block_on, read_around_damage, Batch, DamagedPage, Durability, Expectation, KeyRange,
+	StoreError, Ticket, Times, Timestamp,
+};
 
 use crate::callback::Callback;
 use crate::error::OutboxError;
-use crate::judge::{judge, Facts, Reply, Verdict};
-use crate::outbox::{read_index, sequence, Lease, Outbox, State};
-use crate::records::{self, End, IndexV1, ItemV1, OpenV1};
-use crate::settle::{Prepared, Settled, Settling};
+use crate::events::OutboxEvent;
+use crate::outbox::{sequence, Lease, Outbox, State};
+use crate::records::{self, DoubtV1, End, IndexV1, ItemV1, OpenV1};
+use crate::response::{classify_response, is_not_found, CallbackFacts, Reply, Taken, Verdict};
+use crate::settle::{Ended, Prepared, Settled, Settling};
+use crate::state_machine;
 
 /// Callbacks that are looked at to choose, besides those on their way: of those that are due longest, of those with the
 /// nearest deadline in blocks, and of those with the nearest in time.
 const WINDOW: usize = 64;
+/// The time after which it is told that callbacks do not expire, or are not dropped.
+const NEGLECTED_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// A callback that is ours to send, until [`settle`](Claim::settle) or the end of the lease. Dropped,
 /// it is free again at once.
@@ -29,8 +36,6 @@ const WINDOW: usize = 64;
 pub struct Claim {
 	pub(crate) outbox: Outbox,
 	pub(crate) callback: Callback,
-	/// The time that the store had lived when it was enqueued.
-	pub(crate) lived_ms: u64,
 	pub(crate) open: OpenV1,
 	pub(crate) lease: Lease,
 }
@@ -50,11 +55,14 @@ impl Outbox {
 	/// Of what is due, the one whose deadline is nearest; endpoints take turns.
 	///
 	/// # Errors
-	/// The store's. A damaged record is one.
+	/// [`OutboxError::Store`]. A damaged record holds up its own callback and those with its order key, and
+	/// is told to the [observer](crate::OutboxOptions::observer).
 	///
 	/// # Failure Behavior and Persistence
-	/// A claim is not written down, and ends with the process. A callback that must wait for another
-	/// with its order key is taken out of those that are due, lazily: lost in a crash, it is done again.
+	/// When it returns, it is durable that the callback may have been sent: a process that ends then leaves
+	/// a [doubt](Taken::Maybe), and a handle that was fenced is told before anything is sent. The lease is
+	/// not written down, and ends with the process. A callback that must wait for another with its order
+	/// key is taken out of those that are due, lazily: lost in a crash, it is done again.
 	pub fn claim(&self, height: u32) -> Result<Option<Claim>, OutboxError> {
 		Ok(self.claim_up_to(height, 1)?.pop())
 	}
@@ -72,24 +80,23 @@ impl Outbox {
 		let claims = self.claim_more(&mut state, height, limit);
 		// Before claims are dropped: each looks at the state then.
 		drop(state);
-		claims.map_err(|(_, error)| error)
+		Marking::of(claims).wait()
 	}
 
 	/// With what was claimed before it failed, which must not be dropped under the lock.
-	fn claim_more(
-		&self, state: &mut State, height: u32, limit: usize,
-	) -> Result<Vec<Claim>, (Vec<Claim>, OutboxError)> {
+	fn claim_more(&self, state: &mut State, height: u32, limit: usize) -> Claimed {
 		let times = self.0.clock.look();
 		let now = times.running;
 		state.free_late(now);
+		self.tell_neglected(state, now);
 		let (count, first) = (state.endpoints.len(), state.turn);
 		let mut claims = Vec::new();
 		for step in 0..count {
 			let at = (first + step) % count;
-			let Some((end, endpoint)) = state.endpoints.get(at) else { continue };
-			let most = endpoint.breaker.limit(&endpoint.options, now);
+			let Some((end, endpoint)) = state.endpoints.get_mut(at) else { continue };
+			let most = endpoint.limit(now);
 			let room = most.saturating_sub(endpoint.in_flight).min(limit - claims.len());
-			if endpoint.paused.is_some() || room == 0 {
+			if room == 0 {
 				continue;
 			}
 			let (end, before) = (*end, claims.len());
@@ -100,7 +107,24 @@ impl Outbox {
 				state.turn = at + 1;
 			}
 		}
-		Ok(claims)
+		match self.mark_sent(&claims) {
+			Ok(marked) => Ok((claims, marked)),
+			Err(error) => Err((claims, error.into())),
+		}
+	}
+
+	/// Writes down that these are about to be sent, where that is not known already.
+	fn mark_sent(&self, claims: &[Claim]) -> Result<Ticket<()>, StoreError> {
+		let mut batch = Batch::new();
+		for claim in claims.iter().filter(|claim| claim.open.doubt == DoubtV1::Sent) {
+			let key = records::open_key(claim.callback.sequence().get());
+			batch.expect(key.clone(), Expectation::Present);
+			batch.put(key, records::value(&claim.open)?);
+		}
+		if batch.is_empty() {
+			return Ok(Ticket::ready(Ok(())));
+		}
+		Ok(self.0.store.commit(batch).then(|committed| committed.map(|_| ())))
 	}
 
 	fn claim_of(
@@ -109,8 +133,8 @@ impl Outbox {
 	) -> Result<(), OutboxError> {
 		let (schedule, full) = (self.0.options.schedule, claims.len() + room);
 		let now = times.running;
-		let window = WINDOW + state.leases.len();
-		let mut candidates: Vec<(u64, Candidate)> = self.candidates(end, now, window)?;
+		let window = WINDOW + state.leases.len() + state.damaged.len();
+		let mut candidates = self.candidates(state, end, now, window)?;
 		candidates.sort_by_key(|(number, candidate)| {
 			let left = schedule.time_left(candidate.index.deadline, height, times.latest);
 			(left.unwrap_or(Duration::MAX), candidate.due.unwrap_or_default(), *number)
@@ -120,10 +144,9 @@ impl Outbox {
 			if state.leases.contains_key(&number) || state.busy.contains_key(&lane) {
 				continue;
 			}
-			let open_key = records::open_key(number);
 			// What is due was written together with this; what is urgent may have to wait.
-			let Some(record) = self.0.store.get(&open_key).wait()? else { continue };
-			let open: OpenV1 = records::read(&open_key, &record)?;
+			let open = self.open_record(number);
+			let Some(Some(open)) = self.unless_damaged(state, number, open)? else { continue };
 			if open.due > now {
 				continue;
 			}
@@ -133,12 +156,8 @@ impl Outbox {
 				}
 				continue;
 			}
-			let key = records::item_key(number);
-			let Some(record) = self.0.store.get(&key).wait()? else {
-				let reason = "a callback that is to be sent is not there";
-				return Err(leyden_store::StoreError::corrupt(&key, reason).into());
-			};
-			let item: ItemV1 = records::read(&key, &record)?;
+			let item = self.item(number);
+			let Some(item) = self.unless_damaged(state, number, item)? else { continue };
 			state.next_token += 1;
 			let lease = Lease {
 				token: state.next_token,
@@ -153,9 +172,9 @@ impl Outbox {
 			if let Some(endpoint) = state.endpoint(end) {
 				endpoint.in_flight += 1;
 			}
-			let lived_ms = item.lived_ms;
 			let callback = item.callback(sequence(number));
-			claims.push(Claim { outbox: self.clone(), callback, lived_ms, open, lease });
+			let open = state_machine::before_try(&open);
+			claims.push(Claim { outbox: self.clone(), callback, open, lease });
 			if claims.len() == full {
 				break;
 			}
@@ -165,15 +184,17 @@ impl Outbox {
 
 	/// What may be chosen, by number.
 	fn candidates(
-		&self, end: &End, now: Timestamp, window: usize,
+		&self, state: &mut State, end: &End, now: Timestamp, window: usize,
 	) -> Result<Vec<(u64, Candidate)>, OutboxError> {
 		let mut found = BTreeMap::new();
 		let ranges = [records::urgent(end, 0), records::urgent(end, 1), records::due(end, now)];
 		for (place, range) in ranges.into_iter().enumerate() {
-			for (key, record) in &self.0.store.scan(range, window).wait()?.records {
-				let index = read_index(key, record)?;
-				let due = if place == 2 { Some(records::due_of(key)?) } else { None };
-				found.insert(records::number_of(key)?, Candidate { index, due });
+			for (key, record) in self.scan_around_damage(range, window)?.records {
+				let number = records::number_of(&key)?;
+				let index = record.and_then(|record| records::read::<IndexV1>(&key, &record));
+				let Some(index) = self.unless_damaged(state, number, index)? else { continue };
+				let due = if place == 2 { Some(records::due_of(&key)?) } else { None };
+				found.insert(number, Candidate { index, due });
 			}
 		}
 		Ok(found.into_iter().collect())
@@ -182,9 +203,63 @@ impl Outbox {
 	/// Whether it is the first with its order key.
 	fn is_first(&self, end: &End, index: &IndexV1, number: u64) -> Result<bool, OutboxError> {
 		let lane = KeyRange::prefix(records::LANES, &records::lane_prefix(end, &index.lane));
-		let page = self.0.store.scan(lane, 1).wait()?;
+		// The key says it all.
+		let page = self.scan_around_damage(lane, 1)?;
 		let first = page.records.first().map(|(key, _)| records::number_of(key)).transpose()?;
 		Ok(first == Some(number))
+	}
+
+	/// Scans a range; a damaged record is an error in its place.
+	pub(crate) fn scan_around_damage(
+		&self, range: KeyRange, limit: usize,
+	) -> Result<DamagedPage, OutboxError> {
+		let store = &*self.0.store;
+		let scanned = store.scan(range.clone(), limit).wait();
+		Ok(block_on(store, read_around_damage(store, range, limit, scanned))?)
+	}
+
+	/// The record of a callback that is still to be sent; `None` if it is not.
+	pub(crate) fn open_record(&self, number: u64) -> Result<Option<OpenV1>, StoreError> {
+		let key = records::open_key(number);
+		let record = self.0.store.get(&key).wait()?;
+		record.map(|record| records::read(&key, &record)).transpose()
+	}
+
+	/// The item of a callback that must be there.
+	pub(crate) fn item(&self, number: u64) -> Result<ItemV1, StoreError> {
+		let key = records::item_key(number);
+		match self.0.store.get(&key).wait()? {
+			Some(record) => records::read(&key, &record),
+			None => Err(StoreError::corrupt(&key, "a callback that is not over is not there")),
+		}
+	}
+
+	/// One callback's damage is not another's: it is told, and the callback is passed over.
+	pub(crate) fn unless_damaged<T>(
+		&self, state: &mut State, number: u64, found: Result<T, StoreError>,
+	) -> Result<Option<T>, OutboxError> {
+		match found {
+			Ok(found) => Ok(Some(found)),
+			Err(error @ StoreError::Corrupt { .. }) => {
+				state.damaged.insert(number);
+				if state.told.insert(number) {
+					self.tell(&OutboxEvent::Damaged { sequence: sequence(number), error });
+				}
+				Ok(None)
+			},
+			Err(error) => Err(error.into()),
+		}
+	}
+
+	/// Tells that callbacks are sent and never expire, or are never dropped.
+	fn tell_neglected(&self, state: &mut State, now: Timestamp) {
+		let expired_at = *state.expired_at.get_or_insert(now);
+		let compacted_at = *state.compacted_at.get_or_insert(now);
+		for (method, at) in [("expire", expired_at), ("compact", compacted_at)] {
+			if now.since(at) >= NEGLECTED_AFTER && state.neglected.insert(method) {
+				self.tell(&OutboxEvent::Neglected { method });
+			}
+		}
 	}
 
 	/// Takes a callback out of those that are due until the one before it is done: else a long queue of
@@ -199,44 +274,67 @@ impl Outbox {
 	}
 }
 
-/// What came back for a callback, and what was said.
-pub struct Returned {
-	/// It.
+/// A delivery that has come back.
+pub struct CompletedDelivery {
+	/// The claim of the callback.
 	pub claim: Claim,
-	/// What came back.
+	/// The reply.
 	pub reply: Reply,
-	/// What was said.
-	pub said: String,
+	/// The reply in words, for an operator.
+	pub detail: String,
 }
 
-/// What a [turn](Outbox::turn) came to.
+/// Claims and the ticket of their mark; or an error, and what was claimed before it.
+type Claimed = Result<(Vec<Claim>, Ticket<()>), (Vec<Claim>, OutboxError)>;
+
+/// Claims whose mark is being written.
+struct Marking(Result<(Vec<Claim>, Ticket<()>), OutboxError>);
+
+impl Marking {
+	fn of(claims: Claimed) -> Self {
+		Self(claims.map_err(|(_, error)| error))
+	}
+
+	/// Nothing is sent before its mark is durable.
+	fn wait(self) -> Result<Vec<Claim>, OutboxError> {
+		let (claims, marked) = self.0?;
+		marked.wait()?;
+		Ok(claims)
+	}
+}
+
+/// The answer to [`Outbox::settle_and_claim`].
 #[derive(Debug)]
-pub struct Turn {
-	/// What becomes of each that had come back, in order.
+pub struct SettleAndClaim {
+	/// The fate of each delivery that had come back, in order.
 	pub settling: Vec<Result<Settling, OutboxError>>,
-	/// What is to be sent next; it need not wait for that.
+	/// The callbacks that are to be sent next; they need not wait for that.
 	pub claims: Result<Vec<Claim>, OutboxError>,
 }
 
 impl Outbox {
-	/// Settles what has come back, as [`Claim::reply`] does, and claims up to `limit` more, for who sends
-	/// many at once: it is one turn of the store's for all of them.
+	/// Settles the deliveries that have come back, as [`Claim::reply`] does, and claims up to `limit` more
+	/// callbacks. With many callbacks in flight it is faster than one after the other: the store writes all
+	/// of it at once.
 	///
 	/// # Failure Behavior and Persistence
-	/// What is settled is durable when its [`Settling`] says so.
-	pub fn turn(&self, returned: Vec<Returned>, height: u32, limit: usize) -> Turn {
+	/// A delivery is settled durably when its [`Settling`] says so. Claims are as those of
+	/// [`claim`](Outbox::claim).
+	pub fn settle_and_claim(
+		&self, completed: Vec<CompletedDelivery>, height: u32, limit: usize,
+	) -> SettleAndClaim {
 		let mut state = self.0.state.lock();
 		// First everything that is read, and then everything that is written: a read waits for what was
 		// written before it.
-		let prepare = |Returned { claim, reply, said }: &Returned| {
-			claim.prepare_reply(&mut state, *reply, height, said)
+		let prepare = |CompletedDelivery { claim, reply, detail }: &CompletedDelivery| {
+			claim.prepare_reply(&mut state, *reply, height, detail)
 		};
-		let prepared: Vec<_> = returned.iter().map(prepare).collect();
+		let prepared: Vec<_> = completed.iter().map(prepare).collect();
 		let claims = self.claim_more(&mut state, height, limit);
 		let settling =
 			prepared.into_iter().map(|prepared| prepared.map(Prepared::submit)).collect();
 		drop(state);
-		Turn { settling, claims: claims.map_err(|(_, error)| error) }
+		SettleAndClaim { settling, claims: Marking::of(claims).wait() }
 	}
 }
 
@@ -252,14 +350,22 @@ impl State {
 }
 
 impl Claim {
-	/// What is to be sent.
+	/// Returns the callback that is to be sent.
 	pub fn callback(&self) -> &Callback {
 		&self.callback
 	}
 
-	/// How often it was sent before and failed.
+	/// Returns how often it was sent before and failed.
 	pub fn failures(&self) -> u32 {
 		self.open.failures
+	}
+
+	/// Returns whether an earlier try may have been taken. This one is not counted.
+	pub fn taken_before(&self) -> Taken {
+		match self.open.doubt {
+			DoubtV1::None | DoubtV1::Sent => Taken::No,
+			DoubtV1::InDoubt => Taken::Maybe,
+		}
 	}
 
 	/// Returns until when it is ours, in [`running`](Times::running) time.
@@ -267,50 +373,74 @@ impl Claim {
 		self.lease.until
 	}
 
-	/// What a reply means for it, by the [law](judge).
-	pub fn judge(&self, reply: Reply, height: u32) -> Verdict {
+	/// Returns what a reply means for it, by [`classify_response`].
+	pub fn classify(&self, reply: Reply, height: u32) -> Verdict {
 		let options = &self.outbox.0.options;
 		let times = self.outbox.0.clock.look();
-		let facts = Facts {
+		let not_found_since = self.open.not_found_ms.unwrap_or(times.lived_ms);
+		let facts = CallbackFacts {
 			failures: self.open.failures.saturating_add(1),
-			age: times.lived_since(self.lived_ms),
+			not_found_for: times.lived_since(not_found_since),
 			time_left: options.schedule.time_left(self.callback.deadline(), height, times.latest),
-			horizon: options.horizon,
+			not_found_ttl: options.not_found_ttl,
 			jitter: self.callback.sequence().get() ^ times.running.0,
 		};
-		judge(reply, &facts, &options.schedule)
+		classify_response(reply, &facts, &options.schedule)
 	}
 
-	/// Says what came back: [judges](Claim::judge) it, writes down what follows, and remembers whether
-	/// the endpoint is well.
+	/// Takes the reply: [classifies](Claim::classify) it, writes down what follows, and notes whether the
+	/// endpoint is well.
 	///
 	/// # Errors
-	/// [`OutboxError::LeaseLost`], the store's.
+	/// [`OutboxError::LeaseLost`], [`OutboxError::Store`].
 	///
 	/// # Failure Behavior and Persistence
 	/// As [`settle`](Claim::settle).
-	pub fn reply(self, reply: Reply, height: u32, said: &str) -> Result<Settled, OutboxError> {
+	pub fn reply(self, reply: Reply, height: u32, detail: &str) -> Result<Settled, OutboxError> {
 		let outbox = self.outbox.clone();
 		let mut state = outbox.0.state.lock();
-		let prepared = self.prepare_reply(&mut state, reply, height, said);
+		let prepared = self.prepare_reply(&mut state, reply, height, detail);
 		let settling = prepared.map(Prepared::submit);
 		drop(state);
 		settling?.wait()
 	}
 
 	fn prepare_reply(
-		&self, state: &mut State, reply: Reply, height: u32, said: &str,
+		&self, state: &mut State, reply: Reply, height: u32, detail: &str,
 	) -> Result<Prepared, OutboxError> {
-		let verdict = self.judge(reply, height);
-		let now = self.outbox.0.clock.look().running;
+		let verdict = self.classify(reply, height);
+		let times = self.outbox.0.clock.look();
+		let (now, schedule) = (times.running, self.outbox.0.options.schedule);
+		let mut event = None;
 		if let Some(endpoint) = state.endpoint(&self.lease.end) {
-			let options = endpoint.options.breaker;
+			let options = endpoint.options;
 			match is_down(reply) {
-				true => endpoint.breaker.failed(&options, now),
+				true => endpoint.breaker.failed(&options.breaker, now),
 				false => endpoint.breaker.answered(),
 			}
+			if endpoint.paused.is_some() {
+				let left = schedule.time_left(self.callback.deadline(), height, times.latest);
+				let most = left.map(|left| left / schedule.tries_left.max(1));
+				let most = most.map(|most| most.max(schedule.shortest));
+				endpoint.probes.failed(&options.probes, now, most);
+			}
+			let is_skewed = matches!(reply, Reply::Status { clock_skew: true, .. });
+			if is_skewed && !std::mem::replace(&mut endpoint.is_skewed, is_skewed) {
+				let (endpoint, reason) = (endpoint.name.clone(), detail.to_owned());
+				event = Some(OutboxEvent::ClockSkew { endpoint, reason });
+			}
+			endpoint.is_skewed = is_skewed;
 		}
-		self.prepare(state, verdict, said)
+		if let Some(event) = event {
+			self.outbox.tell(&event);
+		}
+		let ended = Ended {
+			verdict,
+			outcome: reply.outcome(),
+			is_not_found: is_not_found(&reply),
+			lets_in: reply.lets_in(),
+		};
+		self.prepare(state, ended, detail)
 	}
 }
 

@@ -15,8 +15,20 @@ use leyden_store::Timestamp;
 pub struct EndpointOptions {
 	/// How many callbacks are on their way at once. 8 unless set otherwise.
 	pub max_in_flight: usize,
-	/// When it is left alone.
+	/// The rules for leaving it alone when it fails.
 	pub breaker: BreakerOptions,
+	/// The rules for probing it while it is paused.
+	pub probes: ProbeOptions,
+}
+
+/// The rules for probing an endpoint that is paused: one callback is sent after a pause that doubles. If
+/// the endpoint lets the sender in, it is resumed by itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ProbeOptions {
+	/// The pause before the first probe. A minute unless set otherwise.
+	pub first: Duration,
+	/// The longest pause. A quarter of an hour unless set otherwise; less before a deadline.
+	pub longest: Duration,
 }
 
 /// When an endpoint that fails is left alone.
@@ -31,7 +43,14 @@ pub struct BreakerOptions {
 
 impl Default for EndpointOptions {
 	fn default() -> Self {
-		Self { max_in_flight: 8, breaker: BreakerOptions::default() }
+		let (breaker, probes) = (BreakerOptions::default(), ProbeOptions::default());
+		Self { max_in_flight: 8, breaker, probes }
+	}
+}
+
+impl Default for ProbeOptions {
+	fn default() -> Self {
+		Self { first: Duration::from_secs(60), longest: Duration::from_secs(15 * 60) }
 	}
 }
 
@@ -49,7 +68,8 @@ pub struct EndpointInfo {
 	pub name: String,
 	/// Callbacks that are on their way.
 	pub in_flight: usize,
-	/// Nothing is sent since then, for this reason, until [`resume`](crate::Outbox::resume) is called.
+	/// It is only probed since then, for this reason, until it lets the sender in or
+	/// [`resume`](crate::Outbox::resume) is called.
 	pub paused: Option<(Timestamp, String)>,
 	/// It failed so often that it is left alone until then.
 	pub resting_until: Option<Timestamp>,
@@ -89,6 +109,32 @@ impl Breaker {
 	}
 }
 
+/// The probes of an endpoint that is paused.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Probes {
+	failed: u32,
+	/// The running time of the next one; `None` before the first was planned.
+	next: Option<Timestamp>,
+}
+
+impl Probes {
+	/// Returns how many callbacks may be on their way.
+	pub(crate) fn limit(&mut self, options: &ProbeOptions, now: Timestamp) -> usize {
+		let next = *self.next.get_or_insert(now.after(options.first));
+		usize::from(now >= next)
+	}
+
+	/// Plans the next probe. `most` is the longest pause that a deadline allows.
+	pub(crate) fn failed(
+		&mut self, options: &ProbeOptions, now: Timestamp, most: Option<Duration>,
+	) {
+		let doubled = options.first.saturating_mul(1 << self.failed.min(20));
+		let pause = doubled.min(options.longest).min(most.unwrap_or(Duration::MAX));
+		self.failed = self.failed.saturating_add(1);
+		self.next = Some(now.after(pause));
+	}
+}
+
 #[cfg(test)]
 mod tests {
 	use super::*;
@@ -116,5 +162,22 @@ mod tests {
 			breaker.answered();
 		}
 		assert_eq!(breaker.limit(&options, now), 8);
+	}
+
+	#[test]
+	fn probes_become_rare_and_a_deadline_makes_them_more_frequent() {
+		let options = ProbeOptions::default();
+		let (mut probes, start) = (Probes::default(), Timestamp(1_000));
+		assert_eq!(probes.limit(&options, start), 0);
+		let mut now = start.after(options.first);
+		for minutes in [1, 2, 4, 8, 15, 15] {
+			assert_eq!(probes.limit(&options, now), 1);
+			probes.failed(&options, now, None);
+			let pause = Duration::from_secs(minutes * 60);
+			assert_eq!(probes.limit(&options, now.after(pause - Duration::from_millis(1))), 0);
+			now = now.after(pause);
+		}
+		probes.failed(&options, now, Some(Duration::from_secs(7)));
+		assert_eq!(probes.limit(&options, now.after(Duration::from_secs(7))), 1);
 	}
 }

@@ -10,6 +10,8 @@ use std::fmt;
 
 use leyden_store::StoreError;
 
+use crate::callback::CallbackId;
+
 /// Why an outbox did not do what it was asked.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -34,6 +36,13 @@ pub enum OutboxError {
 	TooManyEndpoints {
 		/// The limit.
 		limit: usize,
+	},
+	/// A callback of this id says something else to this endpoint.
+	IdConflict {
+		/// The id.
+		id: CallbackId,
+		/// The name of the endpoint.
+		endpoint: String,
 	},
 	/// The claim took too long, and is not ours any more. Somebody else may be at the callback.
 	LeaseLost,
@@ -112,6 +121,11 @@ impl fmt::Display for OutboxError {
 				write!(f, "there is no endpoint {name}: add it before anything is sent there")
 			},
 			Self::TooManyEndpoints { limit } => write!(f, "there are {limit} endpoints already"),
+			Self::IdConflict { id, endpoint } => write!(
+				f,
+				"callback {id} was enqueued for {endpoint} with another kind, order key or payload: \
+				 derive the id from the event"
+			),
 			Self::LeaseLost => {
 				f.write_str("the claim took too long, and somebody else may be at it")
 			},

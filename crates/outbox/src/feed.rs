@@ -88,7 +88,7 @@ impl Outbox {
 		if cursor.after < trimmed && cursor != FeedCursor::default() {
 			return Err(OutboxError::TooOld { first: trimmed + 1 });
 		}
-		let last = newest.unwrap_or(trimmed);
+		let last = newest.unwrap_or_default().max(trimmed);
 		if cursor.after > last {
 			return Err(OutboxError::Ahead { last });
 		}
@@ -99,7 +99,8 @@ impl Outbox {
 			let item: ItemV1 = records::read(key, record)?;
 			if number == cursor.after {
 				found = Some(mark_of(&item.id));
-			} else {
+			} else if number > trimmed {
+				// A dead letter that is older than the rest is for operators, and not in the feed any more.
 				items.push(item.callback(sequence(number)));
 			}
 		}

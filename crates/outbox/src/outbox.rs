@@ -11,25 +11,32 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leyden_store::sequence::NumberRecord;
 use leyden_store::witness::restorations;
 use leyden_store::{
-	sharing, Appended, Batch, Clock, Expectation, KeyRange, Plan, Store, StoreClock, StoreError,
-	Timestamp,
+	sharing, Appended, Batch, Clock, Expectation, Key, KeyRange, Plan, Store, StoreClock, Timestamp,
 };
 use parking_lot::{Mutex, RwLock};
 
-use crate::callback::{Callback, NewCallback, Sequence, MAX_ENDPOINT_CHARS};
-use crate::endpoint::{Breaker, EndpointInfo, EndpointOptions};
+use crate::callback::{Callback, CallbackId, NewCallback, Sequence, MAX_ENDPOINT_CHARS};
+use crate::endpoint::{Breaker, EndpointInfo, EndpointOptions, Probes};
 use crate::error::OutboxError;
-use crate::records::{self, End, EndV1, IndexV1, ItemV1, Lane, MetaV1, OpenV1, PausedV1};
+use crate::events::{OutboxEvent, OutboxObserver};
+use crate::records::{self, DoubtV1, End, EndV1, ItemV1, Lane, MetaV1, OpenV1, PausedV1, TombV1};
+use crate::response::Taken;
 use crate::schedule::Schedule;
 
 /// Most endpoints of one outbox.
 const MAX_ENDPOINTS: usize = 256;
 
-/// What is done when a callback expires, in the same commit. It may enqueue another one, in the same
-/// outbox; it must not call anything else of it.
-pub type OnExpired = Arc<dyn Fn(&Callback) -> Plan<()> + Send + Sync>;
+/// A hook for a callback that is over without having been taken for certain: it gives the plan that is
+/// one commit with that. It is told whether the callback may have been taken all the same: what hangs on
+/// it must not be given back then before the own ledger was asked. The plan may enqueue another callback,
+/// in the same outbox; the hook must not call anything else of it.
+pub type OnOver = Arc<dyn Fn(&Callback, Taken) -> Plan<()> + Send + Sync>;
+
+/// A hook for a callback that was taken: it gives the plan that is one commit with that.
+pub type OnDone = Arc<dyn Fn(&Callback) -> Plan<()> + Send + Sync>;
 
 /// How an outbox is used.
 #[derive(Clone)]
@@ -38,19 +45,25 @@ pub struct OutboxOptions {
 	pub schedule: Schedule,
 	/// How long a worker may take. A minute unless set otherwise; more than the timeout of a request.
 	pub lease: Duration,
-	/// How long something is tried that may be wrong for good: an answer 404, a redirect. An hour
-	/// unless set otherwise.
-	pub horizon: Duration,
-	/// How long a callback that arrived is kept, for who pulls. A week unless set otherwise.
-	pub retain: Duration,
+	/// The time for which a callback is tried that is not found (404), or is redirected, from the first
+	/// such answer on. An hour unless set otherwise.
+	pub not_found_ttl: Duration,
+	/// The time for which a callback that is over is kept, for who pulls. A week unless set otherwise.
+	pub retention: Duration,
 	/// Whether what a callback says is forgotten as soon as it was taken: for preimages. The callback
 	/// itself stays, [without its payload](Callback::is_forgotten); who pulls it must ask the ledger. Nothing
 	/// is, unless set otherwise. A database may keep deleted bytes until it needs their place.
-	pub forget: fn(&Callback) -> bool,
-	/// How long its id is known after that. 90 days unless set otherwise.
-	pub remember: Duration,
-	/// What is done when a callback expires.
-	pub on_expired: Option<OnExpired>,
+	pub erase_payload: fn(&Callback) -> bool,
+	/// The time for which its id is known after that. 90 days unless set otherwise.
+	pub dedup_ttl: Duration,
+	/// The hook for a callback that expires.
+	pub on_expired: Option<OnOver>,
+	/// The hook for a callback that becomes a dead letter.
+	pub on_dead: Option<OnOver>,
+	/// The hook for a callback that was taken.
+	pub on_done: Option<OnDone>,
+	/// The function that is told what an operator should know. None unless set otherwise.
+	pub observer: Option<OutboxObserver>,
 }
 
 impl Default for OutboxOptions {
@@ -59,11 +72,14 @@ impl Default for OutboxOptions {
 		Self {
 			schedule: Schedule::default(),
 			lease: Duration::from_secs(60),
-			horizon: Duration::from_secs(3600),
-			retain: Duration::from_secs(7 * DAY),
-			forget: |_| false,
-			remember: Duration::from_secs(90 * DAY),
+			not_found_ttl: Duration::from_secs(3600),
+			retention: Duration::from_secs(7 * DAY),
+			erase_payload: |_| false,
+			dedup_ttl: Duration::from_secs(90 * DAY),
 			on_expired: None,
+			on_dead: None,
+			on_done: None,
+			observer: None,
 		}
 	}
 }
@@ -96,6 +112,17 @@ pub(crate) struct State {
 	/// Order keys with a callback on its way.
 	pub(crate) busy: HashMap<(End, Lane), u64>,
 	pub(crate) next_token: u64,
+	/// Callbacks that cannot be sent because a record is damaged, or a hook's plan is refused; told once.
+	pub(crate) told: HashSet<u64>,
+	/// Those of them whose records are damaged: they do not count among those that are looked at.
+	pub(crate) damaged: HashSet<u64>,
+	/// The place from which the next compaction goes on.
+	pub(crate) compact_from: u64,
+	/// The running times at which callbacks were let expire and were compacted last.
+	pub(crate) expired_at: Option<Timestamp>,
+	pub(crate) compacted_at: Option<Timestamp>,
+	/// What was told to be neglected.
+	pub(crate) neglected: HashSet<&'static str>,
 }
 
 pub(crate) struct Endpoint {
@@ -103,6 +130,9 @@ pub(crate) struct Endpoint {
 	pub(crate) options: EndpointOptions,
 	pub(crate) paused: Option<PausedV1>,
 	pub(crate) breaker: Breaker,
+	pub(crate) probes: Probes,
+	/// Its clock skew was told.
+	pub(crate) is_skewed: bool,
 	pub(crate) in_flight: usize,
 }
 
@@ -211,14 +241,17 @@ impl Outbox {
 		Ok(())
 	}
 
-	/// A plan that enqueues a callback; join it with what is the cause.
+	/// Plans to enqueue a callback; the plan is meant to be joined with its cause. One fact may be enqueued
+	/// for several endpoints under one id.
 	///
 	/// # Errors
-	/// [`OutboxError::UnknownEndpoint`].
+	/// [`OutboxError::UnknownEndpoint`]; [`OutboxError::IdConflict`] if a callback of this id says
+	/// something else to this endpoint; [`OutboxError::Store`].
 	///
 	/// # Failure Behavior and Persistence
-	/// When it is committed, the callback is sent until it was taken, put aside or expired. A callback
-	/// whose id is known is not enqueued again.
+	/// When it is committed, the callback is sent until it was taken, is a dead letter, or has expired. A
+	/// callback whose id is known to its endpoint is not enqueued again. Of two plans that are made at the
+	/// same time with one id and other words, the first to be committed counts.
 	pub fn enqueue(&self, new: NewCallback) -> Result<Plan<Enqueued>, OutboxError> {
 		let end = records::end(&new.endpoint);
 		if !self.0.known.read().contains(&end) {
@@ -227,10 +260,15 @@ impl Outbox {
 		let times = self.0.clock.look();
 		let (item, now) = (ItemV1::new(new, times), times.running);
 		let index = item.index();
+		let once = records::once_key(&item.once());
+		if self.digest_of(&once)?.is_some_and(|digest| digest != item.digest) {
+			let (id, endpoint) = (CallbackId::from_bytes(item.id), item.endpoint);
+			return Err(OutboxError::IdConflict { id, endpoint });
+		}
 		let mut batch = Batch::new();
-		let once = records::id_key(&item.id);
 		let slot = batch.append_once(records::ITEMS, b"", records::value(&item)?, once);
-		let open = records::value(&OpenV1 { due: now, failures: 0 })?;
+		let open = OpenV1 { due: now, failures: 0, doubt: DoubtV1::None, not_found_ms: None };
+		let open = records::value(&open)?;
 		batch.put_at(slot, records::OPEN, b"", open);
 		let index_value = records::value(&index)?;
 		batch.put_at(slot, records::DUE, &records::due_prefix(&end, now), index_value.clone());
@@ -262,8 +300,7 @@ impl Outbox {
 		let record = EndV1 { name: name.to_owned(), paused: None };
 		batch.put(records::end_key(&end), records::value(&record)?);
 		self.0.store.commit(batch).wait()?;
-		endpoint.paused = None;
-		endpoint.breaker.answered();
+		endpoint.resumed();
 		Ok(())
 	}
 
@@ -289,6 +326,26 @@ impl Outbox {
 		Ok(Some(item.callback(sequence)))
 	}
 
+	/// The digest of the callback under this key, if one is known.
+	fn digest_of(&self, once: &Key) -> Result<Option<[u8; 32]>, OutboxError> {
+		let Some(record) = self.0.store.get(once).wait()? else { return Ok(None) };
+		let number = NumberRecord::read(once, &record)?.0.get();
+		let key = records::item_key(number);
+		if let Some(record) = self.0.store.get(&key).wait()? {
+			return Ok(Some(records::read::<ItemV1>(&key, &record)?.digest));
+		}
+		let key = records::tomb_key(number);
+		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
+		Ok(Some(records::read::<TombV1>(&key, &record)?.digest))
+	}
+
+	/// Tells the observer.
+	pub(crate) fn tell(&self, event: &OutboxEvent) {
+		if let Some(observer) = &self.0.options.observer {
+			observer(event);
+		}
+	}
+
 	/// The epoch of the outbox: drawn when it was created. Another epoch is another outbox.
 	pub fn epoch(&self) -> u64 {
 		self.0.epoch
@@ -309,7 +366,23 @@ impl Outbox {
 impl Endpoint {
 	fn new(name: String, paused: Option<PausedV1>) -> Self {
 		let options = EndpointOptions::default();
-		Self { name, options, paused, breaker: Breaker::default(), in_flight: 0 }
+		let (breaker, probes) = (Breaker::default(), Probes::default());
+		Self { name, options, paused, breaker, probes, is_skewed: false, in_flight: 0 }
+	}
+
+	/// Returns how many callbacks may be on their way.
+	pub(crate) fn limit(&mut self, now: Timestamp) -> usize {
+		match self.paused {
+			Some(_) => self.probes.limit(&self.options.probes, now),
+			None => self.breaker.limit(&self.options, now),
+		}
+	}
+
+	/// Forgets why nothing was sent.
+	pub(crate) fn resumed(&mut self) {
+		self.paused = None;
+		self.breaker.answered();
+		self.probes = Probes::default();
 	}
 }
 
@@ -369,13 +442,6 @@ pub(crate) fn sequence(number: u64) -> Sequence {
 	Sequence::new(number.max(1)).unwrap_or_else(|| sequence(1))
 }
 
-/// The index record of a callback.
-pub(crate) fn read_index(
-	key: &leyden_store::Key, record: &leyden_store::Record,
-) -> Result<IndexV1, StoreError> {
-	records::read(key, record)
-}
-
 impl fmt::Debug for Outbox {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		f.debug_struct("Outbox").field("stats", &self.stats()).finish_non_exhaustive()
@@ -387,9 +453,9 @@ impl fmt::Debug for OutboxOptions {
 		f.debug_struct("OutboxOptions")
 			.field("schedule", &self.schedule)
 			.field("lease", &self.lease)
-			.field("horizon", &self.horizon)
-			.field("retain", &self.retain)
-			.field("remember", &self.remember)
+			.field("not_found_ttl", &self.not_found_ttl)
+			.field("retention", &self.retention)
+			.field("dedup_ttl", &self.dedup_ttl)
 			.finish_non_exhaustive()
 	}
 }

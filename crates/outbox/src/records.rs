@@ -10,12 +10,12 @@
 //! table       key                              record
 //! out_meta    "meta"                           0x0501 MetaV1
 //! out_items   number                           0x0502 ItemV1: a callback, as it was enqueued
-//! out_ids     callback id                      0x0001 its number
+//! out_ids     of callback id and endpoint (32) 0x0001 its number
 //! out_open    number                           0x0503 OpenV1: it is still to arrive
 //! out_due     E, due (8), number               0x0504 IndexV1
 //! out_lanes   E, L, number                     0x0504 IndexV1
 //! out_urgent  E, 0 height or 1 ms (8), number  0x0504 IndexV1
-//! out_dead    number                           0x0505 DeadV1: it was put aside
+//! out_dead    number                           0x0505 DeadV1: a dead letter
 //! out_ends    E                                0x0506 EndV1
 //! out_tombs   number                           0x0507 TombV1: trimmed, and its id is remembered
 //! out_cursors name                             0x0508 CursorV1: where a reconciler is
@@ -47,6 +47,8 @@ const PARKED: Table = Table::new("out_parked");
 const ENDPOINT: Domain = Domain::new("leyden/outbox-endpoint", 1);
 const SOURCE: Domain = Domain::new("leyden/outbox-source", 1);
 const LANE: Domain = Domain::new("leyden/outbox-lane", 1);
+const ONCE: Domain = Domain::new("leyden/outbox-once", 1);
+const DIGEST: Domain = Domain::new("leyden/outbox-digest", 1);
 
 /// The schema of a callback whose payload is not kept any more.
 pub(crate) const FORGOTTEN: u16 = 0;
@@ -78,6 +80,8 @@ pub(crate) struct ItemV1 {
 	pub(crate) enqueued_at: Timestamp,
 	/// The time that the store had lived when it was enqueued, from which its age counts.
 	pub(crate) lived_ms: u64,
+	/// The hash of everything that it says, which stays when the payload is erased.
+	pub(crate) digest: [u8; 32],
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -85,6 +89,20 @@ pub(crate) struct OpenV1 {
 	/// The running time from which it may be sent.
 	pub(crate) due: Timestamp,
 	pub(crate) failures: u32,
+	pub(crate) doubt: DoubtV1,
+	/// The time that the store had lived at the first answer that it is not found.
+	pub(crate) not_found_ms: Option<u64>,
+}
+
+/// Whether it may have been taken.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) enum DoubtV1 {
+	/// Every try was refused for certain, or there was none.
+	None,
+	/// A try is under way, or its process has ended.
+	Sent,
+	/// A try has ended without a definite answer.
+	InDoubt,
 }
 
 /// What must be known of a callback to choose it.
@@ -96,11 +114,17 @@ pub(crate) struct IndexV1 {
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct DeadV1 {
-	/// 0 refused, 1 too late.
-	pub(crate) why: u8,
+	pub(crate) why: WhyV1,
 	pub(crate) at: Timestamp,
 	pub(crate) failures: u32,
 	pub(crate) reason: String,
+	pub(crate) may_have_been_taken: bool,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) enum WhyV1 {
+	Refused,
+	Expired,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -118,6 +142,9 @@ pub(crate) struct PausedV1 {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct TombV1 {
 	pub(crate) id: [u8; 32],
+	/// The hash of its id and endpoint, under which its number is known.
+	pub(crate) once: [u8; 32],
+	pub(crate) digest: [u8; 32],
 	/// The time of the item that is gone.
 	pub(crate) lived_ms: u64,
 }
@@ -152,12 +179,25 @@ impl ItemV1 {
 		let NewCallback { id, kind, endpoint, order_key, schema, payload, deadline } = new;
 		let (id, schema) = (*id.as_bytes(), schema.max(1));
 		let Times { wall: enqueued_at, lived_ms, .. } = now;
-		Self { id, kind, endpoint, order_key, schema, payload, deadline, enqueued_at, lived_ms }
+		let mut item = Self {
+			id,
+			kind,
+			endpoint,
+			order_key,
+			schema,
+			payload,
+			deadline,
+			enqueued_at,
+			lived_ms,
+			digest: [0; 32],
+		};
+		item.digest = item.digested();
+		item
 	}
 
 	/// Returns the item of a callback whose age counts from `lived_ms`.
 	pub(crate) fn of(callback: &Callback, lived_ms: u64) -> Self {
-		Self {
+		let mut item = Self {
 			id: *callback.id().as_bytes(),
 			kind: callback.kind().to_owned(),
 			endpoint: callback.endpoint().to_owned(),
@@ -167,12 +207,27 @@ impl ItemV1 {
 			deadline: callback.deadline(),
 			enqueued_at: callback.enqueued_at(),
 			lived_ms,
-		}
+			digest: [0; 32],
+		};
+		item.digest = item.digested();
+		item
 	}
 
-	/// Without what it says.
-	pub(crate) fn forgotten(self) -> Self {
+	/// The item without its payload.
+	pub(crate) fn erased(self) -> Self {
 		Self { schema: FORGOTTEN, payload: Vec::new(), ..self }
+	}
+
+	/// The hash of what it says. Its deadline is no part of that: it may have become nearer.
+	fn digested(&self) -> [u8; 32] {
+		let builder = IdBuilder::new(DIGEST, &self.kind).bytes(&self.order_key);
+		*builder.number(self.schema.into()).bytes(&self.payload).finish().as_bytes()
+	}
+
+	/// The key under which its number is known.
+	pub(crate) fn once(&self) -> [u8; 32] {
+		let builder = IdBuilder::new(ONCE, "callback").bytes(&self.id);
+		*builder.bytes(self.endpoint.as_bytes()).finish().as_bytes()
 	}
 
 	pub(crate) fn callback(self, sequence: Sequence) -> Callback {
@@ -200,8 +255,9 @@ pub(crate) fn meta_key() -> Key {
 	Key::new(META, *b"meta")
 }
 
-pub(crate) fn id_key(id: &[u8; 32]) -> Key {
-	Key::new(IDS, *id)
+/// The key of a callback's [`once`](ItemV1::once).
+pub(crate) fn once_key(once: &[u8; 32]) -> Key {
+	Key::new(IDS, *once)
 }
 
 pub(crate) fn item_key(number: u64) -> Key {
@@ -336,6 +392,7 @@ mod tests {
 			deadline,
 			enqueued_at: Timestamp(5),
 			lived_ms: 6,
+			digest: [7; 32],
 		};
 		let one = |byte: &str| format!("0000000000000001{byte}");
 		let deadline_hex = "0100000009010000000000000007";
@@ -349,22 +406,42 @@ mod tests {
 			deadline_hex.to_owned(),
 			"0000000000000005".to_owned(),
 			"0000000000000006".to_owned(),
+			"07".repeat(32),
 		];
 		assert_eq!(hex(&item), expected.concat());
 		assert_eq!(
 			hex(&MetaV1 { epoch: 1, trimmed: 2, restorations: 3 }),
 			"0000000000000001000000000000000200000003"
 		);
-		assert_eq!(hex(&OpenV1 { due: Timestamp(1), failures: 2 }), "000000000000000100000002");
+		let open =
+			|doubt, not_found_ms| OpenV1 { due: Timestamp(1), failures: 2, doubt, not_found_ms };
+		let head = "000000000000000100000002";
+		for (open, tail) in [
+			(open(DoubtV1::None, None), "0000000000"),
+			(open(DoubtV1::Sent, None), "0000000100"),
+			(open(DoubtV1::InDoubt, Some(3)), "00000002010000000000000003"),
+		] {
+			assert_eq!(hex(&open), format!("{head}{tail}"));
+		}
 		let index = IndexV1 { lane: [8; 32], deadline };
 		assert_eq!(hex(&index), format!("{}{deadline_hex}", "08".repeat(32)));
-		let dead = DeadV1 { why: 1, at: Timestamp(2), failures: 3, reason: "r".to_owned() };
-		assert_eq!(hex(&dead), format!("01000000000000000200000003{}", one("72")));
+		let dead = |why| DeadV1 {
+			why,
+			at: Timestamp(2),
+			failures: 3,
+			reason: "r".to_owned(),
+			may_have_been_taken: true,
+		};
+		for (why, number) in [(WhyV1::Refused, "00"), (WhyV1::Expired, "01")] {
+			let expected = format!("000000{number}000000000000000200000003{}01", one("72"));
+			assert_eq!(hex(&dead(why)), expected);
+		}
 		let paused = Some(PausedV1 { at: Timestamp(2), reason: "r".to_owned() });
 		let end = EndV1 { name: "e".to_owned(), paused };
 		assert_eq!(hex(&end), format!("{}010000000000000002{}", one("65"), one("72")));
-		let tomb = TombV1 { id: [1; 32], lived_ms: 2 };
-		assert_eq!(hex(&tomb), format!("{}0000000000000002", "01".repeat(32)));
+		let tomb = TombV1 { id: [1; 32], once: [3; 32], digest: [4; 32], lived_ms: 2 };
+		let ids = ["01", "03", "04"].map(|byte| byte.repeat(32)).concat();
+		assert_eq!(hex(&tomb), format!("{ids}0000000000000002"));
 		let cursor = CursorV1 { epoch: 1, after: 2, mark: 3 };
 		assert_eq!(hex(&cursor), "000000000000000100000000000000020000000000000003");
 	}

@@ -28,11 +28,13 @@ pub struct Schedule {
 	/// How long a block is taken to last, for deadlines in blocks. Blocks come faster at times, so
 	/// this is less than ten minutes.
 	pub block: Duration,
+	/// The longest wish of the other side (`Retry-After`) that is granted.
+	pub longest_wish: Duration,
 }
 
 impl Default for Schedule {
 	/// 5 seconds, doubling to 5 minutes; never under a second; 10 tries before the deadline; blocks
-	/// of 5 minutes.
+	/// of 5 minutes; wishes of up to an hour.
 	fn default() -> Self {
 		Self {
 			first: Duration::from_secs(5),
@@ -40,6 +42,7 @@ impl Default for Schedule {
 			shortest: Duration::from_secs(1),
 			tries_left: 10,
 			block: Duration::from_secs(300),
+			longest_wish: Duration::from_secs(3600),
 		}
 	}
 }

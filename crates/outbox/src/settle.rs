@@ -4,48 +4,63 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! What became of a callback.
+//! The settlement of callbacks that were sent.
 
 use leyden_store::{Batch, Expectation, Key, KeyRange, Plan, StoreError, Ticket, Times, Timestamp};
 
 use crate::callback::Callback;
 use crate::claim::Claim;
 use crate::error::OutboxError;
-use crate::judge::Verdict;
-use crate::outbox::{Outbox, State};
-use crate::records::{self, DeadV1, End, EndV1, IndexV1, ItemV1, OpenV1, PausedV1};
-use crate::tidy::Why;
+use crate::events::OutboxEvent;
+use crate::outbox::{sequence, Outbox, State};
+use crate::records::{self, DeadV1, End, EndV1, IndexV1, OpenV1, PausedV1, WhyV1};
+use crate::response::{Taken, TryOutcome, Verdict};
+use crate::state_machine::{self, Next, Try};
 use crate::MAX_REASON_CHARS;
 
-/// How a try ended.
+/// The outcome of a try.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Settled {
 	/// It was taken.
 	Done,
-	/// The callback is tried again, then, in [`running`](Times::running) time.
-	Again(Timestamp),
-	/// Nothing is sent to its endpoint any more, until somebody says so.
+	/// The callback is tried again at this [`running`](Times::running) time.
+	RetryAt(Timestamp),
+	/// The endpoint does not let this sender in, and is only probed.
 	Paused,
-	/// It was put aside.
+	/// The callback is a dead letter.
 	Dead,
-	/// It was too late.
+	/// It was too late for the callback.
 	Expired,
 }
 
+/// A try that has ended.
+pub(crate) struct Ended {
+	pub(crate) verdict: Verdict,
+	pub(crate) outcome: TryOutcome,
+	pub(crate) is_not_found: bool,
+	/// The endpoint lets this sender in.
+	pub(crate) lets_in: bool,
+}
+
 impl Claim {
-	/// Says what became of it.
+	/// Settles the callback with a verdict of the caller's, for one that is not sent over HTTP. `outcome` is
+	/// what this try says about itself; a doubt of an earlier try stays whatever it is.
 	///
 	/// # Errors
-	/// [`OutboxError::LeaseLost`] if it took too long and somebody else was given it; the store's: then
-	/// the callback is sent again.
+	/// [`OutboxError::LeaseLost`] if it took too long and another worker was given it;
+	/// [`OutboxError::Store`]: then the callback is sent again.
 	///
 	/// # Failure Behavior and Persistence
 	/// Durable when it returns. If the process dies before, the callback is sent again, under the same
 	/// id.
-	pub fn settle(self, verdict: Verdict, said: &str) -> Result<Settled, OutboxError> {
+	pub fn settle(
+		self, verdict: Verdict, outcome: TryOutcome, detail: &str,
+	) -> Result<Settled, OutboxError> {
 		let outbox = self.outbox.clone();
 		let mut state = outbox.0.state.lock();
-		let prepared = self.prepare(&mut state, verdict, said);
+		let lets_in = verdict == Verdict::Done;
+		let ended = Ended { verdict, outcome, is_not_found: false, lets_in };
+		let prepared = self.prepare(&mut state, ended, detail);
 		let settling = prepared.map(Prepared::submit);
 		drop(state);
 		settling?.wait()
@@ -54,7 +69,7 @@ impl Claim {
 	/// Works out what its outcome changes. Under the lock, up to [`Prepared::submit`]: what it read must be
 	/// so when it is written.
 	pub(crate) fn prepare(
-		&self, state: &mut State, verdict: Verdict, said: &str,
+		&self, state: &mut State, ended: Ended, said: &str,
 	) -> Result<Prepared, OutboxError> {
 		let outbox = self.outbox.clone();
 		let number = self.callback.sequence().get();
@@ -65,11 +80,12 @@ impl Claim {
 		}
 		let said = cut(said);
 		let end = self.lease.end;
-		match outbox.outcome(state, self, &verdict, now, &said) {
-			Ok(plan) => {
+		match outbox.outcome(state, self, &ended, now, &said) {
+			Ok((plan, next)) => {
 				// Its endpoint has room for another.
 				state.landed(number);
-				Ok(Prepared { outbox, number, plan, end, verdict, said, now })
+				let lets_in = ended.lets_in;
+				Ok(Prepared { outbox, number, plan, end, next, lets_in, said, now })
 			},
 			Err(error) => {
 				state.free(number);
@@ -85,7 +101,8 @@ pub(crate) struct Prepared {
 	number: u64,
 	plan: Plan<()>,
 	end: End,
-	verdict: Verdict,
+	next: Next,
+	lets_in: bool,
 	said: String,
 	now: Times,
 }
@@ -93,9 +110,9 @@ pub(crate) struct Prepared {
 impl Prepared {
 	/// Hands it to the store. The order key is free when it is durable.
 	pub(crate) fn submit(self) -> Settling {
-		let Self { outbox, number, plan, end, verdict, said, now } = self;
+		let Self { outbox, number, plan, end, next, lets_in, said, now } = self;
 		let ticket = Some(plan.commit(&*outbox.0.store));
-		Settling { outbox, number, end, verdict, said, now, ticket }
+		Settling { outbox, number, end, next, lets_in, said, now, ticket }
 	}
 }
 
@@ -106,17 +123,18 @@ pub struct Settling {
 	outbox: Outbox,
 	number: u64,
 	end: End,
-	verdict: Verdict,
+	next: Next,
+	lets_in: bool,
 	said: String,
 	now: Times,
 	ticket: Option<Ticket<()>>,
 }
 
 impl Settling {
-	/// Until it is durable.
+	/// Waits until it is durable.
 	///
 	/// # Errors
-	/// The store's: then the callback is sent again.
+	/// [`OutboxError::Store`]: then the callback is sent again.
 	pub fn wait(mut self) -> Result<Settled, OutboxError> {
 		let done = self.ticket.take().map_or(Ok(()), Ticket::wait);
 		self.done(done)
@@ -136,30 +154,45 @@ impl Settling {
 	}
 
 	fn done(&mut self, done: Result<(), StoreError>) -> Result<Settled, OutboxError> {
-		let (now, said) = (self.now, std::mem::take(&mut self.said));
+		let reason = std::mem::take(&mut self.said);
 		let mut state = self.outbox.0.state.lock();
 		state.free(self.number);
-		done?;
-		Ok(match self.verdict {
-			Verdict::Done => Settled::Done,
-			Verdict::RetryAfter(pause) | Verdict::Snooze(pause) => {
-				Settled::Again(now.running.after(pause))
-			},
-			Verdict::Pause => {
-				if let Some(endpoint) = state.endpoint(&self.end) {
-					endpoint.paused = Some(PausedV1 { at: now.wall, reason: said });
+		let mut events = Vec::new();
+		let endpoint = state.endpoint(&self.end);
+		let settled = done.map(|()| match self.next {
+			Next::Done => Settled::Done,
+			Next::Open(open) => Settled::RetryAt(open.due),
+			Next::Paused(_) => {
+				if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.paused.is_none()) {
+					let at = self.now.wall;
+					endpoint.paused = Some(PausedV1 { at, reason: reason.clone() });
+					let endpoint = endpoint.name.clone();
+					events.push(OutboxEvent::Paused { endpoint, reason: reason.clone() });
 				}
 				Settled::Paused
 			},
-			Verdict::Dead => Settled::Dead,
-			Verdict::Expired => Settled::Expired,
-		})
+			Next::Dead(taken) => {
+				let sequence = sequence(self.number);
+				events.push(OutboxEvent::DeadLetter { sequence, taken, reason });
+				Settled::Dead
+			},
+			Next::Expired(_) => Settled::Expired,
+		});
+		if settled.is_ok() && self.lets_in {
+			if let Some(endpoint) = state.endpoint(&self.end).filter(|e| e.paused.is_some()) {
+				endpoint.resumed();
+				events.push(OutboxEvent::Resumed { endpoint: endpoint.name.clone() });
+			}
+		}
+		drop(state);
+		events.iter().for_each(|event| self.outbox.tell(event));
+		Ok(settled?)
 	}
 }
 
 impl std::fmt::Debug for Settling {
 	fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-		write!(f, "Settling({}, {:?})", self.number, self.verdict)
+		write!(f, "Settling({}, {:?})", self.number, self.next)
 	}
 }
 
@@ -181,59 +214,82 @@ pub(crate) struct Letter<'a> {
 }
 
 impl Outbox {
+	/// Plans what becomes of a callback after a try.
 	fn outcome(
-		&self, state: &mut State, claim: &Claim, verdict: &Verdict, now: Times, said: &str,
-	) -> Result<Plan<()>, OutboxError> {
-		let (callback, open, end) = (&claim.callback, claim.open, claim.lease.end);
-		let letter = Letter { end, callback, open };
-		match verdict {
-			Verdict::Done => {
+		&self, state: &mut State, claim: &Claim, ended: &Ended, now: Times, said: &str,
+	) -> Result<(Plan<()>, Next), OutboxError> {
+		let (callback, end) = (&claim.callback, claim.lease.end);
+		let letter = Letter { end, callback, open: claim.open };
+		let Ended { verdict, outcome, is_not_found, lets_in } = ended;
+		let ended = Try { verdict, outcome: *outcome, is_not_found: *is_not_found };
+		let next = state_machine::after_try(&claim.open, ended, &now);
+		let mut plan = match next {
+			Next::Done => {
 				let mut batch = self.close(state, letter, now.running)?;
-				if (self.0.options.forget)(callback) {
-					let item = ItemV1::of(callback, claim.lived_ms).forgotten();
+				if (self.0.options.erase_payload)(callback) {
+					let item = self.item(callback.sequence().get())?.erased();
 					let key = records::item_key(callback.sequence().get());
 					batch.put(key, records::value(&item)?);
 				}
-				Ok(Plan::of(batch))
+				let plan = Plan::of(batch);
+				match &self.0.options.on_done {
+					Some(on_done) => plan.and(on_done(callback)).map(|((), ())| ()),
+					None => plan,
+				}
 			},
-			Verdict::RetryAfter(pause) => {
-				let failures = open.failures.saturating_add(1);
-				Ok(Plan::of(move_to(letter, now.running.after(*pause), failures)?))
+			Next::Open(open) => Plan::of(move_to(letter, &open)?),
+			Next::Paused(open) => {
+				let mut batch = move_to(letter, &open)?;
+				let endpoint = state.endpoint(&end);
+				// It stays paused since when it was, with the first reason.
+				if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.paused.is_none()) {
+					let paused = Some(PausedV1 { at: now.wall, reason: said.to_owned() });
+					let record = EndV1 { name: endpoint.name.clone(), paused };
+					batch.put(records::end_key(&end), records::value(&record)?);
+				}
+				Plan::of(batch)
 			},
-			Verdict::Snooze(pause) => {
-				Ok(Plan::of(move_to(letter, now.running.after(*pause), open.failures)?))
+			Next::Dead(taken) => {
+				self.to_dead_letter(state, letter, now, (WhyV1::Refused, taken), said)?
 			},
-			Verdict::Pause => {
-				let name = state.endpoint(&end).map(|endpoint| endpoint.name.clone());
-				let paused = Some(PausedV1 { at: now.wall, reason: said.to_owned() });
-				let record = EndV1 { name: name.unwrap_or_default(), paused };
+			Next::Expired(taken) => {
+				self.to_dead_letter(state, letter, now, (WhyV1::Expired, taken), said)?
+			},
+		};
+		if *lets_in {
+			if let Some(endpoint) = state.endpoint(&end).filter(|e| e.paused.is_some()) {
+				let record = EndV1 { name: endpoint.name.clone(), paused: None };
 				let mut batch = Batch::new();
 				batch.put(records::end_key(&end), records::value(&record)?);
-				Ok(Plan::of(batch))
-			},
-			Verdict::Dead => self.put_aside(state, letter, now, Why::Refused, said),
-			Verdict::Expired => self.put_aside(state, letter, now, Why::Expired, said),
+				plan = plan.and(Plan::of(batch)).map(|((), ())| ());
+			}
 		}
+		Ok((plan, next))
 	}
 
-	/// It is not sent any more: a dead letter, and what is to be done about it.
-	pub(crate) fn put_aside(
-		&self, state: &State, letter: Letter<'_>, now: Times, why: Why, said: &str,
+	/// Plans that a callback is not sent any more, and what is to be done about it.
+	pub(crate) fn to_dead_letter(
+		&self, state: &State, letter: Letter<'_>, now: Times, (why, taken): (WhyV1, Taken),
+		said: &str,
 	) -> Result<Plan<()>, OutboxError> {
 		let Letter { callback, open, .. } = letter;
 		let mut batch = self.close(state, letter, now.running)?;
-		let is_late = why == Why::Expired;
 		let dead = DeadV1 {
-			why: u8::from(is_late),
+			why,
 			at: now.wall,
 			failures: open.failures,
 			reason: cut(said),
+			may_have_been_taken: taken == Taken::Maybe,
 		};
 		batch.put(records::dead_key(callback.sequence().get()), records::value(&dead)?);
 		let plan = Plan::of(batch);
-		Ok(match &self.0.options.on_expired {
-			Some(on_expired) if is_late => plan.and(on_expired(callback)).map(|((), ())| ()),
-			_ => plan,
+		let hook = match why {
+			WhyV1::Expired => &self.0.options.on_expired,
+			WhyV1::Refused => &self.0.options.on_dead,
+		};
+		Ok(match hook {
+			Some(hook) => plan.and(hook(callback, taken)).map(|((), ())| ()),
+			None => plan,
 		})
 	}
 
@@ -253,8 +309,8 @@ impl Outbox {
 		for prefix in records::urgent_prefixes(&end, callback.deadline()) {
 			batch.delete(Key::numbered(records::URGENT, &prefix, number));
 		}
-		let lane = KeyRange::prefix(records::LANES, &lane_prefix);
-		let page = self.0.store.scan(lane, 2).wait()?;
+		// Damage of the next one holds up that one, and not this.
+		let page = self.scan_around_damage(KeyRange::prefix(records::LANES, &lane_prefix), 2)?;
 		// If it was not the first, the first is due already, or on its way.
 		let [(first, _), (key, record)] = page.records.as_slice() else { return Ok(batch) };
 		if records::number_of(first)? != number {
@@ -265,34 +321,34 @@ impl Outbox {
 		if state.leases.contains_key(&next) {
 			return Ok(batch);
 		}
-		let index: IndexV1 = records::read(key, record)?;
-		let open_key = records::open_key(next);
-		let Some(record) = self.0.store.get(&open_key).wait()? else { return Ok(batch) };
-		let open: OpenV1 = records::read(&open_key, &record)?;
+		let index = record.as_ref().ok().map(|record| records::read::<IndexV1>(key, record));
+		let (Some(Ok(index)), Ok(Some(open))) = (index, self.open_record(next)) else {
+			return Ok(batch);
+		};
 		// Its own pause, if it was sent before, still counts.
 		let due = open.due.max(now);
 		if due != open.due {
 			batch.delete(due_key(&end, open.due, next));
-			batch.put(open_key, records::value(&OpenV1 { due, ..open })?);
+			batch.put(records::open_key(next), records::value(&OpenV1 { due, ..open })?);
 		}
 		batch.put(due_key(&end, due, next), records::value(&index)?);
 		Ok(batch)
 	}
 }
 
-/// It is due at another time.
-fn move_to(letter: Letter<'_>, due: Timestamp, failures: u32) -> Result<Batch, OutboxError> {
+/// Changes the record of a callback that is still to be sent, and its place among those that are due.
+fn move_to(letter: Letter<'_>, next: &OpenV1) -> Result<Batch, OutboxError> {
 	let Letter { end, callback, open } = letter;
 	let number = callback.sequence().get();
 	let index =
 		IndexV1 { lane: records::lane(callback.order_key()), deadline: callback.deadline() };
 	let mut batch = Batch::new();
 	batch.expect(records::open_key(number), Expectation::Present);
-	if due != open.due {
+	if next.due != open.due {
 		batch.delete(due_key(&end, open.due, number));
 	}
-	batch.put(due_key(&end, due, number), records::value(&index)?);
-	batch.put(records::open_key(number), records::value(&OpenV1 { due, failures })?);
+	batch.put(due_key(&end, next.due, number), records::value(&index)?);
+	batch.put(records::open_key(number), records::value(next)?);
 	Ok(batch)
 }
 

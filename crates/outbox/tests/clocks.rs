@@ -22,7 +22,8 @@ const TIME_LEFT: Duration = Duration::from_secs(2 * 24 * 3600);
 /// one that arrived is known for as long as it is to be; and all of that ends.
 fn history(seed: u64) {
 	let mut clock = ClockHistory::new(seed);
-	let options = OutboxOptions { retain: RETAIN, remember: REMEMBER, ..OutboxOptions::default() };
+	let options =
+		OutboxOptions { retention: RETAIN, dedup_ttl: REMEMBER, ..OutboxOptions::default() };
 	let mut node = Node::on(MemoryMedium::new(), clock.clock(), options);
 	let mut known: Vec<(String, Timestamp)> = Vec::new();
 	let mut deadlines: Vec<(String, Timestamp)> = Vec::new();
@@ -69,7 +70,7 @@ fn history(seed: u64) {
 			// A dead letter would hold up the trimming of what comes after it.
 			node.outbox.discard(expired.sequence()).unwrap();
 		}
-		node.outbox.trim(1_000).unwrap();
+		node.outbox.compact(1_000).unwrap();
 		let (name, enqueued) = &known[usize::try_from(clock.draw(turn + 1)).unwrap()];
 		let (age, known_for) = (clock.truth().since(*enqueued), RETAIN + REMEMBER);
 		if age < known_for {
@@ -91,7 +92,7 @@ fn history(seed: u64) {
 	}
 	for _ in 0..50 {
 		clock.pass_rightly(DAY);
-		node.outbox.trim(1_000).unwrap();
+		node.outbox.compact(1_000).unwrap();
 	}
 	assert_eq!(node.count("out_ids"), 0, "seed {seed}: an id is kept for ever");
 }
@@ -132,19 +133,19 @@ fn a_callback_is_as_old_as_it_is_and_its_deadline_as_near() {
 	let right = node.clock.now();
 	node.clock.set(right.after(DAY));
 	let settled = node.claim().unwrap().reply(Reply::status(404), HEIGHT, "").unwrap();
-	assert!(matches!(settled, Settled::Again(_)), "{settled:?}");
+	assert!(matches!(settled, Settled::RetryAt(_)), "{settled:?}");
 	node.clock.set(right);
-	node.clock.advance(node.options.horizon);
+	node.clock.advance(node.options.not_found_ttl);
 	let settled = node.claim().unwrap().reply(Reply::status(404), HEIGHT, "").unwrap();
 	assert_eq!(settled, Settled::Dead);
 	let deadline = Deadline::at(node.clock.now().after(Duration::from_secs(100)));
 	node.enqueue_new(callback("claimable", "h2").with_deadline(deadline));
 	node.clock.set(Timestamp(right.0 - 24 * 3_600_000));
 	let retry_after = Some(Duration::from_secs(3600));
-	let busy = Reply::Status { code: 429, retry_after, too_late: false };
+	let busy = Reply::Status { code: 429, retry_after, too_late: false, clock_skew: false };
 	match node.claim().unwrap().reply(busy, HEIGHT, "").unwrap() {
 		// Half of what is left.
-		Settled::Again(at) => assert!(at.since(node.running()) <= Duration::from_secs(50)),
+		Settled::RetryAt(at) => assert!(at.since(node.running()) <= Duration::from_secs(50)),
 		settled => panic!("{settled:?}"),
 	}
 	assert!(node.claim().is_none());

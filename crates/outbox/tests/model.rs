@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use leyden_outbox::{
-	CallbackId, Claim, Deadline, EndpointOptions, NewCallback, OutboxError, Reply, Returned,
-	Settled, Settling, Turn, Verdict,
+	CallbackId, Claim, CompletedDelivery, Deadline, EndpointOptions, NewCallback, OutboxError,
+	Reply, SettleAndClaim, Settled, Settling, Taken, TryOutcome, Verdict,
 };
 use leyden_store::{Clock, Timestamp};
 use proptest::prelude::*;
@@ -68,6 +68,15 @@ struct Item {
 	state: State,
 	/// Held until then.
 	held: Option<Timestamp>,
+	doubt: Doubt,
+}
+
+/// Whether it may have been taken: what a restart, a lost lease and a dropped claim leave.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Doubt {
+	None,
+	Sent,
+	Lasting,
 }
 
 struct Model {
@@ -140,9 +149,14 @@ impl Model {
 		let ours = |model: &Self, (n, until): (u64, Timestamp)| model.items[&n].held == Some(until);
 		let returned = back
 			.into_iter()
-			.map(|(_, _, claim)| Returned { claim, reply: Reply::status(200), said: String::new() })
+			.map(|(_, _, claim)| CompletedDelivery {
+				claim,
+				reply: Reply::status(200),
+				detail: String::new(),
+			})
 			.collect();
-		let Turn { settling, claims } = self.node.outbox.turn(returned, self.height, limit);
+		let SettleAndClaim { settling, claims } =
+			self.node.outbox.settle_and_claim(returned, self.height, limit);
 		let settled: Vec<_> =
 			settling.into_iter().map(|settling| settling.and_then(Settling::wait)).collect();
 		let mut landed = BTreeSet::new();
@@ -180,6 +194,9 @@ impl Model {
 		let item = self.items.get_mut(&number).unwrap();
 		assert_eq!(claim.failures(), item.failures);
 		item.held = Some(now.after(lease));
+		item.doubt = if item.doubt == Doubt::None { Doubt::Sent } else { Doubt::Lasting };
+		let expected = if item.doubt == Doubt::Lasting { Taken::Maybe } else { Taken::No };
+		assert_eq!(claim.taken_before(), expected);
 		self.claims.push(claim);
 	}
 
@@ -198,7 +215,12 @@ impl Model {
 			8 => Verdict::Dead,
 			_ => Verdict::Expired,
 		};
-		let settled = claim.settle(verdict, "said");
+		let outcome = match (&verdict, how % 2) {
+			(Verdict::Done, _) => TryOutcome::Taken,
+			(_, 0) => TryOutcome::NotTaken,
+			_ => TryOutcome::Unknown,
+		};
+		let settled = claim.settle(verdict, outcome, "said");
 		let now = self.now();
 		let item = self.items.get_mut(&number).unwrap();
 		// A lease that was given on is lost; one that was not may be late.
@@ -210,7 +232,7 @@ impl Model {
 			},
 			settled => match settled.unwrap() {
 				Settled::Done => item.state = State::Done,
-				Settled::Again(due) => {
+				Settled::RetryAt(due) => {
 					item.due = due;
 					item.failures += u32::from(how != 7);
 				},
@@ -220,6 +242,10 @@ impl Model {
 		}
 		assert!(is_ours, "settled by one who had lost it");
 		item.held = None;
+		item.doubt = match (item.doubt, outcome) {
+			(Doubt::Lasting, _) | (_, TryOutcome::Unknown) => Doubt::Lasting,
+			_ => Doubt::None,
+		};
 	}
 
 	fn expire(&mut self, limit: usize) {
@@ -253,7 +279,8 @@ impl Model {
 				let enqueued = self.node.enqueue_new(new.with_deadline(deadline));
 				assert_eq!(enqueued.sequence().get(), number);
 				let (due, state) = (self.now(), State::Open);
-				let item = Item { key, deadline, due, failures: 0, state, held: None };
+				let doubt = Doubt::None;
+				let item = Item { key, deadline, due, failures: 0, state, held: None, doubt };
 				self.items.insert(number, item);
 			},
 			Op::Claim => self.claim(),
@@ -277,6 +304,11 @@ impl Model {
 				let due = self.now();
 				let item = self.items.get_mut(&number.get()).unwrap();
 				assert_eq!(item.state, State::Dead);
+				let expected = if item.doubt == Doubt::None { Taken::No } else { Taken::Maybe };
+				assert_eq!(letter.taken, expected, "{item:?}");
+				if letter.taken == Taken::Maybe {
+					item.doubt = Doubt::Lasting;
+				}
 				(item.state, item.due, item.failures) = (State::Open, due, 0);
 			},
 			Op::Restart => {
@@ -309,8 +341,14 @@ impl Model {
 	}
 }
 
+/// 256 histories, or as many as `LEYDEN_HISTORIES` says.
+fn cases() -> ProptestConfig {
+	let cases = std::env::var("LEYDEN_HISTORIES").map_or(256, |cases| cases.parse().unwrap());
+	ProptestConfig { cases, ..ProptestConfig::default() }
+}
+
 proptest! {
-	#![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+	#![proptest_config(cases())]
 
 	#[test]
 	fn random_histories(ops in prop::collection::vec(op(), 1..80)) {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leyden_outbox::{
-	Applied, CallbackId, Deadline, EndpointOptions, Enqueued, FeedCursor, NewCallback, OutboxError,
-	OutboxOptions, Reconciler, Reply, Settled, Verdict, Why, MAX_PAYLOAD_BYTES,
+	Applied, CallbackId, DeadLetterReason, Deadline, EndpointOptions, Enqueued, FeedCursor,
+	NewCallback, OutboxError, OutboxOptions, Reconciler, Reply, Settled, TryOutcome, Verdict,
+	MAX_PAYLOAD_BYTES,
 };
 use leyden_store::{Batch, Clock, KeyRange, Plan, Store, Table};
 use leyden_testkit::{interrupt_everywhere, InterruptedStore};
@@ -67,7 +68,7 @@ fn a_callback_is_owed_until_it_was_taken() {
 	node.restart();
 	let claim = node.claim().unwrap();
 	assert_eq!(claim.callback().id(), id);
-	assert_eq!(claim.settle(Verdict::Done, "").unwrap(), Settled::Done);
+	assert_eq!(claim.settle(Verdict::Done, TryOutcome::Taken, "").unwrap(), Settled::Done);
 	node.restart();
 	assert!(node.claim().is_none());
 	for table in ["out_open", "out_due", "out_lanes", "out_urgent", "out_dead"] {
@@ -88,9 +89,9 @@ fn order_is_kept_per_key() {
 	assert_eq!(other, "claimable h2");
 	assert!(node.claim().is_none());
 	// It failed: what comes after it still waits.
-	claim.settle(Verdict::RetryAfter(MINUTE), "503").unwrap();
+	claim.settle(Verdict::RetryAfter(MINUTE), TryOutcome::NotTaken, "503").unwrap();
 	assert!(node.claim().is_none());
-	second.settle(Verdict::Done, "").unwrap();
+	second.settle(Verdict::Done, TryOutcome::Taken, "").unwrap();
 	node.clock.advance(MINUTE);
 	assert_eq!(node.send_all(), ["claimable h1", "payment_sent h1"]);
 }
@@ -106,11 +107,11 @@ fn a_stuck_key_with_a_long_queue_hides_nobody() {
 	node.enqueue("free");
 	let (first, claim) = node.next().unwrap();
 	assert_eq!(first, "0");
-	claim.settle(Verdict::RetryAfter(MINUTE), "500").unwrap();
+	claim.settle(Verdict::RetryAfter(MINUTE), TryOutcome::NotTaken, "500").unwrap();
 	// A few looks, in each of which some of the queue step back.
 	let found = (0..10).find_map(|_| node.next()).unwrap();
 	assert_eq!(found.0, "claimable free");
-	found.1.settle(Verdict::Done, "").unwrap();
+	found.1.settle(Verdict::Done, TryOutcome::Taken, "").unwrap();
 	node.restart();
 	node.clock.advance(MINUTE);
 	let sent = node.send_all();
@@ -136,7 +137,7 @@ fn what_is_urgent_goes_first() {
 	node.enqueue_new(until("failed", HEIGHT + 1));
 	let (text, claim) = node.next().unwrap();
 	assert_eq!(text, "claimable failed");
-	claim.settle(Verdict::RetryAfter(MINUTE), "500").unwrap();
+	claim.settle(Verdict::RetryAfter(MINUTE), TryOutcome::NotTaken, "500").unwrap();
 	assert!(node.next().unwrap().0.starts_with("claimable later"));
 	// In time as well as in blocks.
 	let soon = Deadline::at(node.clock.now().after(MINUTE));
@@ -154,15 +155,15 @@ fn a_worker_that_lost_its_lease_cannot_complete() {
 	assert!(node.claim().is_none());
 	node.clock.advance(Duration::from_millis(1));
 	let next = node.claim().unwrap();
-	let error = slow.settle(Verdict::Dead, "too late").unwrap_err();
+	let error = slow.settle(Verdict::Dead, TryOutcome::NotTaken, "too late").unwrap_err();
 	assert!(matches!(error, OutboxError::LeaseLost), "{error}");
 	assert_eq!(node.outbox.stats().in_flight, 1);
-	assert_eq!(next.settle(Verdict::Done, "").unwrap(), Settled::Done);
+	assert_eq!(next.settle(Verdict::Done, TryOutcome::Taken, "").unwrap(), Settled::Done);
 	// And one that nobody has taken over may be late.
 	node.enqueue("h2");
 	let slow = node.claim().unwrap();
 	node.clock.advance(DAY);
-	assert_eq!(slow.settle(Verdict::Done, "").unwrap(), Settled::Done);
+	assert_eq!(slow.settle(Verdict::Done, TryOutcome::Taken, "").unwrap(), Settled::Done);
 }
 
 #[test]
@@ -172,15 +173,16 @@ fn failures_are_counted_and_snoozes_are_not() {
 	for failures in 0..3 {
 		let claim = node.claim().unwrap();
 		assert_eq!(claim.failures(), failures);
-		let settled = claim.settle(Verdict::RetryAfter(MINUTE), "503").unwrap();
-		assert_eq!(settled, Settled::Again(node.clock.now().after(MINUTE)));
+		let settled =
+			claim.settle(Verdict::RetryAfter(MINUTE), TryOutcome::NotTaken, "503").unwrap();
+		assert_eq!(settled, Settled::RetryAt(node.clock.now().after(MINUTE)));
 		node.clock.advance(MINUTE - Duration::from_millis(1));
 		assert!(node.claim().is_none());
 		node.clock.advance(Duration::from_millis(1));
 		node.restart();
 	}
 	let claim = node.claim().unwrap();
-	claim.settle(Verdict::Snooze(MINUTE), "not synced").unwrap();
+	claim.settle(Verdict::Snooze(MINUTE), TryOutcome::NotTaken, "not synced").unwrap();
 	node.clock.advance(MINUTE);
 	assert_eq!(node.claim().unwrap().failures(), 3);
 }
@@ -260,7 +262,10 @@ fn a_dead_letter_can_be_looked_at_and_sent_again() {
 	assert_eq!(claim.reply(Reply::status(400), HEIGHT, "bad").unwrap(), Settled::Dead);
 	node.restart();
 	let letters = node.outbox.dead_letters(10).unwrap();
-	assert_eq!((letters.len(), letters[0].why, &*letters[0].reason), (1, Why::Refused, "bad"));
+	assert_eq!(
+		(letters.len(), letters[0].why, &*letters[0].reason),
+		(1, DeadLetterReason::Refused, "bad")
+	);
 	assert_eq!(node.send_all(), ["payment_sent h1"]);
 	let number = letters[0].callback.sequence();
 	node.outbox.requeue(number).unwrap();
@@ -268,7 +273,7 @@ fn a_dead_letter_can_be_looked_at_and_sent_again() {
 	assert!(matches!(node.outbox.requeue(number), Err(OutboxError::NoSuchCallback)));
 	let claim = node.claim().unwrap();
 	assert_eq!((text(&claim), claim.failures()), ("claimable h1".to_owned(), 0));
-	claim.settle(Verdict::Dead, &"x".repeat(5_000)).unwrap();
+	claim.settle(Verdict::Dead, TryOutcome::NotTaken, &"x".repeat(5_000)).unwrap();
 	assert_eq!(node.outbox.dead_letters(10).unwrap()[0].reason.len(), 300);
 	node.outbox.discard(number).unwrap();
 	assert!(matches!(node.outbox.discard(number), Err(OutboxError::NoSuchCallback)));
@@ -280,7 +285,7 @@ fn a_dead_letter_can_be_looked_at_and_sent_again() {
 #[test]
 fn what_is_too_late_expires_with_what_is_done_about_it() {
 	let options = OutboxOptions {
-		on_expired: Some(Arc::new(|callback| {
+		on_expired: Some(Arc::new(|callback, _| {
 			ledger(&format!("cancel {}", String::from_utf8_lossy(callback.order_key())))
 		})),
 		..OutboxOptions::default()
@@ -305,7 +310,10 @@ fn what_is_too_late_expires_with_what_is_done_about_it() {
 	let keys: Vec<&[u8]> = expired.iter().map(|callback| callback.order_key()).collect();
 	assert_eq!(keys, [b"h1"]);
 	assert_eq!(node.count("ledger"), 1);
-	assert_eq!(claim.settle(Verdict::RetryAfter(MINUTE), "").unwrap(), Settled::Again(at));
+	assert_eq!(
+		claim.settle(Verdict::RetryAfter(MINUTE), TryOutcome::NotTaken, "").unwrap(),
+		Settled::RetryAt(at)
+	);
 	node.restart();
 	assert_eq!(node.outbox.expire(HEIGHT + 6, 100).unwrap().len(), 1);
 	assert!(node.outbox.expire(HEIGHT + 6, 100).unwrap().is_empty());
@@ -313,12 +321,14 @@ fn what_is_too_late_expires_with_what_is_done_about_it() {
 	assert_eq!(node.outbox.expire(0, 100).unwrap().len(), 1);
 	assert_eq!((node.count("ledger"), node.count("out_urgent")), (3, 0));
 	let letters = node.outbox.dead_letters(10).unwrap();
-	assert!(letters.len() == 3 && letters.iter().all(|letter| letter.why == Why::Expired));
+	assert!(
+		letters.len() == 3 && letters.iter().all(|letter| letter.why == DeadLetterReason::Expired)
+	);
 	// What came after it with the same key is free to go.
 	assert_eq!(node.send_all(), ["payment_sent h1"]);
 	// The other side says that it is too late: the same.
 	node.enqueue_new(until("h4", HEIGHT + 50));
-	let reply = Reply::Status { code: 400, retry_after: None, too_late: true };
+	let reply = Reply::Status { code: 400, retry_after: None, too_late: true, clock_skew: false };
 	let claim = node.claim().unwrap();
 	assert_eq!(claim.reply(reply, HEIGHT, "deadline").unwrap(), Settled::Expired);
 	assert_eq!(node.count("ledger"), 4);
@@ -337,7 +347,7 @@ fn what_is_on_its_way_is_left_alone_by_its_neighbours() {
 	node.outbox.requeue(number).unwrap();
 	node.clock.advance(Duration::from_secs(1));
 	assert_eq!(node.outbox.expire(HEIGHT + 1, 9).unwrap().len(), 1);
-	assert_eq!(claim.settle(Verdict::Done, "").unwrap(), Settled::Done);
+	assert_eq!(claim.settle(Verdict::Done, TryOutcome::Taken, "").unwrap(), Settled::Done);
 	for table in ["out_open", "out_due", "out_lanes", "out_urgent"] {
 		assert_eq!(node.count(table), 0, "{table}");
 	}
@@ -349,12 +359,14 @@ struct Slow {
 	/// Told when a commit has begun.
 	begun: std::sync::mpsc::SyncSender<()>,
 	gate: Arc<std::sync::Barrier>,
+	is_slow: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl leyden_store::Store for Slow {
 	fn commit(&self, batch: Batch) -> leyden_store::Ticket<leyden_store::Committed> {
 		// The clock of the store writes when it likes.
-		if batch.required_durability() == leyden_store::Durability::Lazy {
+		let is_slow = self.is_slow.load(std::sync::atomic::Ordering::SeqCst);
+		if !is_slow || batch.required_durability() == leyden_store::Durability::Lazy {
 			return self.inner.commit(batch);
 		}
 		let (completer, ticket) = leyden_store::Ticket::pair();
@@ -391,13 +403,21 @@ fn what_is_being_settled_is_nobody_elses() {
 	node.enqueue("h1");
 	let gate = Arc::new(std::sync::Barrier::new(2));
 	let (begun, has_begun) = std::sync::mpsc::sync_channel(1);
-	let slow = Slow { inner: Arc::clone(&node.store), begun, gate: Arc::clone(&gate) };
+	let is_slow = Arc::default();
+	let slow = Slow {
+		inner: Arc::clone(&node.store),
+		begun,
+		gate: Arc::clone(&gate),
+		is_slow: Arc::clone(&is_slow),
+	};
 	let slow: Arc<dyn leyden_store::Store> = Arc::new(slow);
 	let clock = Arc::<leyden_store::ManualClock>::clone(&node.clock);
 	// The endpoint is there already, so nothing is written here.
 	let outbox = leyden_outbox::Outbox::open(slow, clock, node.options.clone()).unwrap();
 	let claim = outbox.claim(HEIGHT).unwrap().unwrap();
-	let settling = std::thread::spawn(move || claim.settle(Verdict::Done, "").unwrap());
+	is_slow.store(true, std::sync::atomic::Ordering::SeqCst);
+	let settling =
+		std::thread::spawn(move || claim.settle(Verdict::Done, TryOutcome::Taken, "").unwrap());
 	has_begun.recv().unwrap();
 	node.clock.advance(DAY);
 	assert!(outbox.claim(HEIGHT).unwrap().is_none());
@@ -439,25 +459,27 @@ fn history_is_trimmed_and_says_so() {
 	}
 	let cursor = node.outbox.feed(FeedCursor::default(), 1).unwrap().next;
 	for _ in 0..2 {
-		node.claim().unwrap().settle(Verdict::Done, "").unwrap();
+		node.claim().unwrap().settle(Verdict::Done, TryOutcome::Taken, "").unwrap();
 	}
-	node.claim().unwrap().settle(Verdict::Dead, "no").unwrap();
-	node.claim().unwrap().settle(Verdict::Done, "").unwrap();
-	assert_eq!(node.outbox.trim(100).unwrap(), 0);
+	node.claim().unwrap().settle(Verdict::Dead, TryOutcome::NotTaken, "no").unwrap();
+	node.claim().unwrap().settle(Verdict::Done, TryOutcome::Taken, "").unwrap();
+	assert_eq!(node.outbox.compact(100).unwrap(), 0);
 	node.clock.advance(7 * DAY);
-	// Up to the dead letter, at which somebody has yet to look.
-	assert_eq!(node.outbox.trim(100).unwrap(), 2);
+	// A dead letter at which no operator has looked holds up nothing (A9), and is in the feed no more.
+	assert_eq!(node.outbox.compact(100).unwrap(), 3);
 	node.restart();
-	assert!(matches!(node.outbox.feed(cursor, 9), Err(OutboxError::TooOld { first: 3 })));
+	assert!(matches!(node.outbox.feed(cursor, 9), Err(OutboxError::TooOld { first: 5 })));
 	let page = node.outbox.feed(FeedCursor::default(), 9).unwrap();
-	assert_eq!((page.items.len(), page.items[0].sequence().get(), page.last), (2, 3, 4));
+	assert_eq!((page.items.len(), page.last, page.next.after), (0, 4, 4));
 	assert_eq!(node.enqueue("h0").sequence().get(), 1);
-	node.outbox.discard(page.items[0].sequence()).unwrap();
-	assert_eq!(node.outbox.trim(100).unwrap(), 2);
+	let dead = node.outbox.dead_letters(9).unwrap();
+	assert_eq!((dead.len(), dead[0].callback.sequence().get()), (1, 3));
+	node.outbox.discard(dead[0].callback.sequence()).unwrap();
+	assert_eq!(node.outbox.compact(100).unwrap(), 1);
 	let page = node.outbox.feed(FeedCursor::default(), 9).unwrap();
 	assert_eq!((page.items.len(), page.last, page.next.after), (0, 4, 4));
 	node.clock.advance(90 * DAY);
-	node.outbox.trim(100).unwrap();
+	node.outbox.compact(100).unwrap();
 	assert_eq!((node.count("out_ids"), node.count("out_tombs")), (0, 0));
 	// Numbers go on.
 	assert_eq!(node.enqueue("h0"), Enqueued::New(leyden_outbox::Sequence::new(5).unwrap()));
@@ -475,12 +497,12 @@ fn a_feed_that_is_trimmed_while_it_is_read_skips_nothing_silently() {
 			}
 			let cursor = node.outbox.feed(FeedCursor::default(), 1).unwrap().next;
 			for _ in 0..trimmed {
-				node.claim().unwrap().settle(Verdict::Done, "").unwrap();
+				node.claim().unwrap().settle(Verdict::Done, TryOutcome::Taken, "").unwrap();
 			}
 			node.clock.advance(7 * DAY);
 			let Node { store: inner, clock, outbox: other, .. } = node;
 			let store = InterruptedStore::new(inner, at, move || {
-				assert_eq!(other.trim(100).unwrap(), trimmed);
+				assert_eq!(other.compact(100).unwrap(), trimmed);
 			});
 			let seen: Arc<dyn Store> = Arc::<InterruptedStore>::clone(&store);
 			let outbox = open_outbox(&seen, &clock, &OutboxOptions::default());
@@ -502,7 +524,11 @@ fn a_feed_that_is_trimmed_while_it_is_read_skips_nothing_silently() {
 fn a_secret_is_forgotten_as_soon_as_it_was_taken() {
 	for forget in [false, true] {
 		let options = OutboxOptions {
-			forget: if forget { |callback| callback.kind() == "payment_sent" } else { |_| false },
+			erase_payload: if forget {
+				|callback| callback.kind() == "payment_sent"
+			} else {
+				|_| false
+			},
 			..OutboxOptions::default()
 		};
 		let mut node = Node::with(options);
@@ -518,7 +544,10 @@ fn a_secret_is_forgotten_as_soon_as_it_was_taken() {
 			String::from_utf8_lossy(&bytes.concat()).contains(what)
 		};
 		// A try that failed forgets nothing.
-		node.claim().unwrap().settle(Verdict::RetryAfter(Duration::ZERO), "").unwrap();
+		node.claim()
+			.unwrap()
+			.settle(Verdict::RetryAfter(Duration::ZERO), TryOutcome::NotTaken, "")
+			.unwrap();
 		assert!(holds(&node, "payment_sent h1"));
 		assert_eq!(node.send_all().len(), 2);
 		node.restart();
@@ -695,21 +724,6 @@ fn debug_shows_no_payload() {
 	assert!(!format!("{page:?}").contains("claimable secret"));
 }
 
-#[test]
-fn damage_is_loud() {
-	let node = Node::new();
-	node.enqueue("h1");
-	let key = node.store.scan(KeyRange::all(Table::new("out_items")), 1).wait().unwrap();
-	let key = key.records[0].0.clone();
-	node.medium.damage(&leyden_store::Namespace::default(), &key, |frame| {
-		let last = frame.len() - 1;
-		frame[last] ^= 1;
-	});
-	let error = node.outbox.claim(HEIGHT).unwrap_err();
-	let is_corrupt = matches!(&error, OutboxError::Store(leyden_store::StoreError::Corrupt { .. }));
-	assert!(is_corrupt, "{error}");
-}
-
 /// A second handle over the same store shares what is on its way, and the endpoints.
 #[test]
 fn a_second_handle_of_an_outbox_sends_nothing_twice() {
@@ -720,7 +734,7 @@ fn a_second_handle_of_an_outbox_sends_nothing_twice() {
 	let second = second.unwrap();
 	let claim = node.claim().unwrap();
 	assert!(second.claim(HEIGHT).unwrap().is_none(), "it is on its way");
-	assert_eq!(claim.settle(Verdict::Done, "").unwrap(), Settled::Done);
+	assert_eq!(claim.settle(Verdict::Done, TryOutcome::Taken, "").unwrap(), Settled::Done);
 	assert!(second.claim(HEIGHT).unwrap().is_none());
 }
 
@@ -757,7 +771,7 @@ fn a_reader_of_a_feed_that_went_back_is_told() {
 	// The same when the callback at the place was trimmed meanwhile, and its id is all that is left.
 	node.send_all();
 	node.clock.advance(8 * DAY);
-	node.outbox.trim(8).unwrap();
+	node.outbox.compact(8).unwrap();
 	assert_eq!(node.count("out_tombs"), 8);
 	let told = node.outbox.feed(at_8, 9);
 	assert!(matches!(told, Err(OutboxError::AnotherHistory { after: 8 })), "{told:?}");

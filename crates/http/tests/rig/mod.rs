@@ -37,6 +37,12 @@ pub enum How {
 	Drip,
 	/// With a body of so many bytes.
 	Large(usize),
+	/// With this status, and a body that ends too soon.
+	BreakOff(u16),
+	/// With this status and body.
+	Says(u16, String),
+	/// With this status and date.
+	Dated(u16, String),
 }
 
 /// A request as it came.
@@ -153,6 +159,18 @@ impl Server {
 					}
 					return Ok(());
 				},
+				How::BreakOff(code) => {
+					write!(writer, "HTTP/1.1 {code} x\r\ncontent-length: 100\r\n\r\nok")?;
+					return connection.shutdown(Shutdown::Both);
+				},
+				How::Says(code, said) => {
+					let length = said.len();
+					write!(writer, "HTTP/1.1 {code} x\r\ncontent-length: {length}\r\n\r\n{said}")?
+				},
+				How::Dated(code, date) => write!(
+					writer,
+					"HTTP/1.1 {code} x\r\ndate: {date}\r\ncontent-length: 0\r\n\r\n"
+				)?,
 				How::Large(bytes) => {
 					write!(writer, "HTTP/1.1 200 x\r\ncontent-length: {bytes}\r\n\r\n")?;
 					let written = writer.write_all(&vec![b'x'; bytes]);
@@ -185,6 +203,13 @@ impl Node {
 		Self { clock, store, outbox }
 	}
 
+	pub fn owe_until(&self, kind: &str, about: &str, height: u32) {
+		let id = CallbackId::new(kind, about.as_bytes(), 0);
+		let new = NewCallback::new(id, kind, "lsp", about, "{}").unwrap();
+		let new = new.with_deadline(leyden_outbox::Deadline::at_height(height));
+		self.outbox.enqueue(new).unwrap().commit(&*self.store).wait().unwrap();
+	}
+
 	pub fn owe(&self, kind: &str, about: &str) -> CallbackId {
 		let id = CallbackId::new(kind, about.as_bytes(), 0);
 		let body = format!(r#"{{"kind":"{kind}","payment_hash":"{about}"}}"#);
@@ -195,6 +220,7 @@ impl Node {
 
 	pub fn courier(&self, address: Address) -> Courier {
 		let options = CourierOptions {
+			poll_interval: Duration::from_millis(10),
 			timeout: Duration::from_millis(300),
 			too_late: |status, body| status == 400 && body.starts_with(b"late"),
 		};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use leyden_outbox::{
 	CallbackId, Claim, Deadline, EndpointOptions, Enqueued, NewCallback, Outbox, OutboxOptions,
-	Verdict,
+	TryOutcome, Verdict,
 };
 use leyden_store::{
 	Batch, Key, ManualClock, MemoryMedium, MemoryStore, Namespace, Plan, RecordType, Store,
@@ -79,7 +79,7 @@ impl Node {
 		let mut sent = Vec::new();
 		while let Some((text, claim)) = self.next() {
 			sent.push(text);
-			claim.settle(Verdict::Done, "").unwrap();
+			claim.settle(Verdict::Done, TryOutcome::Taken, "").unwrap();
 		}
 		sent
 	}

@@ -69,6 +69,11 @@ impl Front {
 		self.refused.lock().unwrap().clear();
 	}
 
+	/// Takes back what has not happened yet.
+	pub fn clear(&self) {
+		self.script.lock().unwrap().clear();
+	}
+
 	/// Whether all of that has happened.
 	pub fn is_done(&self) -> bool {
 		self.script.lock().unwrap().is_empty()

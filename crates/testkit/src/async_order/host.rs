@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
 use leyden_http::{Address, Courier, CourierOptions, SigningSecret, Token};
-use leyden_ldk::{HtlcResolution, HtlcResolutions};
+use leyden_id::EventId;
+use leyden_ldk::{EventIdentity, HtlcResolution, HtlcResolutions};
 use leyden_outbox::{
 	Callback, CallbackId, Deadline, EndpointOptions, NewCallback, Outbox, OutboxError,
-	OutboxOptions,
+	OutboxOptions, Taken,
 };
 use leyden_store::codec::{self, Stored};
 use leyden_store::{Batch, Clock, Key, KeyRange, Plan, RecordType, Store, StoreError, Table};
@@ -144,7 +145,11 @@ impl Host {
 	pub fn new(store: Arc<dyn Store>, parts: &HostParts) -> Result<Self, OutboxError> {
 		let gives_back = Arc::clone(&store);
 		let options = OutboxOptions {
-			on_expired: Some(Arc::new(move |callback| to_be_cancelled(&gives_back, callback))),
+			on_expired: Some(Arc::new(move |callback, taken| match taken {
+				Taken::No => to_be_cancelled(&gives_back, callback),
+				// The LSP may be at it, and may pay: LDK itself gives the HTLC back when it must.
+				Taken::Maybe => Plan::nothing(),
+			})),
 			..OutboxOptions::default()
 		};
 		let outbox = Outbox::open(Arc::clone(&store), Arc::clone(&parts.clock), options)?;
@@ -160,6 +165,7 @@ impl Host {
 		let options = CourierOptions {
 			timeout: TIMEOUT,
 			too_late: |status, body| status == 400 && body.starts_with(b"late"),
+			..CourierOptions::default()
 		};
 		let endpoints = [(LSP.to_owned(), address)];
 		let courier = Courier::new(outbox.clone(), Arc::clone(&parts.clock), options, endpoints)
@@ -357,12 +363,14 @@ impl Host {
 	}
 
 	fn notice(
-		&self, kind: &str, hash: &PaymentHash, body: &serde_json::Value, deadline: Deadline,
+		&self, event: EventId, (kind, hash, body): (&str, PaymentHash, serde_json::Value),
+		deadline: Deadline,
 	) -> Result<Plan<()>, OutboxError> {
 		if self.notify == Notify::Detached {
 			return Ok(Plan::of(Batch::new()));
 		}
-		let id = CallbackId::new(kind, &hash.0, 0);
+		// Of the event, and not of the hash: the same invoice may be paid and held again.
+		let id = CallbackId::from_event(event);
 		let new = NewCallback::new(id, kind, LSP, hash.0, body.to_string())?;
 		Ok(self.outbox.enqueue(new.with_deadline(deadline))?.map(|_| ()))
 	}
@@ -391,25 +399,26 @@ impl Host {
 		}
 	}
 
-	fn changes(&self, event: &Event) -> Result<Plan<()>, OutboxError> {
+	fn changes(&self, id: EventId, event: &Event) -> Result<Plan<()>, OutboxError> {
 		let nothing = || Plan::of(Batch::new());
 		let both = |a: Plan<()>, b: Plan<()>| a.and(b).map(|((), ())| ());
 		let told = self.told(event);
 		match event {
 			Event::PaymentClaimable { claim_deadline, .. } => {
-				let Some((kind, hash, body)) = told else { return Ok(nothing()) };
+				let Some(told) = told else { return Ok(nothing()) };
+				let hash = told.1;
 				if !matches!(self.inbound(&hash), Ok(Some(Inbound::Open | Inbound::Claimable))) {
 					return Ok(nothing());
 				}
 				let deadline = claim_deadline.map(|height| height.saturating_sub(MARGIN_BLOCKS));
 				let deadline = deadline.map_or(Deadline::NONE, Deadline::at_height);
 				let row = inbound_plan(&hash, Inbound::Claimable)?;
-				Ok(both(row, self.notice(kind, &hash, &body, deadline)?))
+				Ok(both(row, self.notice(id, told, deadline)?))
 			},
 			Event::PaymentSent { payment_preimage, .. } => {
-				let Some((kind, hash, body)) = told else { return Ok(nothing()) };
-				let row = outbound_plan(&hash, Outbound::Succeeded(payment_preimage.0))?;
-				Ok(both(row, self.notice(kind, &hash, &body, Deadline::NONE)?))
+				let Some(told) = told else { return Ok(nothing()) };
+				let row = outbound_plan(&told.1, Outbound::Succeeded(payment_preimage.0))?;
+				Ok(both(row, self.notice(id, told, Deadline::NONE)?))
 			},
 			Event::PaymentFailed { payment_id, .. } => {
 				let hash = PaymentHash(payment_id.0);
@@ -435,8 +444,12 @@ impl User for Host {
 	}
 
 	fn handle(&self, event: &Event) -> Result<Plan<()>, ReplayEvent> {
+		self.handle_as(EventIdentity::of(event).id, false, event)
+	}
+
+	fn handle_as(&self, id: EventId, _: bool, event: &Event) -> Result<Plan<()>, ReplayEvent> {
 		self.manager().map_err(|_| ReplayEvent())?;
-		self.changes(event).map_err(|_| ReplayEvent())
+		self.changes(id, event).map_err(|_| ReplayEvent())
 	}
 
 	fn acked(&self, event: &Event) {

@@ -8,7 +8,7 @@ use bitcoin::secp256k1::PublicKey;
 use leyden_http::{FeedClient, Handled, Incoming, Receiver, Token, VerifyingKey};
 use leyden_outbox::{
 	Callback, CallbackId, Deadline, EndpointOptions, FeedItem, NewCallback, Outbox, OutboxError,
-	OutboxOptions, Reconciler, Reply, Verdict,
+	OutboxOptions, Reconciler, Reply, TryOutcome, Verdict,
 };
 use leyden_request::Requests;
 use leyden_store::codec;
@@ -72,7 +72,7 @@ impl Lsp {
 		let on_expired = Arc::new(OnceLock::<Orders>::new());
 		let late = Arc::downgrade(&on_expired);
 		let options = OutboxOptions {
-			on_expired: Some(Arc::new(move |callback: &Callback| {
+			on_expired: Some(Arc::new(move |callback: &Callback, _| {
 				let orders = late.upgrade();
 				let orders = orders.as_deref().and_then(OnceLock::get);
 				orders.map_or_else(nothing, |orders| orders.too_late(callback))
@@ -175,13 +175,15 @@ impl Lsp {
 			let action = Action::ALL.into_iter().find(|a| a.kind() == claim.callback().kind());
 			let hash = claim.callback().order_key().try_into().map(PaymentHash);
 			let (Some(action), Ok(hash)) = (action, hash) else {
-				claim.settle(Verdict::Dead, "no such action")?;
+				claim.settle(Verdict::Dead, TryOutcome::NotTaken, "no such action")?;
 				continue;
 			};
 			match self.act(action, &hash, host, height) {
-				Ok(Did::All) => claim.settle(Verdict::Done, "")?,
-				Ok(Did::Some) => claim.settle(Verdict::Snooze(LOOK_AGAIN), "under way")?,
-				Ok(Did::Never(said)) => claim.settle(Verdict::Dead, &said)?,
+				Ok(Did::All) => claim.settle(Verdict::Done, TryOutcome::Taken, "")?,
+				Ok(Did::Some) => {
+					claim.settle(Verdict::Snooze(LOOK_AGAIN), TryOutcome::Unknown, "under way")?
+				},
+				Ok(Did::Never(said)) => claim.settle(Verdict::Dead, TryOutcome::NotTaken, &said)?,
 				Err(Failed::Peer) => claim.reply(Reply::status(503), height, "not reachable")?,
 				Err(Failed::Store(error)) => return Err(error.into()),
 			};
