@@ -122,6 +122,8 @@ impl Address {
 		authorities
 			.fold(builder, reqwest::ClientBuilder::add_root_certificate)
 			.timeout(timeout)
+			// Less, so that a host that is away is told from one that does not answer.
+			.connect_timeout(timeout / 2)
 			.redirect(reqwest::redirect::Policy::none())
 			.dns_resolver(Arc::new(Guarded(self.allow.clone())))
 			// A proxy would look names up itself, past the guard.

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -32,6 +33,8 @@ const MAX_SKEW: Duration = Duration::from_secs(4 * 60);
 const COMPACTS_EVERY: Duration = Duration::from_secs(600);
 /// Most callbacks that expire, or are looked at to be dropped, in one go.
 const MAX_AT_ONCE: usize = 256;
+/// Most compactions in a row.
+const MAX_COMPACTIONS: usize = 1_000;
 
 /// Most callbacks that are taken in one turn of the outbox.
 const MAX_TURN: usize = 256;
@@ -117,6 +120,14 @@ impl Courier {
 	/// # Failure Behavior and Persistence
 	/// A callback whose try was not settled before the process ended is sent again, under the same id.
 	pub async fn drain(&self, height: u32) -> Result<Drained, OutboxError> {
+		self.drain_until(&|| height, &AtomicBool::new(false)).await
+	}
+
+	/// As [`drain`](Courier::drain), with the height of each turn. Callbacks expire meanwhile. Once it is
+	/// stopped, nothing more is sent.
+	async fn drain_until(
+		&self, height: &(dyn Fn() -> u32 + Sync), is_stopped: &AtomicBool,
+	) -> Result<Drained, OutboxError> {
 		let mut drained = Drained::default();
 		let mut under_way = JoinSet::new();
 		let mut failed = None;
@@ -124,8 +135,21 @@ impl Courier {
 		loop {
 			let (outbox, back) = (self.0.outbox.clone(), std::mem::take(&mut returned));
 			// After a failure, what is on its way is only waited for.
-			let limit = if failed.is_some() { 0 } else { MAX_TURN };
-			let turn = blocking(move || Ok(outbox.settle_and_claim(back, height, limit))).await?;
+			let is_over = failed.is_some() || is_stopped.load(Ordering::SeqCst);
+			let (limit, height) = (if is_over { 0 } else { MAX_TURN }, height());
+			let turn = blocking(move || {
+				// Before anything is sent: what is too late is not.
+				let expired = match limit {
+					0 => Ok(Vec::new()),
+					_ => outbox.expire(height, MAX_AT_ONCE),
+				};
+				let mut turn = outbox.settle_and_claim(back, height, limit);
+				if let Err(error) = expired {
+					turn.claims = Err(error);
+				}
+				Ok(turn)
+			})
+			.await?;
 			let SettleAndClaim { settling, claims } = turn;
 			match claims {
 				Ok(claims) => claims.into_iter().for_each(|claim| {
@@ -178,19 +202,38 @@ impl Courier {
 	/// # Failure Behavior and Persistence
 	/// As [`drain`](Courier::drain), [`Outbox::expire`] and [`Outbox::compact`].
 	pub async fn run(
-		&self, height: impl Fn() -> u32, stop: impl Future<Output = ()>,
+		&self, height: impl Fn() -> u32 + Sync, stop: impl Future<Output = ()>,
 	) -> Result<(), OutboxError> {
-		let mut stop = std::pin::pin!(stop);
+		let (mut stop, is_stopped) = (std::pin::pin!(stop), AtomicBool::new(false));
 		let mut compacted_at: Option<Duration> = None;
+		let mut is_told = false;
 		loop {
 			let elapsed = self.0.clock.elapsed();
 			let compacts =
 				compacted_at.is_none_or(|at| elapsed.saturating_sub(at) >= COMPACTS_EVERY);
-			match self.run_once(height(), compacts).await {
-				Ok(()) if compacts => compacted_at = Some(elapsed),
-				Ok(()) => {},
-				Err(error) if error.is_retriable() => {},
+			let mut round = std::pin::pin!(self.round(&height, compacts, &is_stopped));
+			let done = loop {
+				tokio::select! {
+					done = &mut round => break done,
+					() = &mut stop, if !is_stopped.load(Ordering::SeqCst) => {
+						is_stopped.store(true, Ordering::SeqCst);
+					},
+				}
+			};
+			match done {
+				Ok(()) => {
+					is_told = false;
+					compacted_at = if compacts { Some(elapsed) } else { compacted_at };
+				},
+				Err(error) if error.is_retriable() => {
+					if !std::mem::replace(&mut is_told, true) {
+						self.0.outbox.tell_unavailable(&error);
+					}
+				},
 				Err(error) => return Err(error),
+			}
+			if is_stopped.load(Ordering::SeqCst) {
+				return Ok(());
 			}
 			tokio::select! {
 				biased;
@@ -200,12 +243,20 @@ impl Courier {
 		}
 	}
 
-	async fn run_once(&self, height: u32, compacts: bool) -> Result<(), OutboxError> {
-		self.drain(height).await?;
+	async fn round(
+		&self, height: &(dyn Fn() -> u32 + Sync), compacts: bool, is_stopped: &AtomicBool,
+	) -> Result<(), OutboxError> {
+		self.drain_until(height, is_stopped).await?;
 		let outbox = self.0.outbox.clone();
+		if !compacts {
+			return Ok(());
+		}
 		blocking(move || {
-			while outbox.expire(height, MAX_AT_ONCE)?.len() == MAX_AT_ONCE {}
-			while compacts && outbox.compact(MAX_AT_ONCE)? == MAX_AT_ONCE {}
+			for _ in 0..MAX_COMPACTIONS {
+				if outbox.compact(MAX_AT_ONCE)? == 0 {
+					break;
+				}
+			}
 			Ok(())
 		})
 		.await
@@ -278,7 +329,12 @@ impl Courier {
 					body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
 				},
 				Ok(None) => break,
-				// The status line is the answer, whatever becomes of the body.
+				// The status line is the answer, whatever becomes of the body; but what a refusal means may
+				// be in there.
+				Err(_) if is_explained_by_its_body(code) => {
+					let detail = format!("HTTP {code}, and the body ended too soon");
+					return (Reply::Unexplained, detail);
+				},
 				Err(_) => break,
 			}
 		}
@@ -309,11 +365,12 @@ fn failed(error: &reqwest::Error) -> (Reply, String) {
 	if is_not_allowed(error) {
 		return (Reply::Forbidden, NotAllowed.to_string());
 	}
-	if error.is_timeout() {
-		return (Reply::Timeout, "no answer in time".to_owned());
+	// Nothing was sent, also if that took too long.
+	if error.is_connect() {
+		return (Reply::NoConnection, "no connection".to_owned());
 	}
-	match error.is_connect() {
-		true => (Reply::NoConnection, "no connection".to_owned()),
+	match error.is_timeout() {
+		true => (Reply::Timeout, "no answer in time".to_owned()),
 		false => {
 			(Reply::Broken, "the connection ended, or the answer is none of HTTP's".to_owned())
 		},
@@ -345,11 +402,10 @@ fn parse_date(text: &str) -> Option<Timestamp> {
 /// The difference of clocks that a callback is refused for, if that is the reason: a
 /// [`Receiver`](crate::Receiver) says so, and of other endpoints the date of the answer tells.
 fn skew(code: u16, date: Option<Timestamp>, body: &[u8], now: Timestamp) -> Option<String> {
-	if !matches!(code, 400 | 401 | 403) {
-		return None;
-	}
 	let said: Option<Refusal> = serde_json::from_slice(body).ok();
-	let said = said.filter(|said| said.error == "clock_skew");
+	let said = said.filter(|said| code == 400 && said.error == "clock_skew");
+	// A 400 of another receiver is about the callback.
+	let date = date.filter(|_| matches!(code, 401 | 403));
 	let differs = date.and_then(|date| match (date.since(now), now.since(date)) {
 		(ahead, _) if ahead > MAX_SKEW => Some(format!("{} s ahead of", ahead.as_secs())),
 		(_, behind) if behind > MAX_SKEW => Some(format!("{} s behind", behind.as_secs())),
@@ -360,6 +416,12 @@ fn skew(code: u16, date: Option<Timestamp>, body: &[u8], now: Timestamp) -> Opti
 		(Some(_), None) => Some("it refuses the timestamp".to_owned()),
 		(None, None) => None,
 	}
+}
+
+/// Whether the body of an answer with this status may say that the deadline has passed, or that clocks
+/// differ.
+fn is_explained_by_its_body(code: u16) -> bool {
+	matches!(code, 400..=499) && !matches!(code, 401 | 403 | 404 | 408..=410 | 425 | 429)
 }
 
 /// The beginning of a refusal in JSON.

@@ -27,6 +27,8 @@ use crate::state_machine;
 /// Callbacks that are looked at to choose, besides those on their way: of those that are due longest, of those with the
 /// nearest deadline in blocks, and of those with the nearest in time.
 const WINDOW: usize = 64;
+/// The looks at one endpoint in one go, while all that is found has to wait for others.
+const MAX_LOOKS: usize = 16;
 /// The time after which it is told that callbacks do not expire, or are not dropped.
 const NEGLECTED_AFTER: Duration = Duration::from_secs(24 * 3600);
 
@@ -79,7 +81,7 @@ impl Outbox {
 		let mut state = self.0.state.lock();
 		let claims = self.claim_more(&mut state, height, limit);
 		// Before claims are dropped: each looks at the state then.
-		drop(state);
+		self.unlock(state);
 		Marking::of(claims).wait()
 	}
 
@@ -88,7 +90,7 @@ impl Outbox {
 		let times = self.0.clock.look();
 		let now = times.running;
 		state.free_late(now);
-		self.tell_neglected(state, now);
+		Self::tell_neglected(state, now);
 		let (count, first) = (state.endpoints.len(), state.turn);
 		let mut claims = Vec::new();
 		for step in 0..count {
@@ -100,8 +102,13 @@ impl Outbox {
 				continue;
 			}
 			let (end, before) = (*end, claims.len());
-			if let Err(error) = self.claim_of(state, &end, (height, times), room, &mut claims) {
-				return Err((claims, error));
+			// Behind what had to step back may be what need not wait.
+			for _ in 0..MAX_LOOKS {
+				match self.claim_of(state, &end, (height, times), room, &mut claims) {
+					Ok(stepped) if stepped > 0 && claims.len() == before => {},
+					Ok(_) => break,
+					Err(error) => return Err((claims, error)),
+				}
 			}
 			if claims.len() > before {
 				state.turn = at + 1;
@@ -113,10 +120,11 @@ impl Outbox {
 		}
 	}
 
-	/// Writes down that these are about to be sent, where that is not known already.
+	/// Writes down that these are about to be sent: also where that is known, so that a handle that was
+	/// fenced hands nothing out.
 	fn mark_sent(&self, claims: &[Claim]) -> Result<Ticket<()>, StoreError> {
 		let mut batch = Batch::new();
-		for claim in claims.iter().filter(|claim| claim.open.doubt == DoubtV1::Sent) {
+		for claim in claims {
 			let key = records::open_key(claim.callback.sequence().get());
 			batch.expect(key.clone(), Expectation::Present);
 			batch.put(key, records::value(&claim.open)?);
@@ -130,7 +138,8 @@ impl Outbox {
 	fn claim_of(
 		&self, state: &mut State, end: &End, (height, times): (u32, Times), room: usize,
 		claims: &mut Vec<Claim>,
-	) -> Result<(), OutboxError> {
+	) -> Result<usize, OutboxError> {
+		let mut stepped = 0;
 		let (schedule, full) = (self.0.options.schedule, claims.len() + room);
 		let now = times.running;
 		let window = WINDOW + state.leases.len() + state.damaged.len();
@@ -141,7 +150,17 @@ impl Outbox {
 		});
 		for (number, Candidate { index, due }) in candidates {
 			let lane = (*end, index.lane);
-			if state.leases.contains_key(&number) || state.busy.contains_key(&lane) {
+			if state.leases.contains_key(&number) {
+				continue;
+			}
+			if let Some(holder) = state.busy.get(&lane) {
+				// It has to wait, and hides no other meanwhile: the end of the holder makes it due again. An
+				// end that is being written has done so. One before the holder was requeued, and is next.
+				let is_settling = state.leases.get(holder).is_none_or(|lease| lease.settling);
+				if let Some(due) = due.filter(|_| number > *holder && !is_settling) {
+					self.step_back(end, due, number);
+					stepped += 1;
+				}
 				continue;
 			}
 			// What is due was written together with this; what is urgent may have to wait.
@@ -153,11 +172,16 @@ impl Outbox {
 			if !self.is_first(end, &index, number)? {
 				if let Some(due) = due {
 					self.step_back(end, due, number);
+					stepped += 1;
 				}
 				continue;
 			}
 			let item = self.item(number);
 			let Some(item) = self.unless_damaged(state, number, item)? else { continue };
+			// It is too late for it: it expires, and is not sent.
+			if item.deadline.is_past(height, times.wall.min(times.steady)) {
+				continue;
+			}
 			state.next_token += 1;
 			let lease = Lease {
 				token: state.next_token,
@@ -166,6 +190,7 @@ impl Outbox {
 				until: now.after(self.0.options.lease),
 				settling: false,
 				landed: false,
+				is_probe: state.endpoint(end).is_some_and(|endpoint| endpoint.paused.is_some()),
 			};
 			state.leases.insert(number, lease);
 			state.busy.insert(lane, number);
@@ -179,7 +204,7 @@ impl Outbox {
 				break;
 			}
 		}
-		Ok(())
+		Ok(stepped)
 	}
 
 	/// What may be chosen, by number.
@@ -221,8 +246,14 @@ impl Outbox {
 	/// The record of a callback that is still to be sent; `None` if it is not.
 	pub(crate) fn open_record(&self, number: u64) -> Result<Option<OpenV1>, StoreError> {
 		let key = records::open_key(number);
-		let record = self.0.store.get(&key).wait()?;
-		record.map(|record| records::read(&key, &record)).transpose()
+		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
+		let open: OpenV1 = records::read(&key, &record)?;
+		// What became of it since the copy was made is not in the copy.
+		let doubt = match number <= self.0.restored_up_to {
+			true => DoubtV1::InDoubt,
+			false => open.doubt,
+		};
+		Ok(Some(OpenV1 { doubt, ..open }))
 	}
 
 	/// The item of a callback that must be there.
@@ -243,7 +274,8 @@ impl Outbox {
 			Err(error @ StoreError::Corrupt { .. }) => {
 				state.damaged.insert(number);
 				if state.told.insert(number) {
-					self.tell(&OutboxEvent::Damaged { sequence: sequence(number), error });
+					let sequence = sequence(number);
+					state.events.push(OutboxEvent::Damaged { sequence, error });
 				}
 				Ok(None)
 			},
@@ -252,12 +284,12 @@ impl Outbox {
 	}
 
 	/// Tells that callbacks are sent and never expire, or are never dropped.
-	fn tell_neglected(&self, state: &mut State, now: Timestamp) {
+	fn tell_neglected(state: &mut State, now: Timestamp) {
 		let expired_at = *state.expired_at.get_or_insert(now);
 		let compacted_at = *state.compacted_at.get_or_insert(now);
 		for (method, at) in [("expire", expired_at), ("compact", compacted_at)] {
 			if now.since(at) >= NEGLECTED_AFTER && state.neglected.insert(method) {
-				self.tell(&OutboxEvent::Neglected { method });
+				state.events.push(OutboxEvent::Neglected { method });
 			}
 		}
 	}
@@ -333,7 +365,7 @@ impl Outbox {
 		let claims = self.claim_more(&mut state, height, limit);
 		let settling =
 			prepared.into_iter().map(|prepared| prepared.map(Prepared::submit)).collect();
-		drop(state);
+		self.unlock(state);
 		SettleAndClaim { settling, claims: Marking::of(claims).wait() }
 	}
 }
@@ -401,7 +433,7 @@ impl Claim {
 		let mut state = outbox.0.state.lock();
 		let prepared = self.prepare_reply(&mut state, reply, height, detail);
 		let settling = prepared.map(Prepared::submit);
-		drop(state);
+		outbox.unlock(state);
 		settling?.wait()
 	}
 
@@ -418,22 +450,21 @@ impl Claim {
 				true => endpoint.breaker.failed(&options.breaker, now),
 				false => endpoint.breaker.answered(),
 			}
-			if endpoint.paused.is_some() {
+			if endpoint.paused.is_some() && self.lease.is_probe {
 				let left = schedule.time_left(self.callback.deadline(), height, times.latest);
 				let most = left.map(|left| left / schedule.tries_left.max(1));
 				let most = most.map(|most| most.max(schedule.shortest));
 				endpoint.probes.failed(&options.probes, now, most);
 			}
 			let is_skewed = matches!(reply, Reply::Status { clock_skew: true, .. });
-			if is_skewed && !std::mem::replace(&mut endpoint.is_skewed, is_skewed) {
+			if is_skewed && !endpoint.is_skewed {
 				let (endpoint, reason) = (endpoint.name.clone(), detail.to_owned());
 				event = Some(OutboxEvent::ClockSkew { endpoint, reason });
 			}
-			endpoint.is_skewed = is_skewed;
+			endpoint.is_skewed &= is_skewed || !reply.lets_in();
+			endpoint.is_skewed |= is_skewed;
 		}
-		if let Some(event) = event {
-			self.outbox.tell(&event);
-		}
+		state.events.extend(event);
 		let ended = Ended {
 			verdict,
 			outcome: reply.outcome(),
@@ -449,7 +480,7 @@ fn is_down(reply: Reply) -> bool {
 	match reply {
 		Reply::Status { code, .. } => matches!(code, 408 | 429 | 500..=599),
 		Reply::Timeout | Reply::NoConnection | Reply::Broken => true,
-		Reply::Forbidden => false,
+		Reply::Unexplained | Reply::Forbidden => false,
 	}
 }
 

@@ -6,7 +6,7 @@
 
 //! The compaction of an outbox: what is over and past its time is dropped.
 
-use leyden_store::{Batch, Durability, Key, KeyRange};
+use leyden_store::{Batch, Durability, Expectation, Key, KeyRange, StoreError};
 
 use crate::error::OutboxError;
 use crate::outbox::Outbox;
@@ -49,8 +49,10 @@ impl Outbox {
 			let number = records::number_of(&key)?;
 			next = number.saturating_add(1);
 			let item = record.and_then(|record| records::read::<ItemV1>(&key, &record));
-			let item = self.unless_damaged(&mut self.0.state.lock(), number, item)?;
-			let Some(item) = item else { continue };
+			let mut state = self.0.state.lock();
+			let item = self.unless_damaged(&mut state, number, item);
+			self.unlock(state);
+			let Some(item) = item? else { continue };
 			let is_young = now.lived_since(item.lived_ms) < self.0.options.retention;
 			if is_young || self.is_there(&records::open_key(number))? {
 				next = 0;
@@ -59,6 +61,9 @@ impl Outbox {
 			if self.is_there(&records::dead_key(number))? {
 				continue;
 			}
+			// It may be requeued meanwhile.
+			batch.expect(records::open_key(number), Expectation::Absent);
+			batch.expect(records::dead_key(number), Expectation::Absent);
 			batch.delete(key.clone());
 			let (id, once, digest) = (item.id, item.once(), item.digest);
 			let tomb = TombV1 { id, once, digest, lived_ms: item.lived_ms };
@@ -72,8 +77,11 @@ impl Outbox {
 			return Ok(0);
 		}
 		batch.put(meta_key, records::value(&MetaV1 { trimmed, ..meta })?);
-		self.0.store.commit(batch).wait()?;
-		Ok(count)
+		match self.0.store.commit(batch).wait() {
+			Ok(_) => Ok(count),
+			Err(StoreError::Conflict { .. }) => Ok(0),
+			Err(error) => Err(error.into()),
+		}
 	}
 
 	/// Drops ids that were known for long enough.
@@ -83,8 +91,8 @@ impl Outbox {
 		let page = self.scan_around_damage(KeyRange::all(records::TOMBS), limit)?;
 		for (key, record) in page.records {
 			// One that cannot be read stays: it is small.
-			let Ok(record) = record else { continue };
-			let tomb: TombV1 = records::read(&key, &record)?;
+			let tomb = record.and_then(|record| records::read::<TombV1>(&key, &record));
+			let Ok(tomb) = tomb else { continue };
 			// They are in the order of their numbers, and nearly in that of their times.
 			if now.lived_since(tomb.lived_ms) < known_for {
 				break;

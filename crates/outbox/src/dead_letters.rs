@@ -55,14 +55,17 @@ impl Outbox {
 			let number = records::number_of(&key)?;
 			let read = record.and_then(|record| records::read::<DeadV1>(&key, &record));
 			let read = read.and_then(|dead| Ok((dead, self.item(number)?)));
-			let read = self.unless_damaged(&mut self.0.state.lock(), number, read)?;
-			let Some((dead, item)) = read else { continue };
+			let mut state = self.0.state.lock();
+			let read = self.unless_damaged(&mut state, number, read);
+			self.unlock(state);
+			let Some((dead, item)) = read? else { continue };
 			let DeadV1 { why, at, failures, reason, may_have_been_taken } = dead;
 			let why = match why {
 				WhyV1::Refused => DeadLetterReason::Refused,
 				WhyV1::Expired => DeadLetterReason::Expired,
 			};
-			let taken = if may_have_been_taken { Taken::Maybe } else { Taken::No };
+			let is_doubtful = may_have_been_taken || number <= self.0.restored_up_to;
+			let taken = if is_doubtful { Taken::Maybe } else { Taken::No };
 			let callback = item.callback(sequence(number));
 			letters.push(DeadLetter { callback, why, taken, at, failures, reason });
 		}
@@ -73,7 +76,8 @@ impl Outbox {
 	/// overtakes no other: others with its order key may have arrived long ago.
 	///
 	/// # Errors
-	/// [`OutboxError::NoSuchCallback`], [`OutboxError::Store`].
+	/// [`OutboxError::NoSuchCallback`]; [`OutboxError::Expired`] for one that has expired: what its hook
+	/// wanted is done; [`OutboxError::Store`].
 	///
 	/// # Failure Behavior and Persistence
 	/// Durable when it returns.
@@ -82,6 +86,9 @@ impl Outbox {
 		let dead_key = records::dead_key(number.get());
 		let record = self.0.store.get(&dead_key).wait()?.ok_or(OutboxError::NoSuchCallback)?;
 		let dead: DeadV1 = records::read(&dead_key, &record)?;
+		if dead.why == WhyV1::Expired {
+			return Err(OutboxError::Expired);
+		}
 		let item = self.item(number.get())?;
 		let (end, index) = (records::end(&item.endpoint), item.index());
 		let due = self.0.clock.look().running;

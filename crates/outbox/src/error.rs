@@ -46,6 +46,8 @@ pub enum OutboxError {
 	},
 	/// The claim took too long, and is not ours any more. Somebody else may be at the callback.
 	LeaseLost,
+	/// The callback has expired, and is not sent any more.
+	Expired,
 	/// There is no such callback, or it is not a dead letter.
 	NoSuchCallback,
 	/// The cursor is of another outbox: a copy of an earlier time, or one that was created anew.
@@ -129,6 +131,9 @@ impl fmt::Display for OutboxError {
 			Self::LeaseLost => {
 				f.write_str("the claim took too long, and somebody else may be at it")
 			},
+			Self::Expired => f.write_str(
+				"the callback has expired, and what follows from that is done: enqueue another one",
+			),
 			Self::NoSuchCallback => f.write_str("there is no such callback"),
 			Self::WrongEpoch { ours, found } => write!(
 				f,

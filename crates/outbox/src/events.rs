@@ -49,6 +49,13 @@ pub enum OutboxEvent {
 		/// The reason.
 		reason: String,
 	},
+	/// The deadline of a callback has passed.
+	Expired {
+		/// The place of the callback.
+		sequence: Sequence,
+		/// Whether it may have been taken all the same.
+		taken: Taken,
+	},
 	/// A record is damaged: its callback is not sent, and holds up those with its order key. Told once in
 	/// a process.
 	Damaged {
@@ -63,6 +70,11 @@ pub enum OutboxEvent {
 		/// The place of the callback.
 		sequence: Sequence,
 		/// The error of the commit.
+		error: StoreError,
+	},
+	/// The store cannot be used now; a run loop goes on when it can.
+	StoreUnavailable {
+		/// The error of the store.
 		error: StoreError,
 	},
 	/// Callbacks are sent, and this was not called for a day: callbacks do not expire, or nothing is
@@ -93,12 +105,20 @@ impl fmt::Display for OutboxEvent {
 			Self::DeadLetter { sequence, taken: Taken::Maybe, reason } => {
 				write!(f, "callback {sequence} is a dead letter, and may have been taken: {reason}")
 			},
+			Self::Expired { sequence, taken: Taken::No } => {
+				write!(f, "the deadline of callback {sequence} has passed")
+			},
+			Self::Expired { sequence, taken: Taken::Maybe } => write!(
+				f,
+				"the deadline of callback {sequence} has passed, and it may have been taken"
+			),
 			Self::Damaged { sequence, error } => {
 				write!(f, "callback {sequence} cannot be sent: {error}")
 			},
 			Self::HookRefused { sequence, error } => {
 				write!(f, "the plan of a hook for callback {sequence} cannot be committed: {error}")
 			},
+			Self::StoreUnavailable { error } => write!(f, "callbacks wait for the store: {error}"),
 			Self::Neglected { method } => {
 				write!(f, "Outbox::{method} was not called for a day: call it, or use a run loop")
 			},

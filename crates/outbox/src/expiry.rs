@@ -6,14 +6,14 @@
 
 //! The expiry of callbacks whose deadline has passed.
 
-use leyden_store::{KeyRange, StoreError, Times};
+use leyden_store::{KeyRange, Times};
 
 use crate::callback::Callback;
 use crate::error::OutboxError;
 use crate::events::OutboxEvent;
 use crate::outbox::{sequence, Outbox, State};
 use crate::records::{self, End, WhyV1};
-use crate::settle::Letter;
+use crate::settle::{is_refused, Letter};
 use crate::state_machine;
 
 /// Callbacks read in one go.
@@ -44,9 +44,14 @@ impl Outbox {
 		for end in ends {
 			for (kind, number) in [(0, u64::from(height)), (1, past.0)] {
 				let range = records::urgent_up_to(&end, kind, number);
-				self.expire_range(&mut state, (end, range), now, limit, &mut expired)?;
+				let done = self.expire_range(&mut state, (end, range), now, limit, &mut expired);
+				if let Err(error) = done {
+					self.unlock(state);
+					return Err(error);
+				}
 			}
 		}
+		self.unlock(state);
 		Ok(expired)
 	}
 
@@ -74,12 +79,16 @@ impl Outbox {
 				let plan = self.to_dead_letter(state, letter, now, why, "its deadline passed")?;
 				// One after the other: what comes next with this order key is looked up in the store.
 				match plan.commit(&*self.0.store).wait() {
-					Ok(()) => expired.push(callback),
+					Ok(()) => {
+						let (sequence, taken) = (callback.sequence(), why.1);
+						state.events.push(OutboxEvent::Expired { sequence, taken });
+						expired.push(callback);
+					},
 					// The hook's plan expects what is not so, or cannot be.
-					Err(error @ (StoreError::Conflict { .. } | StoreError::Invalid { .. })) => {
+					Err(error) if is_refused(&error) => {
 						if state.told.insert(number) {
 							let sequence = callback.sequence();
-							self.tell(&OutboxEvent::HookRefused { sequence, error });
+							state.events.push(OutboxEvent::HookRefused { sequence, error });
 						}
 					},
 					Err(error) => return Err(error.into()),

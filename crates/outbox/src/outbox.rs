@@ -16,7 +16,7 @@ use leyden_store::witness::restorations;
 use leyden_store::{
 	sharing, Appended, Batch, Clock, Expectation, Key, KeyRange, Plan, Store, StoreClock, Timestamp,
 };
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::callback::{Callback, CallbackId, NewCallback, Sequence, MAX_ENDPOINT_CHARS};
 use crate::endpoint::{Breaker, EndpointInfo, EndpointOptions, Probes};
@@ -94,6 +94,9 @@ pub(crate) struct Inner {
 	pub(crate) clock: Arc<StoreClock>,
 	pub(crate) options: OutboxOptions,
 	pub(crate) epoch: u64,
+	/// Callbacks up to this one were in an older copy of the database: what became of them since is not
+	/// known.
+	pub(crate) restored_up_to: u64,
 	/// The endpoints that there are: apart from the rest, so that what is done when a callback expires
 	/// can enqueue another.
 	known: RwLock<HashSet<End>>,
@@ -121,6 +124,8 @@ pub(crate) struct State {
 	/// The running times at which callbacks were let expire and were compacted last.
 	pub(crate) expired_at: Option<Timestamp>,
 	pub(crate) compacted_at: Option<Timestamp>,
+	/// Events that are told when the lock is free.
+	pub(crate) events: Vec<OutboxEvent>,
 	/// What was told to be neglected.
 	pub(crate) neglected: HashSet<&'static str>,
 }
@@ -147,6 +152,8 @@ pub(crate) struct Lease {
 	pub(crate) settling: bool,
 	/// It does not count any more among those that are on their way.
 	pub(crate) landed: bool,
+	/// Its endpoint was paused when it was claimed.
+	pub(crate) is_probe: bool,
 }
 
 /// What became of an enqueueing.
@@ -199,7 +206,7 @@ impl Outbox {
 		store: Arc<dyn Store>, clock: Arc<dyn Clock>, options: OutboxOptions,
 	) -> Result<Inner, OutboxError> {
 		let clock = StoreClock::open(&store, clock)?;
-		let epoch = meta(&*store)?.epoch;
+		let MetaV1 { epoch, restored_up_to, .. } = meta(&*store)?;
 		let mut state = State::default();
 		for (key, record) in
 			&store.scan(KeyRange::all(records::ENDS), MAX_ENDPOINTS).wait()?.records
@@ -209,7 +216,7 @@ impl Outbox {
 		}
 		let known = RwLock::new(state.endpoints.iter().map(|(end, _)| *end).collect());
 		let state = Mutex::new(state);
-		Ok(Inner { store, clock, options, epoch, known, state })
+		Ok(Inner { store, clock, options, epoch, restored_up_to, known, state })
 	}
 
 	/// Adds an endpoint, or says how one is to be used from now on. Its name is not its address: that
@@ -339,6 +346,20 @@ impl Outbox {
 		Ok(Some(records::read::<TombV1>(&key, &record)?.digest))
 	}
 
+	/// Tells the observer that callbacks wait for the store; for run loops.
+	pub fn tell_unavailable(&self, error: &OutboxError) {
+		if let OutboxError::Store(error) = error {
+			self.tell(&OutboxEvent::StoreUnavailable { error: error.clone() });
+		}
+	}
+
+	/// Frees the lock, and then tells what has happened under it: an observer may do what it likes.
+	pub(crate) fn unlock(&self, mut state: MutexGuard<'_, State>) {
+		let events = std::mem::take(&mut state.events);
+		drop(state);
+		events.iter().for_each(|event| self.tell(event));
+	}
+
 	/// Tells the observer.
 	pub(crate) fn tell(&self, event: &OutboxEvent) {
 		if let Some(observer) = &self.0.options.observer {
@@ -418,13 +439,18 @@ impl State {
 /// copy, another epoch is drawn.
 fn meta(store: &dyn Store) -> Result<MetaV1, OutboxError> {
 	let (key, restorations) = (records::meta_key(), restorations(store)?);
-	let mut known = (Expectation::Absent, MetaV1 { epoch: 0, trimmed: 0, restorations });
+	let first = MetaV1 { epoch: 0, trimmed: 0, restorations, restored_up_to: 0 };
+	let mut known = (Expectation::Absent, first);
 	if let Some(record) = store.get(&key).wait()? {
 		let meta: MetaV1 = records::read(&key, &record)?;
 		if meta.restorations == restorations {
 			return Ok(meta);
 		}
-		known = (Expectation::Version(record.version), MetaV1 { restorations, ..meta });
+		let newest = store.scan(KeyRange::all(records::ITEMS).reversed(), 1).wait()?;
+		let newest = newest.records.first().map(|(key, _)| records::number_of(key)).transpose()?;
+		let restored_up_to = newest.unwrap_or(meta.trimmed).max(meta.restored_up_to);
+		let meta = MetaV1 { restorations, restored_up_to, ..meta };
+		known = (Expectation::Version(record.version), meta);
 	}
 	let mut bytes = [0; 8];
 	getrandom::getrandom(&mut bytes).map_err(|_| OutboxError::NoRandomness)?;

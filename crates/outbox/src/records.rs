@@ -66,6 +66,8 @@ pub(crate) struct MetaV1 {
 	pub(crate) trimmed: u64,
 	/// The number of times that the store had been restored when the epoch was drawn.
 	pub(crate) restorations: u32,
+	/// Callbacks up to this one were in a copy that was restored.
+	pub(crate) restored_up_to: u64,
 }
 
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
@@ -410,8 +412,8 @@ mod tests {
 		];
 		assert_eq!(hex(&item), expected.concat());
 		assert_eq!(
-			hex(&MetaV1 { epoch: 1, trimmed: 2, restorations: 3 }),
-			"0000000000000001000000000000000200000003"
+			hex(&MetaV1 { epoch: 1, trimmed: 2, restorations: 3, restored_up_to: 4 }),
+			"00000000000000010000000000000002000000030000000000000004"
 		);
 		let open =
 			|doubt, not_found_ms| OpenV1 { due: Timestamp(1), failures: 2, doubt, not_found_ms };

@@ -31,6 +31,9 @@ pub enum Reply {
 	/// The connection ended before the status came, or what came is no HTTP. What became of the callback
 	/// is not known.
 	Broken,
+	/// A refusal (4xx) whose body ended too soon: the reason is not known, which may have been that it is
+	/// too late.
+	Unexplained,
 	/// The endpoint is one to which nothing is sent (a private address, plain HTTP).
 	Forbidden,
 }
@@ -64,15 +67,18 @@ impl Reply {
 
 	/// Returns what the reply says about this try.
 	///
-	/// A 5xx is not definite: a server may fail after it has taken a callback. A 409 is not, either: who
-	/// is asked may be at it.
+	/// A 5xx is not definite: a server may fail after it has taken a callback. A 408 and a 409 are not,
+	/// either: a proxy may have passed the callback on, and another worker may be at it. A redirect is
+	/// definite if it asks for the same request elsewhere (307, 308); others may follow a request that was
+	/// carried out.
 	pub fn outcome(&self) -> TryOutcome {
 		match self {
 			Self::Status { code: 200..=299, .. } => TryOutcome::Taken,
-			Self::Status { code: 409, .. } => TryOutcome::Unknown,
-			Self::Status { code: 300..=499, .. } | Self::NoConnection | Self::Forbidden => {
-				TryOutcome::NotTaken
-			},
+			Self::Status { code: 408 | 409, .. } => TryOutcome::Unknown,
+			Self::Status { code: 307 | 308 | 400..=499, .. }
+			| Self::Unexplained
+			| Self::NoConnection
+			| Self::Forbidden => TryOutcome::NotTaken,
 			Self::Status { .. } | Self::Timeout | Self::Broken => TryOutcome::Unknown,
 		}
 	}
@@ -137,10 +143,10 @@ pub fn classify_response(reply: Reply, facts: &CallbackFacts, schedule: &Schedul
 	match reply {
 		Reply::Status { code, retry_after, too_late, clock_skew } => match code {
 			200..=299 => Verdict::Done,
-			// Clocks are set right; nothing is lost by waiting.
-			400..=499 if clock_skew => again(Duration::ZERO),
 			// Who is refused because it is too late must get back what was promised.
 			400..=499 if too_late => Verdict::Expired,
+			// Clocks are set right; nothing is lost by waiting.
+			400..=499 if clock_skew => again(Duration::ZERO),
 			// A token that is wrong will be put right; nothing is lost by waiting.
 			401 | 403 | 410 => Verdict::Pause,
 			// It may be early: what it is about is not there yet.
@@ -152,15 +158,18 @@ pub fn classify_response(reply: Reply, facts: &CallbackFacts, schedule: &Schedul
 			// No status of HTTP's.
 			_ => again(Duration::ZERO),
 		},
-		Reply::Timeout | Reply::NoConnection | Reply::Broken => again(Duration::ZERO),
+		Reply::Timeout | Reply::NoConnection | Reply::Broken | Reply::Unexplained => {
+			again(Duration::ZERO)
+		},
 		// What is configured wrongly is put right by an operator.
 		Reply::Forbidden => Verdict::Pause,
 	}
 }
 
-/// Whether this reply says that what the callback is about is not there.
-pub(crate) fn is_not_found(reply: &Reply) -> bool {
-	matches!(reply, Reply::Status { code: 404 | 300..=399, too_late: false, clock_skew: false, .. })
+/// Whether this reply says that what the callback is about is not there; `None` without an answer.
+pub(crate) fn is_not_found(reply: &Reply) -> Option<bool> {
+	let Reply::Status { code, too_late, clock_skew, .. } = reply else { return None };
+	Some(matches!(code, 404 | 300..=399) && !too_late && !clock_skew)
 }
 
 #[cfg(test)]
@@ -284,7 +293,8 @@ mod tests {
 	#[test]
 	fn a_clock_that_is_wrong_is_waited_for() {
 		for code in [400, 401, 403, 422] {
-			let reply = Reply::Status { code, retry_after: None, too_late: true, clock_skew: true };
+			let reply =
+				Reply::Status { code, retry_after: None, too_late: false, clock_skew: true };
 			assert!(is_retry(&of(reply, facts())), "{code}");
 		}
 	}
@@ -295,8 +305,8 @@ mod tests {
 		use TryOutcome::{NotTaken, Taken, Unknown};
 		for (replies, expected) in [
 			(vec![200, 204, 299], Taken),
-			(vec![301, 400, 401, 403, 404, 408, 410, 422, 425, 429], NotTaken),
-			(vec![100, 409, 500, 502, 503, 504, 599, 600, 999], Unknown),
+			(vec![307, 308, 400, 401, 403, 404, 410, 422, 425, 429], NotTaken),
+			(vec![100, 301, 302, 303, 408, 409, 500, 502, 503, 504, 599, 600, 999], Unknown),
 		] {
 			for code in replies {
 				assert_eq!(Reply::status(code).outcome(), expected, "{code}");
@@ -304,6 +314,7 @@ mod tests {
 		}
 		assert_eq!(Reply::NoConnection.outcome(), NotTaken);
 		assert_eq!(Reply::Forbidden.outcome(), NotTaken);
+		assert_eq!(Reply::Unexplained.outcome(), NotTaken);
 		assert_eq!(Reply::Timeout.outcome(), Unknown);
 		assert_eq!(Reply::Broken.outcome(), Unknown);
 	}

@@ -13,7 +13,7 @@ use crate::claim::Claim;
 use crate::error::OutboxError;
 use crate::events::OutboxEvent;
 use crate::outbox::{sequence, Outbox, State};
-use crate::records::{self, DeadV1, End, EndV1, IndexV1, OpenV1, PausedV1, WhyV1};
+use crate::records::{self, DeadV1, DoubtV1, End, EndV1, IndexV1, OpenV1, PausedV1, WhyV1};
 use crate::response::{Taken, TryOutcome, Verdict};
 use crate::state_machine::{self, Next, Try};
 use crate::MAX_REASON_CHARS;
@@ -37,7 +37,7 @@ pub enum Settled {
 pub(crate) struct Ended {
 	pub(crate) verdict: Verdict,
 	pub(crate) outcome: TryOutcome,
-	pub(crate) is_not_found: bool,
+	pub(crate) is_not_found: Option<bool>,
 	/// The endpoint lets this sender in.
 	pub(crate) lets_in: bool,
 }
@@ -59,10 +59,10 @@ impl Claim {
 		let outbox = self.outbox.clone();
 		let mut state = outbox.0.state.lock();
 		let lets_in = verdict == Verdict::Done;
-		let ended = Ended { verdict, outcome, is_not_found: false, lets_in };
+		let ended = Ended { verdict, outcome, is_not_found: None, lets_in };
 		let prepared = self.prepare(&mut state, ended, detail);
 		let settling = prepared.map(Prepared::submit);
-		drop(state);
+		outbox.unlock(state);
 		settling?.wait()
 	}
 
@@ -75,17 +75,22 @@ impl Claim {
 		let number = self.callback.sequence().get();
 		let now = outbox.0.clock.look();
 		match state.leases.get_mut(&number) {
-			Some(lease) if lease.token == self.lease.token => lease.settling = true,
+			Some(lease) if lease.token == self.lease.token => {},
 			_ => return Err(OutboxError::LeaseLost),
 		}
 		let said = cut(said);
 		let end = self.lease.end;
 		match outbox.outcome(state, self, &ended, now, &said) {
 			Ok((plan, next)) => {
+				// Not before: a hook may panic.
+				if let Some(lease) = state.leases.get_mut(&number) {
+					lease.settling = true;
+				}
 				// Its endpoint has room for another.
 				state.landed(number);
 				let lets_in = ended.lets_in;
-				Ok(Prepared { outbox, number, plan, end, next, lets_in, said, now })
+				let without_hook = outbox.without_hook(self, &next, &now);
+				Ok(Prepared { outbox, number, plan, end, next, lets_in, said, now, without_hook })
 			},
 			Err(error) => {
 				state.free(number);
@@ -105,14 +110,15 @@ pub(crate) struct Prepared {
 	lets_in: bool,
 	said: String,
 	now: Times,
+	without_hook: Option<(Batch, OpenV1)>,
 }
 
 impl Prepared {
 	/// Hands it to the store. The order key is free when it is durable.
 	pub(crate) fn submit(self) -> Settling {
-		let Self { outbox, number, plan, end, next, lets_in, said, now } = self;
+		let Self { outbox, number, plan, end, next, lets_in, said, now, without_hook } = self;
 		let ticket = Some(plan.commit(&*outbox.0.store));
-		Settling { outbox, number, end, next, lets_in, said, now, ticket }
+		Settling { outbox, number, end, next, lets_in, said, now, without_hook, ticket }
 	}
 }
 
@@ -127,6 +133,8 @@ pub struct Settling {
 	lets_in: bool,
 	said: String,
 	now: Times,
+	/// The try without what its hook wants, if that is refused.
+	without_hook: Option<(Batch, OpenV1)>,
 	ticket: Option<Ticket<()>>,
 }
 
@@ -137,6 +145,10 @@ impl Settling {
 	/// [`OutboxError::Store`]: then the callback is sent again.
 	pub fn wait(mut self) -> Result<Settled, OutboxError> {
 		let done = self.ticket.take().map_or(Ok(()), Ticket::wait);
+		let done = match self.refused(done) {
+			Ok(done) => done,
+			Err(again) => again.wait(),
+		};
 		self.done(done)
 	}
 
@@ -150,7 +162,34 @@ impl Settling {
 			None => Ok(()),
 		};
 		self.ticket = None;
+		let done = match self.refused(done) {
+			Ok(done) => done,
+			Err(again) => again.await,
+		};
 		self.done(done)
+	}
+
+	/// If the plan of the hook was refused, the try is written down without it, and the callback is sent
+	/// again after a pause: one hook's trouble is not another's. Returns the ticket of that.
+	fn refused(
+		&mut self, done: Result<(), StoreError>,
+	) -> Result<Result<(), StoreError>, Ticket<()>> {
+		let (error, batch) = match (done, self.without_hook.take()) {
+			(Err(error), Some((batch, open))) if is_refused(&error) => {
+				self.next = Next::Open(open);
+				self.lets_in = false;
+				(error, batch)
+			},
+			(done, _) => return Ok(done),
+		};
+		let mut state = self.outbox.0.state.lock();
+		if state.told.insert(self.number) {
+			let sequence = sequence(self.number);
+			state.events.push(OutboxEvent::HookRefused { sequence, error });
+		}
+		let ticket = self.outbox.0.store.commit(batch).then(|committed| committed.map(|_| ()));
+		self.outbox.unlock(state);
+		Err(ticket)
 	}
 
 	fn done(&mut self, done: Result<(), StoreError>) -> Result<Settled, OutboxError> {
@@ -176,7 +215,11 @@ impl Settling {
 				events.push(OutboxEvent::DeadLetter { sequence, taken, reason });
 				Settled::Dead
 			},
-			Next::Expired(_) => Settled::Expired,
+			Next::Expired(taken) => {
+				let sequence = sequence(self.number);
+				events.push(OutboxEvent::Expired { sequence, taken });
+				Settled::Expired
+			},
 		});
 		if settled.is_ok() && self.lets_in {
 			if let Some(endpoint) = state.endpoint(&self.end).filter(|e| e.paused.is_some()) {
@@ -184,8 +227,8 @@ impl Settling {
 				events.push(OutboxEvent::Resumed { endpoint: endpoint.name.clone() });
 			}
 		}
-		drop(state);
-		events.iter().for_each(|event| self.outbox.tell(event));
+		state.events.extend(events);
+		self.outbox.unlock(state);
 		Ok(settled?)
 	}
 }
@@ -265,6 +308,27 @@ impl Outbox {
 			}
 		}
 		Ok((plan, next))
+	}
+
+	/// What is written down of a try if the plan of its hook is refused.
+	fn without_hook(&self, claim: &Claim, next: &Next, now: &Times) -> Option<(Batch, OpenV1)> {
+		let (has_hook, taken) = match next {
+			Next::Done => (self.0.options.on_done.is_some(), Taken::Maybe),
+			Next::Dead(taken) => (self.0.options.on_dead.is_some(), *taken),
+			Next::Expired(taken) => (self.0.options.on_expired.is_some(), *taken),
+			Next::Open(_) | Next::Paused(_) => (false, Taken::No),
+		};
+		let failures = claim.open.failures.saturating_add(1);
+		let jitter = claim.callback.sequence().get() ^ now.running.0;
+		let pause = self.0.options.schedule.pause(failures, jitter, None);
+		let doubt = match taken {
+			Taken::No => DoubtV1::None,
+			Taken::Maybe => DoubtV1::InDoubt,
+		};
+		let open = OpenV1 { due: now.running.after(pause), failures, doubt, ..claim.open };
+		let (callback, end) = (&claim.callback, claim.lease.end);
+		let batch = move_to(Letter { end, callback, open: claim.open }, &open).ok()?;
+		has_hook.then_some((batch, open))
 	}
 
 	/// Plans that a callback is not sent any more, and what is to be done about it.
@@ -354,6 +418,14 @@ fn move_to(letter: Letter<'_>, next: &OpenV1) -> Result<Batch, OutboxError> {
 
 pub(crate) fn due_key(end: &End, due: Timestamp, number: u64) -> Key {
 	Key::numbered(records::DUE, &records::due_prefix(end, due), number)
+}
+
+/// Whether a commit was refused because of what was in it, and nothing of it was written.
+pub(crate) fn is_refused(error: &StoreError) -> bool {
+	matches!(
+		error,
+		StoreError::Conflict { .. } | StoreError::Invalid { .. } | StoreError::TooLarge { .. }
+	)
 }
 
 fn cut(said: &str) -> String {

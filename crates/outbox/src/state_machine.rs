@@ -19,8 +19,8 @@ use crate::response::{Taken, TryOutcome, Verdict};
 pub(crate) struct Try<'a> {
 	pub(crate) verdict: &'a Verdict,
 	pub(crate) outcome: TryOutcome,
-	/// The answer was that what the callback is about is not found.
-	pub(crate) is_not_found: bool,
+	/// Whether the answer was that what the callback is about is not found; `None` without an answer.
+	pub(crate) is_not_found: Option<bool>,
 }
 
 /// What becomes of a callback.
@@ -42,12 +42,14 @@ pub(crate) enum Next {
 pub(crate) fn after_try(open: &OpenV1, ended: Try<'_>, now: &Times) -> Next {
 	let doubt = match (open.doubt, ended.outcome) {
 		// A refusal of this try says nothing about an earlier one.
-		(DoubtV1::InDoubt, _) | (_, TryOutcome::Unknown) => DoubtV1::InDoubt,
-		(_, TryOutcome::NotTaken | TryOutcome::Taken) => DoubtV1::None,
+		(DoubtV1::InDoubt, _) | (_, TryOutcome::Unknown | TryOutcome::Taken) => DoubtV1::InDoubt,
+		(_, TryOutcome::NotTaken) => DoubtV1::None,
 	};
 	let not_found_ms = match ended.is_not_found {
-		true => Some(open.not_found_ms.unwrap_or(now.lived_ms)),
-		false => open.not_found_ms,
+		Some(true) => Some(open.not_found_ms.unwrap_or(now.lived_ms)),
+		// It was there, or nothing is known of it any more.
+		Some(false) => None,
+		None => open.not_found_ms,
 	};
 	let again = |pause: Duration, failures: u32| OpenV1 {
 		due: now.running.after(pause),
@@ -105,7 +107,7 @@ mod tests {
 	#[test]
 	fn the_table() {
 		use DoubtV1::{InDoubt, None, Sent};
-		use TryOutcome::{NotTaken, Unknown};
+		use TryOutcome::{NotTaken, Taken as WasTaken, Unknown};
 		let pause = Duration::from_millis(7);
 		for (before, outcome, after) in [
 			(None, NotTaken, None),
@@ -114,9 +116,13 @@ mod tests {
 			(None, Unknown, InDoubt),
 			(Sent, Unknown, InDoubt),
 			(InDoubt, Unknown, InDoubt),
+			// Taken, and looked at again: it has been taken.
+			(None, WasTaken, InDoubt),
+			(Sent, WasTaken, InDoubt),
+			(InDoubt, WasTaken, InDoubt),
 		] {
 			let next = |verdict: Verdict| {
-				let ended = Try { verdict: &verdict, outcome, is_not_found: false };
+				let ended = Try { verdict: &verdict, outcome, is_not_found: Option::None };
 				after_try(&open(before), ended, &NOW)
 			};
 			let again = OpenV1 { due: Timestamp(107), failures: 3, ..open(after) };
@@ -144,20 +150,26 @@ mod tests {
 		assert_eq!(taken(DoubtV1::None), Taken::No);
 	}
 
-	/// The time of an answer "not found" is that of the first one.
+	/// The time of an answer "not found" is that of the first one in a row.
 	#[test]
-	fn the_first_time_that_it_was_not_found_stays() {
+	fn the_first_time_that_it_was_not_found_stays_until_another_answer() {
 		let verdict = Verdict::RetryAfter(Duration::ZERO);
 		let ended =
 			|is_not_found| Try { verdict: &verdict, outcome: TryOutcome::NotTaken, is_not_found };
-		let next = |open: &OpenV1, is_not_found| match after_try(open, ended(is_not_found), &NOW) {
+		let next = |open: &OpenV1, is_not_found: Option<bool>| match after_try(
+			open,
+			ended(is_not_found),
+			&NOW,
+		) {
 			Next::Open(open) => open.not_found_ms,
 			next => panic!("{next:?}"),
 		};
 		let fresh = open(DoubtV1::None);
-		assert_eq!(next(&fresh, true), Some(50));
-		assert_eq!(next(&fresh, false), None);
+		assert_eq!(next(&fresh, Some(true)), Some(50));
+		assert_eq!(next(&fresh, Some(false)), None);
 		let known = OpenV1 { not_found_ms: Some(20), ..fresh };
-		assert_eq!((next(&known, true), next(&known, false)), (Some(20), Some(20)));
+		assert_eq!((next(&known, Some(true)), next(&known, None)), (Some(20), Some(20)));
+		// Two that are hours apart are two.
+		assert_eq!(next(&known, Some(false)), None);
 	}
 }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use leyden_outbox::{
-	CallbackId, Claim, CompletedDelivery, Deadline, EndpointOptions, NewCallback, OutboxError,
-	Reply, SettleAndClaim, Settled, Settling, Taken, TryOutcome, Verdict,
+	CallbackId, Claim, CompletedDelivery, DeadLetterReason, Deadline, EndpointOptions, NewCallback,
+	OutboxError, Reply, SettleAndClaim, Settled, Settling, Taken, TryOutcome, Verdict,
 };
 use leyden_store::{Clock, Timestamp};
 use proptest::prelude::*;
@@ -118,7 +118,8 @@ impl Model {
 			let first = open().find(|(_, other)| other.key == item.key).unwrap().0;
 			let is_taken = |n: &u64, other: &Item| is_held(other) || landed.contains(n);
 			let is_busy = open().any(|(n, other)| other.key == item.key && is_taken(n, other));
-			if first == number && !is_busy && item.due <= now {
+			let is_late = item.deadline.is_past(self.height, now);
+			if first == number && !is_busy && item.due <= now && !is_late {
 				let left = schedule.time_left(item.deadline, self.height, now);
 				found.insert(*number, left.unwrap_or(Duration::MAX));
 			}
@@ -300,6 +301,13 @@ impl Model {
 			Op::Requeue => {
 				let Some(letter) = self.node.outbox.dead_letters(1).unwrap().pop() else { return };
 				let number = letter.callback.sequence();
+				if letter.why == DeadLetterReason::Expired {
+					let refused = self.node.outbox.requeue(number);
+					assert!(matches!(refused, Err(OutboxError::Expired)));
+					self.node.outbox.discard(number).unwrap();
+					self.items.get_mut(&number.get()).unwrap().state = State::Done;
+					return;
+				}
 				self.node.outbox.requeue(number).unwrap();
 				let due = self.now();
 				let item = self.items.get_mut(&number.get()).unwrap();
@@ -324,6 +332,7 @@ impl Model {
 	fn finish(mut self) {
 		self.step(Op::Restart);
 		for _ in 0..1_000 {
+			self.expire(1_000);
 			self.node.clock.advance(Duration::from_secs(60));
 			self.claim();
 			if self.claims.is_empty() {

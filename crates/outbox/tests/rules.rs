@@ -340,7 +340,8 @@ fn what_is_on_its_way_is_left_alone_by_its_neighbours() {
 	let node = Node::new();
 	node.enqueue_new(until("h1", HEIGHT + 1));
 	node.enqueue_new(callback("payment_sent", "h1"));
-	assert_eq!(node.outbox.expire(HEIGHT + 1, 9).unwrap().len(), 1);
+	let refused = node.claim().unwrap().reply(Reply::status(422), HEIGHT, "").unwrap();
+	assert_eq!(refused, Settled::Dead);
 	let claim = node.claim().unwrap();
 	assert_eq!(text(&claim), "payment_sent h1");
 	let number = node.outbox.dead_letters(1).unwrap()[0].callback.sequence();
