@@ -38,14 +38,16 @@ pub fn list(arguments: &PayoutsArguments, output: &mut Output) -> Result<(), Fai
 	let frozen = payouts.frozen().map_err(tell)?;
 	if arguments.store.json {
 		let debts: Vec<Value> = shown.iter().map(to_json).collect();
-		let frozen = frozen.map(|(at, reason)| json!({ "at_ms": at.0, "reason": reason }));
+		let frozen = frozen.map(
+			|freeze| json!({ "at_ms": freeze.at.0, "reasons": freeze.reasons, "more": freeze.more }),
+		);
 		return output.json(&json!({
 			"v": 1, "debts": debts, "count": count, "open_sat": open_sat, "frozen": frozen,
 			"damaged": damaged.iter().map(DebtId::to_string).collect::<Vec<_>>(),
 		}));
 	}
-	if let Some((_, reason)) = frozen {
-		output.line(&format!("FROZEN, nothing is paid: {reason}\n"))?;
+	if let Some(freeze) = frozen {
+		output.line(&format!("FROZEN, nothing is paid: {freeze}\n"))?;
 	}
 	let mut rows = vec![["ID", "STATE", "OWED", "ATTEMPTS", "REMINDERS", "WINDOW ENDS"]
 		.map(str::to_owned)
@@ -202,4 +204,19 @@ fn to_json(debt: &Debt) -> Value {
 		"deadline_ms": debt.deadline.map(|at| at.0),
 		"cause": debt.cause,
 	})
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	/// What is printed without `--json` has no preimage in it, of an attempt or of a payee's.
+	#[test]
+	fn no_preimage_is_printed() {
+		let shown = json!({ "what": "a preimage was shown", "preimage": "0707" });
+		assert_eq!(one_line(&shown), "what a preimage was shown");
+		let attempt = json!({ "number": 1, "invoice": "lnbc", "preimage": "0707" });
+		assert_eq!(one_line(&attempt), "number 1");
+		assert_eq!(one_line(&json!({ "what": "a receipt" })), "what a receipt");
+	}
 }

@@ -204,6 +204,7 @@ fn debts_are_shown() {
 	let path = dir.path().join("node.leyden");
 	let leyden_store = leyden::Leyden::builder().sqlite(&path).open().unwrap();
 	let store = std::sync::Arc::clone(leyden_store.store());
+	let cash = leyden::payout::OutsideProof::Reference("paid in cash".to_owned());
 	let options = PayoutOptions::new(InvoiceRules::on(Currency::Regtest));
 	let payouts =
 		Payouts::open(std::sync::Arc::clone(&store), std::sync::Arc::new(SystemClock), options);
@@ -225,6 +226,11 @@ fn debts_are_shown() {
 		},
 	};
 	payouts.add_debt(&new).unwrap().commit(&*store).wait().unwrap();
+	let paid = NewDebt { id: DebtId::new("bond", b"order 8"), ..new };
+	payouts.add_debt(&paid).unwrap().commit(&*store).wait().unwrap();
+	payouts.resolve_with_proof(&paid.id, &cash).unwrap();
+	payouts.freeze("the first reason").unwrap().run(&*store).unwrap();
+	payouts.freeze("the second reason").unwrap().run(&*store).unwrap();
 	drop((payouts, store, leyden_store));
 	let path = path.to_str().unwrap();
 	let shown = text(&leyden(&["payouts", "--store", path]));
@@ -234,13 +240,17 @@ fn debts_are_shown() {
 		"600 sat",
 		"0 of 5 failed",
 		"in 1 d 23 h",
-		"1 debt; 600 sat owed",
+		"2 debts; 600 sat owed",
+		"FROZEN, nothing is paid: the first reason; the second reason",
 	] {
 		assert!(shown.contains(part), "{part} is missing in\n{shown}");
 	}
 	let shown = text(&leyden(&["payouts", "--store", path, "--json"]));
 	let document: Value = serde_json::from_str(&shown).unwrap();
-	assert_eq!((&document["open_sat"], &document["count"]), (&600.into(), &1.into()));
+	assert_eq!((&document["open_sat"], &document["count"]), (&600.into(), &2.into()));
+	assert_eq!(document["frozen"]["reasons"][1], "the second reason");
+	let shown = text(&leyden(&["inspect", &paid.id.to_string(), "--store", path]));
+	assert!(shown.contains("paid_by_other_means   what paid in cash"), "{shown}");
 	let shown = text(&leyden(&["inspect", &id.to_string()[..10], "--store", path]));
 	for part in ["lost-dispute", "node_share_sat        400", "what decided"] {
 		assert!(shown.contains(part), "{part} is missing in\n{shown}");

@@ -15,9 +15,10 @@
 //! and LDK does not say which events it has yet to give out. So [`ProcessingRounds`] counts how often
 //! everything that there was has been handled, and a payment is known not to be only when it was missing
 //! before such a round and is missing after it. Even that is no proof in an old copy of the store: see
-//! [`NodeMemory::WithStore`].
+//! [`NodeMemory::WithStore`]. And a payment that LDK took in this life of its manager is never known not to
+//! be: if LDK lists it no more, its event says how it ended.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,8 +26,8 @@ use std::sync::Arc;
 
 use leyden_log::{Consumer, LogError};
 use leyden_payout::{
-	AttemptId, AttemptStatus, DebtId, FailureReason, KnownPayments, NodeMemory, PayOrder, PayReply,
-	Payer, Reply, SettleReply,
+	AttemptId, AttemptStatus, DebtId, FailureReason, KnownPayment, KnownPayments, NodeMemory,
+	PayOrder, PayReply, Payer, Reply, SettleReply,
 };
 use lightning::bolt11_invoice::Bolt11Invoice;
 use lightning::events::{Event, PaymentFailureReason};
@@ -39,10 +40,10 @@ use lightning::types::payment::PaymentPreimage;
 
 use parking_lot::Mutex;
 
-use crate::{HtlcResolution, HtlcResolutions};
+use crate::{HtlcResolution, HtlcResolutions, Journal};
 
 /// Most attempts of a debt that LDK is searched for.
-const MAX_SEARCHED: u32 = 1_000;
+const MAX_SEARCHED: u32 = 10_000;
 /// Most attempts that are remembered as missing.
 const MAX_MISSING: usize = 100_000;
 
@@ -58,8 +59,8 @@ pub enum HeldPayment {
 	},
 	/// `PaymentClaimed` was handled: the money is the node's.
 	Claimed,
-	/// The payment was failed back, or its deadline has passed without a claim: it never becomes the
-	/// node's.
+	/// The payment was failed back, or its claim deadline has passed and it was not claimed: it never
+	/// becomes the node's.
 	Gone,
 	/// None of these is known.
 	Unknown,
@@ -67,7 +68,14 @@ pub enum HeldPayment {
 
 /// The count of rounds in which every event of LDK's was handled. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct ProcessingRounds(Arc<AtomicU64>);
+pub struct ProcessingRounds(Arc<Rounds>);
+
+#[derive(Debug, Default)]
+struct Rounds {
+	count: AtomicU64,
+	/// The events that the journal had refused when the last round ended.
+	refused: AtomicU64,
+}
 
 impl ProcessingRounds {
 	/// Makes a count; one for the life of a `ChannelManager`.
@@ -75,43 +83,57 @@ impl ProcessingRounds {
 		Self::default()
 	}
 
-	/// Counts a round, if the consumer that records outcomes has nothing left to ack. It is called
-	/// whenever LDK's `process_pending_events` has returned, or between two turns of LDK's background
-	/// processor (in its `sleeper`). Returns whether the round counts.
+	/// Counts a round, if the journal has refused no event since the last one, and the consumer that
+	/// records outcomes has nothing left to ack. Returns whether the round counts.
+	///
+	/// It is called by the one loop that processes LDK's events, after LDK's `process_pending_events` has
+	/// returned, or between two turns of LDK's background processor (in its `sleeper`). Another thread
+	/// does not know whether LDK has events that it has not yet given out.
 	///
 	/// # Errors
 	/// [`LogError`] if the log cannot be read; nothing is counted then.
-	pub fn end_round(&self, consumer: &Consumer) -> Result<bool, LogError> {
-		let is_done = consumer.lag()?.unacked == 0;
+	pub fn end_round(&self, journal: &Journal, consumer: &Consumer) -> Result<bool, LogError> {
+		let refused = journal.refused();
+		let is_refused = self.0.refused.swap(refused, Ordering::SeqCst) != refused;
+		let is_done = consumer.lag()?.unacked == 0 && !is_refused;
 		if is_done {
-			self.0.fetch_add(1, Ordering::SeqCst);
+			self.0.count.fetch_add(1, Ordering::SeqCst);
 		}
 		Ok(is_done)
 	}
 
 	/// Returns the number of rounds.
 	pub fn count(&self) -> u64 {
-		self.0.load(Ordering::SeqCst)
+		self.0.count.load(Ordering::SeqCst)
 	}
 }
 
 /// Pays debts with a `ChannelManager`. There is one for the life of the manager: it remembers which
-/// attempts it has missed, and one that is new each time never knows that there was none.
+/// attempts LDK took, and which it has missed. One that is new each time never knows that there was none.
 pub struct LdkPayer<M, P> {
 	manager: M,
 	claims: Option<(HtlcResolutions, P)>,
 	rounds: ProcessingRounds,
 	retry: Retry,
+	/// The lock is held while LDK is asked for its list and told to pay: nothing is paid in between.
+	names: Mutex<Names>,
+}
+
+/// The names of attempts in the life of a manager.
+#[derive(Default)]
+struct Names {
+	/// Attempts that LDK took, or has listed.
+	taken: HashSet<[u8; 32]>,
 	/// Attempts that LDK does not list, and the round in which that was seen first.
-	missing: Mutex<HashMap<[u8; 32], u64>>,
+	missing: HashMap<[u8; 32], u64>,
 }
 
 impl<M> LdkPayer<M, fn(&[u8; 32]) -> HeldPayment> {
 	/// Makes a payer that pays with this manager. `rounds` are counted while
 	/// [`record_outcome`](leyden_payout::Payouts::record_outcome) is joined to the acks of events.
 	pub fn new(manager: M, rounds: ProcessingRounds) -> Self {
-		let (claims, missing) = (None, Mutex::default());
-		Self { manager, claims, rounds, retry: Retry::Attempts(0), missing }
+		let (claims, names) = (None, Mutex::default());
+		Self { manager, claims, rounds, retry: Retry::Attempts(0), names }
 	}
 }
 
@@ -122,8 +144,8 @@ impl<M, P> LdkPayer<M, P> {
 	where
 		Q: Fn(&[u8; 32]) -> HeldPayment + Send + Sync,
 	{
-		let Self { manager, rounds, retry, missing, .. } = self;
-		LdkPayer { manager, claims: Some((claims, held)), rounds, retry, missing }
+		let Self { manager, rounds, retry, names, .. } = self;
+		LdkPayer { manager, claims: Some((claims, held)), rounds, retry, names }
 	}
 
 	/// Lets LDK try other routes by itself. It does not, unless set otherwise: each try is an attempt.
@@ -165,21 +187,15 @@ where
 	M: Deref,
 	M::Target: AChannelManager,
 {
-	/// The payment of this name, if LDK lists it, and its hash.
-	fn hash_of(&self, attempt: &AttemptId) -> Option<Option<[u8; 32]>> {
-		let id = PaymentId(*attempt.as_bytes());
+	/// Whether LDK lists the payment of this name.
+	fn is_listed(&self, attempt: &AttemptId) -> bool {
+		let name = PaymentId(*attempt.as_bytes());
 		let payments = self.manager.get_cm().list_recent_payments();
-		payments.into_iter().find_map(|payment| match payment {
-			RecentPaymentDetails::AwaitingInvoice { payment_id } => {
-				(payment_id == id).then_some(None)
-			},
-			RecentPaymentDetails::Pending { payment_id, payment_hash, .. }
-			| RecentPaymentDetails::Abandoned { payment_id, payment_hash, .. } => {
-				(payment_id == id).then_some(Some(payment_hash.0))
-			},
-			RecentPaymentDetails::Fulfilled { payment_id, payment_hash, .. } => {
-				(payment_id == id).then_some(payment_hash.map(|hash| hash.0))
-			},
+		payments.into_iter().any(|payment| match payment {
+			RecentPaymentDetails::AwaitingInvoice { payment_id }
+			| RecentPaymentDetails::Pending { payment_id, .. }
+			| RecentPaymentDetails::Abandoned { payment_id, .. }
+			| RecentPaymentDetails::Fulfilled { payment_id, .. } => payment_id == name,
 		})
 	}
 }
@@ -191,9 +207,9 @@ where
 	P: Fn(&[u8; 32]) -> HeldPayment + Send + Sync,
 {
 	/// Claims, and claims again after a crash. The money is in when `PaymentClaimed` was handled: until
-	/// then it is "not yet".
+	/// then it is "not yet". A payer [without claims](LdkPayer::with_claims) says that it never will.
 	fn settle_held(&self, payment_hash: &[u8; 32]) -> Reply<SettleReply> {
-		let Some((claims, held)) = &self.claims else { return Reply::ready(SettleReply::NotYet) };
+		let Some((claims, held)) = &self.claims else { return Reply::ready(SettleReply::Unable) };
 		Reply::ready(match held(payment_hash) {
 			HeldPayment::Claimed => SettleReply::Settled,
 			HeldPayment::Gone => SettleReply::Gone,
@@ -208,7 +224,8 @@ where
 	}
 
 	/// LDK takes the payment, and forgets it if it dies before the manager is written: so the payment is
-	/// never "accepted", and asked for until its event says how it ended.
+	/// never "accepted", and asked for until its event says how it ended. One that LDK has, or ever took, is
+	/// not given to LDK again.
 	fn pay(&self, order: &PayOrder) -> Reply<PayReply> {
 		let Ok(invoice) = order.invoice.parse::<Bolt11Invoice>() else {
 			return Reply::ready(PayReply::NotSent(FailureReason::Rejected));
@@ -222,10 +239,20 @@ where
 			..Default::default()
 		};
 		let amount = invoice.amount_milli_satoshis().is_none().then_some(order.amount_msat);
+		let name = *order.attempt.as_bytes();
+		let mut names = self.names.lock();
+		names.missing.remove(&name);
+		if names.taken.contains(&name) || self.is_listed(&order.attempt) {
+			names.taken.insert(name);
+			return Reply::ready(PayReply::Unknown);
+		}
 		let paid = self.manager.get_cm().pay_for_bolt11_invoice(&invoice, id, amount, params);
 		use {Bolt11PaymentError as Bolt11, RetryableSendFailure as Send};
 		Reply::ready(match paid {
-			Ok(()) | Err(Bolt11::SendingFailed(Send::DuplicatePayment)) => PayReply::Unknown,
+			Ok(()) | Err(Bolt11::SendingFailed(Send::DuplicatePayment)) => {
+				names.taken.insert(name);
+				PayReply::Unknown
+			},
 			Err(Bolt11::SendingFailed(Send::PaymentExpired)) => {
 				PayReply::NotSent(FailureReason::Expired)
 			},
@@ -238,14 +265,20 @@ where
 		})
 	}
 
-	/// What LDK still lists is under way, until its event says how it ended.
+	/// What LDK still lists is under way, until its event says how it ended. What LDK took and lists no
+	/// more has ended, and its event is still to come.
 	fn lookup(&self, order: &PayOrder) -> Reply<AttemptStatus> {
 		let (name, round) = (*order.attempt.as_bytes(), self.rounds.count());
-		let is_listed = self.hash_of(&order.attempt).is_some();
-		let mut missing = self.missing.lock();
+		let mut names = self.names.lock();
+		let is_listed = self.is_listed(&order.attempt);
+		let Names { taken, missing } = &mut *names;
 		if is_listed {
 			missing.remove(&name);
+			taken.insert(name);
 			return Reply::ready(AttemptStatus::InFlight);
+		}
+		if taken.contains(&name) {
+			return Reply::ready(AttemptStatus::NoRecord(NodeMemory::Unknown));
 		}
 		// A round that has begun after it was seen to be missing has come to its end.
 		let since = *missing.entry(name).or_insert(round);
@@ -260,10 +293,11 @@ where
 	}
 
 	/// LDK forgets a payment some minutes after its event was handled: what it does not list proves
-	/// nothing by itself.
+	/// nothing by itself. What it lists has paid, or may.
 	fn list_attempts(&self, debt: &DebtId) -> Reply<KnownPayments> {
+		let mut names = self.names.lock();
 		let payments = self.manager.get_cm().list_recent_payments();
-		let known: Vec<_> = payments
+		let mut known: HashMap<_, _> = payments
 			.into_iter()
 			.filter_map(|payment| match payment {
 				RecentPaymentDetails::Pending { payment_id, payment_hash, .. }
@@ -276,12 +310,17 @@ where
 				RecentPaymentDetails::AwaitingInvoice { .. } => None,
 			})
 			.collect();
-		let of = |number: u32| {
-			let attempt = debt.attempt(number);
-			let found = known.iter().find(|(id, _)| id == attempt.as_bytes());
-			found.map(|(_, hash)| (number, *hash))
-		};
-		let payments = (1..=MAX_SEARCHED).filter_map(of).collect();
+		let mut payments = Vec::new();
+		for number in 1..=MAX_SEARCHED {
+			if known.is_empty() {
+				break;
+			}
+			let name = *debt.attempt(number).as_bytes();
+			if let Some(payment_hash) = known.remove(&name) {
+				names.taken.insert(name);
+				payments.push(KnownPayment { number, payment_hash, may_pay: true });
+			}
+		}
 		Reply::ready(KnownPayments::Listed { payments, memory: NodeMemory::WithStore })
 	}
 }

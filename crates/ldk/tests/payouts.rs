@@ -6,9 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use leyden_payout::{NewDebt, PayoutError, State, Submitted, Terms};
+use leyden_ldk::{Journal, LdkPayer, ProcessingRounds, EVENT_STREAM};
+use leyden_log::{ConsumerOptions, EventLog, LogOptions};
+use leyden_payout::{
+	AttemptStatus, FailureReason, KnownPayment, KnownPayments, NewDebt, NodeMemory, NodeToken,
+	PayOrder, PayReply, Payer, PayoutError, SettleReply, State, Submitted, Terms,
+};
+use leyden_store::{ManualClock, MemoryMedium, MemoryStore, Namespace, Store};
 use leyden_testkit::bonds::{BondWorld, BOND_SAT, WINNER};
 use leyden_testkit::{Doom, Side};
+use lightning::bolt11_invoice::Bolt11Invoice;
+use lightning::events::{Event, ReplayEvent};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const BOND_MSAT: u64 = BOND_SAT * 1000;
@@ -50,9 +58,9 @@ fn a_bond_is_taken_and_its_share_is_paid() {
 	assert!(world.exchange().payouts().audit().unwrap().is_empty());
 }
 
-/// S2, S3: nobody asks for it, and then it is too late.
+/// S2, S3: the winner gives no invoice, and then it is too late.
 #[test]
-fn a_share_that_nobody_asks_for_is_forfeited() {
+fn a_share_without_an_invoice_is_forfeited() {
 	let mut world = BondWorld::new(Doom::never());
 	let before = before(&world);
 	let terms = Terms { invoice_window: DAY, ..world.debt(500).terms };
@@ -207,7 +215,7 @@ fn the_exchange_dies_everywhere() {
 		let invoice = world.invoice(500_000);
 		world.arm();
 		for _ in 0..40 {
-			// Whoever was not answered asks again.
+			// A caller that was not answered asks again.
 			let _ = world.slash(&new);
 			world.pass(Duration::from_secs(15), Duration::from_secs(15));
 			let debt = world.exchange().payouts().debt(&new.id).ok().flatten();
@@ -234,4 +242,154 @@ fn the_exchange_dies_everywhere() {
 			assert!(doom.has_struck(), "write {write} did not come");
 		}
 	}
+}
+
+/// An order to pay an invoice of the winner's, as payouts give it.
+fn order(world: &BondWorld, number: u32, invoice: &str) -> PayOrder {
+	let debt = world.debt(500).id;
+	let parsed: Bolt11Invoice = invoice.parse().unwrap();
+	PayOrder {
+		debt,
+		attempt: debt.attempt(number),
+		number,
+		invoice: invoice.to_owned(),
+		payment_hash: parsed.payment_hash().0,
+		amount_msat: 500_000,
+		fee_cap_msat: 10_000,
+		token: NodeToken::default(),
+	}
+}
+
+/// What LDK took in this life of its manager is never known not to be, also when LDK has forgotten it: its
+/// event is still to come, or was lost. It is not given to LDK again.
+#[test]
+fn what_ldk_took_is_never_known_not_to_be() {
+	let mut world = BondWorld::new(Doom::never());
+	let (first, second) = (world.invoice(500_000), world.invoice(500_000));
+	let manager = Arc::clone(world.net.node(world.exchange).manager());
+	let rounds = world.exchange().rounds().clone();
+	let payer = LdkPayer::new(Arc::clone(&manager), rounds.clone());
+	let never = order(&world, 7, &first);
+	// Of the first LDK has said nothing but that it took it.
+	let (first, second) = (order(&world, 1, &first), order(&world, 2, &second));
+	let listed = || match payer.list_attempts(&first.debt).take().unwrap() {
+		KnownPayments::Listed { payments, memory } => (payments, memory),
+		KnownPayments::ByHashOnly => panic!("LDK knows names"),
+	};
+	assert_eq!(listed(), (Vec::new(), NodeMemory::WithStore));
+	let before = world.balances();
+	assert_eq!(payer.pay(&first).take(), Some(PayReply::Unknown));
+	world.step();
+	for _ in 0..20 {
+		world.net.tick();
+	}
+	assert!(manager.list_recent_payments().is_empty());
+	assert_eq!(payer.pay(&second).take(), Some(PayReply::Unknown));
+	let known = KnownPayment { number: 2, payment_hash: second.payment_hash, may_pay: true };
+	assert_eq!(listed().0, [known]);
+	assert_eq!(payer.lookup(&second).take(), Some(AttemptStatus::InFlight));
+	for _ in 0..4 {
+		world.step();
+	}
+	for _ in 0..20 {
+		world.net.tick();
+	}
+	assert!(manager.list_recent_payments().is_empty());
+	assert_eq!(world.balances()[2] - before[2], 1_000_000);
+	let round = rounds.count();
+	for _ in 0..3 {
+		let is_proven =
+			payer.lookup(&never).take() == Some(AttemptStatus::NoRecord(NodeMemory::WithStore));
+		assert_eq!(is_proven, rounds.count() >= round + 2);
+		for taken in [&first, &second] {
+			let found = payer.lookup(taken).take();
+			assert_eq!(found, Some(AttemptStatus::NoRecord(NodeMemory::Unknown)));
+		}
+		world.step();
+	}
+	for taken in [&first, &second] {
+		assert_eq!(payer.pay(taken).take(), Some(PayReply::Unknown));
+	}
+	assert!(manager.list_recent_payments().is_empty(), "LDK was not asked");
+	assert_eq!(world.balances()[2] - before[2], 1_000_000);
+}
+
+/// A payment that LDK lists is not given to it again, also by a payer that is new: LDK looks for a route
+/// before it looks whether it knows the payment, and "no route" would be taken for "not sent".
+#[test]
+fn what_ldk_lists_is_not_given_to_it_again() {
+	let mut world = BondWorld::new(Doom::never());
+	world.winner_waits = true;
+	let invoice = world.invoice(500_000);
+	let manager = Arc::clone(world.net.node(world.exchange).manager());
+	let rounds = world.exchange().rounds().clone();
+	let payer = || LdkPayer::new(Arc::clone(&manager), rounds.clone());
+	let (first, never) = (order(&world, 1, &invoice), order(&world, 7, &invoice));
+	assert_eq!(payer().pay(&first).take(), Some(PayReply::Unknown));
+	world.step();
+	world.net.disconnect(world.exchange, world.winner);
+	let other = payer();
+	let no_route = Some(PayReply::NotSent(FailureReason::NoRoute));
+	assert_eq!(other.pay(&first).take(), Some(PayReply::Unknown));
+	assert_eq!(manager.list_recent_payments().len(), 1);
+	assert_eq!(other.lookup(&first).take(), Some(AttemptStatus::InFlight));
+	// What was missing before LDK was told says nothing of what is missing after it.
+	let unknown = Some(AttemptStatus::NoRecord(NodeMemory::Unknown));
+	assert_eq!(other.lookup(&never).take(), unknown);
+	world.step();
+	assert_eq!(other.pay(&never).take(), no_route);
+	world.step();
+	assert_eq!(other.lookup(&never).take(), unknown);
+}
+
+/// A payer without claims says so, and is not silent.
+#[test]
+fn a_payer_without_claims_says_so() {
+	let world = BondWorld::new(Doom::never());
+	let manager = Arc::clone(world.net.node(world.exchange).manager());
+	let payer = LdkPayer::new(manager, ProcessingRounds::new());
+	assert_eq!(payer.settle_held(&[8; 32]).take(), Some(SettleReply::Unable));
+}
+
+/// A round in which the journal refused an event does not count: LDK brings the event again.
+#[test]
+fn a_round_with_an_event_that_was_refused_does_not_count() {
+	let store = MemoryStore::open(&MemoryMedium::new(), Namespace::default()).unwrap();
+	let store: Arc<dyn Store> = Arc::new(store);
+	let clock = Arc::new(ManualClock::default());
+	let log = EventLog::open(store, EVENT_STREAM, clock, LogOptions::default()).unwrap();
+	let consumer = log.consumer("app", ConsumerOptions::default()).unwrap();
+	let (journal, rounds) = (Journal::new(log), ProcessingRounds::new());
+	let event = || Event::ConnectionNeeded {
+		node_id: "02eec7245d6b7d2ccb30380bfbe2a3648cd7a942653f5aa340edcea1f283686619"
+			.parse()
+			.unwrap(),
+		addresses: Vec::new(),
+	};
+	assert!(rounds.end_round(&journal, &consumer).unwrap());
+	assert!(journal.handle(event(), |_| Ok(())).is_ok());
+	assert!(rounds.end_round(&journal, &consumer).unwrap());
+	assert!(journal.handle(event(), |_| Err(ReplayEvent())).is_err());
+	assert!(!rounds.end_round(&journal, &consumer).unwrap());
+	assert_eq!(rounds.count(), 2);
+	assert!(rounds.end_round(&journal, &consumer).unwrap());
+	assert_eq!(rounds.count(), 3);
+}
+
+/// A10: the claim deadline of the bond passes before the exchange decides. The bond is the maker's again,
+/// and the debt is void.
+#[test]
+fn a_bond_whose_deadline_has_passed_makes_its_debt_void() {
+	let mut world = BondWorld::new(Doom::never());
+	let before = before(&world);
+	world.net.mine_past_expiry();
+	let new = world.debt(500);
+	world.slash(&new).unwrap();
+	world.pass(Duration::from_secs(120), Duration::from_secs(30));
+	assert_eq!(world.look(&new.id).state, State::Void);
+	assert_eq!(world.balances(), before, "nothing has moved");
+	let invoice = world.invoice(500_000);
+	let refused = world.submit(&new.id, &invoice);
+	assert!(matches!(refused, Err(PayoutError::InvalidState { state: State::Void, .. })));
+	assert!(world.exchange().payouts().audit().unwrap().is_empty());
 }

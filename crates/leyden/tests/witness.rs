@@ -135,9 +135,9 @@ fn yesterdays_database_is_refused_until_it_is_accepted() {
 		assert!(matches!(refused, LogError::WrongEpoch { .. }), "{refused}");
 		let refused = outbox(&leyden).feed(feed, 10).unwrap_err();
 		assert!(matches!(refused, OutboxError::WrongEpoch { .. }), "{refused}");
-		let (_, why) = payouts(&leyden).frozen().unwrap().unwrap();
-		assert!(why.contains("restored"), "{why}");
-		payouts(&leyden).unfreeze().unwrap();
+		let freeze = payouts(&leyden).frozen().unwrap().unwrap();
+		assert!(freeze.to_string().contains("restored"), "{freeze}");
+		payouts(&leyden).unfreeze(&freeze).unwrap();
 		drop(leyden);
 		// Once is enough.
 		let leyden = open(&url).unwrap();
@@ -159,8 +159,8 @@ fn payouts_are_frozen_over_a_copy_without_debts() {
 	let url = leyden.backup(dir.path().join("copy")).unwrap().place;
 	url.accept(&Namespace::default()).unwrap();
 	let leyden = open(&url).unwrap();
-	assert!(payouts(&leyden).frozen().unwrap().is_some());
-	payouts(&leyden).unfreeze().unwrap();
+	let freeze = payouts(&leyden).frozen().unwrap().unwrap();
+	payouts(&leyden).unfreeze(&freeze).unwrap();
 	assert_eq!(payouts(&leyden).frozen().unwrap(), None);
 }
 

@@ -117,6 +117,23 @@ pub enum PayoutError {
 	},
 	/// The debt was changed by another worker meanwhile. The same may be tried again.
 	Conflict,
+	/// A record of the debt is damaged, so that nothing more can be written down for it.
+	Damaged {
+		/// The debt.
+		debt: DebtId,
+		/// The error of the record.
+		error: StoreError,
+	},
+	/// The payment that is held for the debt is not settled by this [`Payer`](crate::Payer).
+	CannotSettle {
+		/// The debt.
+		debt: DebtId,
+	},
+	/// Payouts are frozen for a reason that the operator has not seen. They stay frozen.
+	UnseenReason {
+		/// The reason.
+		reason: String,
+	},
 	/// The plan of [`notices`](crate::PayoutOptions::notices) could not be committed. The debt stays as
 	/// it is, and is tried again.
 	Notice {
@@ -193,6 +210,14 @@ impl fmt::Display for PayoutError {
 			Self::Conflict => {
 				f.write_str("another worker has changed the debt meanwhile: try again")
 			},
+			Self::Damaged { debt, error } => write!(f, "debt {debt} is damaged: {error}"),
+			Self::CannotSettle { debt } => write!(
+				f,
+				"the payment that is held for debt {debt} is not settled: its payer settles none"
+			),
+			Self::UnseenReason { reason } => {
+				write!(f, "payouts stay frozen for another reason: {reason}")
+			},
 			Self::Notice { debt, error } => {
 				write!(f, "debt {debt}: the plan of its notice cannot be committed: {error}")
 			},
@@ -204,7 +229,9 @@ impl fmt::Display for PayoutError {
 impl std::error::Error for PayoutError {
 	fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
 		match self {
-			Self::Store(error) | Self::Notice { error, .. } => Some(error),
+			Self::Store(error) | Self::Notice { error, .. } | Self::Damaged { error, .. } => {
+				Some(error)
+			},
 			Self::Invoice(error) => Some(error),
 			_ => None,
 		}

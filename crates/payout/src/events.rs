@@ -12,6 +12,7 @@ use std::sync::Arc;
 use leyden_store::StoreError;
 
 use crate::error::PayoutError;
+use crate::freeze::Freeze;
 use crate::ids::DebtId;
 
 /// A function that is told of events. It must not call the payouts that call it.
@@ -23,8 +24,15 @@ pub type PayoutObserver = Arc<dyn Fn(&PayoutEvent) + Send + Sync>;
 pub enum PayoutEvent {
 	/// Nothing is paid until an operator has looked.
 	Frozen {
-		/// The reason.
-		reason: String,
+		/// The reasons.
+		freeze: Freeze,
+	},
+	/// A debt has waited for a day for the end of an attempt, or of a payment that is held.
+	Waits {
+		/// The debt.
+		debt: DebtId,
+		/// The attempt; `None` for the payment that is held.
+		attempt: Option<u32>,
 	},
 	/// A debt cannot be looked after; others can.
 	Broken {
@@ -43,8 +51,14 @@ pub enum PayoutEvent {
 impl fmt::Display for PayoutEvent {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		match self {
-			Self::Frozen { reason } => {
-				write!(f, "payouts are frozen ({reason}); look into it, and call Payouts::unfreeze")
+			Self::Frozen { freeze } => {
+				write!(f, "payouts are frozen ({freeze}); look into it, and call Payouts::unfreeze")
+			},
+			Self::Waits { debt, attempt: Some(number) } => {
+				write!(f, "debt {debt}: attempt {number} has had no end for a day")
+			},
+			Self::Waits { debt, attempt: None } => {
+				write!(f, "debt {debt}: the payment that is held was not settled for a day")
 			},
 			Self::Broken { debt, error } => write!(f, "debt {debt} waits: {error}"),
 			Self::StoreUnavailable { error } => write!(f, "payouts wait for the store: {error}"),

@@ -18,9 +18,9 @@ pub(crate) fn check(debt: &DebtV1) -> Result<(), &'static str> {
 	if share_msat > 0 && share_msat + u128::from(debt.fee_cap_msat) > most_msat {
 		return Err("what goes out, with its fees, is more than what came in");
 	}
-	let by_other_means = debt.state == StateV1::Paid && debt.outside.is_some();
+	// A debt that was void may turn out to be paid.
 	let never_in = matches!(debt.state, StateV1::Decided | StateV1::Void);
-	if debt.window_start.is_none() != never_in && !by_other_means {
+	if debt.window_start.is_none() != never_in && debt.state != StateV1::Paid {
 		return Err("the window has a beginning without the money, or none with it");
 	}
 	if debt.state.is_over() != debt.due.is_none() {
@@ -34,6 +34,9 @@ pub(crate) fn check(debt: &DebtV1) -> Result<(), &'static str> {
 	}
 	if debt.state == StateV1::Forfeited && (debt.was_invoiced || debt.reminders_delivered == 0) {
 		return Err("it was forfeited, and its payee had given an invoice or was never reminded");
+	}
+	if (debt.reminders_delivered > 0) != debt.first_delivered_at.is_some() {
+		return Err("a reminder was delivered at no time, or none at some");
 	}
 	if debt.reminders_delivered > debt.reminders {
 		return Err("more reminders were delivered than there were");
@@ -82,7 +85,7 @@ mod tests {
 	use super::*;
 	use crate::machine::tests::debt;
 	use crate::records::SourceRefV1;
-	use leyden_store::Timestamp;
+	use leyden_store::{Stamp, Timestamp};
 
 	type Change = fn(&mut DebtV1);
 
@@ -90,7 +93,7 @@ mod tests {
 	#[test]
 	fn a_record_that_does_not_add_up_is_seen() {
 		assert_eq!(check(&debt()), Ok(()));
-		let wrong: [(&str, Change); 14] = [
+		let wrong: [(&str, Change); 15] = [
 			("no amount", |debt| debt.amount_sat = 0),
 			("the node keeps more than there is", |debt| debt.node_share_sat = 1_001),
 			("fees beyond the amount", |debt| debt.fee_cap_msat = 500_001),
@@ -104,11 +107,15 @@ mod tests {
 			("forfeited with an invoice", |debt| {
 				(debt.state, debt.due) = (StateV1::Forfeited, None);
 				(debt.was_invoiced, debt.reminders_delivered) = (true, 1);
+				debt.first_delivered_at = Some(Timestamp(1));
 			}),
 			("forfeited without a reminder", |debt| {
 				(debt.state, debt.due, debt.reminders_delivered) = (StateV1::Forfeited, None, 0);
 			}),
-			("more reminders delivered than sent", |debt| debt.reminders_delivered = 2),
+			("more reminders delivered than sent", |debt| {
+				(debt.reminders_delivered, debt.first_delivered_at) = (2, Some(Timestamp(1)));
+			}),
+			("a reminder delivered at no time", |debt| debt.reminders_delivered = 1),
 			("more failures than attempts", |debt| debt.failed_attempts = 1),
 		];
 		for (what, change) in wrong {
@@ -130,7 +137,7 @@ mod tests {
 			("the window", |debt| debt.invoice_window_ms += 1),
 			("the failures that are allowed", |debt| debt.max_failed_attempts += 1),
 			("the fee cap", |debt| debt.fee_cap_msat -= 1),
-			("the beginning of the window", |debt| debt.window_start = Some(Timestamp(2))),
+			("the beginning of the window", |debt| debt.window_start = Some(Stamp::default())),
 			("decided again", |debt| debt.state = StateV1::Decided),
 			("void after the money was in", |debt| debt.state = StateV1::Void),
 		];

@@ -26,6 +26,9 @@ pub struct InvoiceRules {
 	/// The time for which an invoice must still be good when it is given. Ten minutes unless set
 	/// otherwise: most wallets make invoices that are good for an hour.
 	pub least_life: Duration,
+	/// The longest time for which an invoice may be good when it is given. 90 days unless set otherwise:
+	/// while a debt has an invoice that is good, it does not come to an end.
+	pub longest_life: Duration,
 	/// The most blocks that the recipient may want for the last hop: the node's money is held for as
 	/// long. 720 (five days) unless set otherwise.
 	pub max_final_cltv_blocks: u64,
@@ -48,6 +51,11 @@ pub enum InvoiceError {
 	},
 	/// The invoice has expired, or will too soon.
 	Expires,
+	/// The invoice is good for too long.
+	Outlives {
+		/// The longest time for which it may be good.
+		longest: Duration,
+	},
 	/// The recipient wants to hold the node's money for too long.
 	FinalCltv {
 		/// The most blocks that it may want.
@@ -61,7 +69,8 @@ impl InvoiceRules {
 	/// Makes the usual rules for a network.
 	pub fn on(network: Currency) -> Self {
 		let least_life = Duration::from_secs(600);
-		Self { network, least_life, max_final_cltv_blocks: 720, own: Vec::new() }
+		let longest_life = Duration::from_secs(90 * 24 * 3600);
+		Self { network, least_life, longest_life, max_final_cltv_blocks: 720, own: Vec::new() }
 	}
 
 	pub(crate) fn check(
@@ -87,6 +96,9 @@ impl InvoiceRules {
 		let expires_at = Timestamp(0).after(expires_at.unwrap_or(Duration::MAX));
 		if now.after(self.least_life) > expires_at {
 			return Err(InvoiceError::Expires);
+		}
+		if expires_at > now.after(self.longest_life) {
+			return Err(InvoiceError::Outlives { longest: self.longest_life });
 		}
 		if invoice.min_final_cltv_expiry_delta() > self.max_final_cltv_blocks {
 			return Err(InvoiceError::FinalCltv { most: self.max_final_cltv_blocks });
@@ -115,6 +127,10 @@ impl fmt::Display for InvoiceError {
 				write!(f, "the invoice must be for exactly {expected_msat} msat")
 			},
 			Self::Expires => f.write_str("the invoice has expired, or will too soon: make another"),
+			Self::Outlives { longest } => {
+				let days = longest.as_secs() / (24 * 3600);
+				write!(f, "the invoice must expire within {days} days: make another")
+			},
 			Self::FinalCltv { most } => {
 				write!(f, "the invoice wants more than {most} blocks for its last hop")
 			},

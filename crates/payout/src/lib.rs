@@ -34,7 +34,8 @@
 //! # The window
 //! The window is half-open: its end does not belong to it any more. A debt is forfeited only after at
 //! least one reminder was delivered and debts were then looked after without a gap for one reminder
-//! interval. A clock that jumps never shortens the window ([`StoreClock`](leyden_store::StoreClock)). A
+//! interval, and the node has said once in this process which attempts it knows. A first invoice is in time
+//! until then. A clock that jumps never shortens the window ([`StoreClock`](leyden_store::StoreClock)). A
 //! debt without a share of the payee's closes as [`State::Kept`].
 //!
 //! # Money
@@ -56,6 +57,7 @@ mod awake;
 mod call;
 mod error;
 mod events;
+mod freeze;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod ids;
@@ -77,6 +79,7 @@ mod worker;
 pub use audit::AuditIssue;
 pub use error::PayoutError;
 pub use events::{PayoutEvent, PayoutObserver};
+pub use freeze::{Freeze, MAX_REASONS};
 pub use ids::{AttemptId, DebtId};
 pub use invoice::{InvoiceError, InvoiceRules, MAX_INVOICE_CHARS};
 pub use new_debt::{
@@ -84,8 +87,8 @@ pub use new_debt::{
 };
 pub use notice::{News, Notice, Notices};
 pub use payer::{
-	AttemptStatus, FailureReason, KnownPayments, NodeMemory, NodeToken, PayOrder, PayReply, Payer,
-	SettleReply, MAX_TOKEN_BYTES,
+	AttemptStatus, FailureReason, KnownPayment, KnownPayments, NodeMemory, NodeToken, PayOrder,
+	PayReply, Payer, SettleReply, MAX_TOKEN_BYTES,
 };
 pub use payouts::{
 	Added, OutsideProof, PayoutOptions, Payouts, Submitted, MAX_NOTES, MAX_PROOF_CHARS,

@@ -28,7 +28,7 @@ pub struct Notice {
 	pub payee: Vec<u8>,
 	/// The amount owed, in satoshi.
 	pub share_sat: u64,
-	/// The moment when the money was in. The end of the window follows from the terms.
+	/// The moment when the money was in, by the wall clock.
 	pub window_start: Option<Timestamp>,
 	/// The news.
 	pub news: News,
@@ -58,6 +58,9 @@ pub enum News {
 	Void,
 	/// The node has not enough to pay this debt; it is tried again. It is said once for each invoice.
 	NoFunds,
+	/// Five attempts in a row have found no route to the payee with this invoice; it is tried again, and
+	/// the payee may give another invoice. It is said once for each invoice.
+	NoRoute,
 	/// Nothing proves that this debt was not paid before: the store may be an old copy, and the node
 	/// forgets payments. It is not paid until an operator [vouches](crate::Payouts::vouch) for it.
 	Unproven,
@@ -69,7 +72,7 @@ impl Notice {
 			debt: *id,
 			payee: debt.payee.clone(),
 			share_sat: debt.share_sat(),
-			window_start: debt.window_start,
+			window_start: debt.window_start.map(|start| start.wall),
 			news,
 		}
 	}
@@ -85,6 +88,7 @@ impl fmt::Debug for News {
 			Self::Forfeited => f.write_str("Forfeited"),
 			Self::Void => f.write_str("Void"),
 			Self::NoFunds => f.write_str("NoFunds"),
+			Self::NoRoute => f.write_str("NoRoute"),
 			Self::Unproven => f.write_str("Unproven"),
 		}
 	}

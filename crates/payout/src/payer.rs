@@ -47,8 +47,9 @@ pub trait Payer: Send + Sync {
 	/// for any payment with this hash, however old.
 	fn lookup(&self, order: &PayOrder) -> Reply<AttemptStatus>;
 
-	/// Lists the attempts to pay a debt that this node knows of. It is asked before the first payment of
-	/// a debt after a start, since the store may be an old copy.
+	/// Lists the attempts to pay a debt that this node knows of. It is asked when an open debt is looked at
+	/// for the first time after a start, since the store may be an old copy, and again when an operator has
+	/// declared an attempt dead.
 	fn list_attempts(&self, debt: &DebtId) -> Reply<KnownPayments> {
 		let _ = debt;
 		Reply::ready(KnownPayments::ByHashOnly)
@@ -108,6 +109,8 @@ pub enum SettleReply {
 	/// The payment is gone for good: it was failed back, or has timed out, and was not claimed. The debt
 	/// ends as [`State::Void`](crate::State).
 	Gone,
+	/// This payer settles no payments that are held, and never will: an operator is told.
+	Unable,
 }
 
 /// The answer to [`Payer::pay`].
@@ -172,13 +175,24 @@ pub enum NodeMemory {
 	Unknown,
 }
 
+/// A payment of a debt that a node has a record of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct KnownPayment {
+	/// The number of the attempt, from 1 on.
+	pub number: u32,
+	/// The payment hash.
+	pub payment_hash: [u8; 32],
+	/// `true` if the payment may still pay, or has paid; `false` if it has failed for good.
+	pub may_pay: bool,
+}
+
 /// The payments of a debt that a node knows of.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum KnownPayments {
 	/// The attempts that the node has a record of.
 	Listed {
-		/// Numbers of attempts, from 1 on, and their payment hashes.
-		payments: Vec<(u32, [u8; 32])>,
+		/// The attempts.
+		payments: Vec<KnownPayment>,
 		/// How long the node remembers.
 		memory: NodeMemory,
 	},

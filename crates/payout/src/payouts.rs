@@ -23,15 +23,16 @@ use crate::awake::Awake;
 use crate::call::Call;
 use crate::error::PayoutError;
 use crate::events::{PayoutEvent, PayoutObserver};
+use crate::freeze::{distrust_restored, Freeze};
 use crate::ids::{AttemptId, DebtId};
 use crate::invariants;
 use crate::invoice::InvoiceRules;
-use crate::machine::{self, Ask, Facts, HashChange, Pauses, Step, View};
+use crate::machine::{self, Ask, Facts, HashChange, Pauses, Step, View, MAX_BEYOND};
 use crate::new_debt::{NewDebt, Source};
 use crate::notice::{Notice, Notices};
 use crate::payer::AttemptStatus;
 use crate::records::{
-	self, AttemptV1, DebtV1, DueV1, FreezeV1, HashV1, NoteV1, SeenV1, ShareV1, SourceV1, StateV1,
+	self, AttemptV1, DebtV1, DueV1, FreezeV1, HashV1, NoteV1, ShareV1, SourceV1, StateV1,
 };
 use crate::text::cut;
 
@@ -41,6 +42,12 @@ pub const MAX_NOTES: u32 = 200;
 pub const MAX_PROOF_CHARS: usize = 300;
 /// Attempts and debts read in one go.
 const PAGE: usize = 256;
+/// A debt of which the node says what cannot be is looked at again so soon.
+const MISMATCH_PAUSE: Duration = Duration::from_secs(60);
+/// Attempts beyond those that the store knows, and most names of attempts in all, that are tried for a payment
+/// of an unknown hash.
+const SEARCHED_BEYOND: u32 = 100;
+const MAX_NAMES: u64 = 100_000;
 
 /// Options of [`Payouts`].
 #[derive(Clone)]
@@ -102,17 +109,23 @@ pub(crate) struct Inner {
 	pub(crate) options: PayoutOptions,
 	/// A random number for this worker: attempts name the worker that looks after them.
 	owner: u64,
-	pub(crate) state: Mutex<Memory>,
+	/// The database was restored once: payments may come to their end that it never knew.
+	was_restored: bool,
+	/// Apart from the store, so that a commit can change it.
+	pub(crate) state: Arc<Mutex<Memory>>,
 }
 
 pub(crate) struct Memory {
 	awake: Awake,
 	/// The freeze of a restored database, in a store that did not take it.
-	restored: Option<FreezeV1>,
+	pub(crate) restored: Option<FreezeV1>,
 	/// The calls of the node that are not answered.
 	pub(crate) calls: HashMap<DebtId, Call>,
-	/// The debts whose attempts were compared with those that the node knows of.
-	pub(crate) compared: HashSet<DebtId>,
+	/// The debts whose attempts were compared with those that the node knows of, and how many had been
+	/// declared dead by then.
+	compared: HashMap<DebtId, u32>,
+	/// The debts of which the node has said which attempts it knows, in the same way.
+	listed: HashMap<DebtId, u32>,
 	/// The debts that an operator has vouched for in this process.
 	vouched: HashSet<DebtId>,
 	/// The news that the observer was told last, so that it is told once.
@@ -121,8 +134,29 @@ pub(crate) struct Memory {
 
 #[derive(Default)]
 struct Told {
-	frozen: Option<String>,
+	frozen: Option<Freeze>,
 	broken: HashMap<DebtId, String>,
+	/// The attempts, and the payments that are held, that have waited for long.
+	waits: HashSet<(DebtId, Option<u32>)>,
+}
+
+impl Memory {
+	/// The number of debts of which something is known that is not in the store.
+	fn remembered(&self) -> usize {
+		let Told { broken, waits, .. } = &self.told;
+		let told = broken.keys().chain(waits.iter().map(|(id, _)| id));
+		let asked = self.compared.keys().chain(self.listed.keys()).chain(&self.vouched);
+		asked.chain(told).collect::<HashSet<_>>().len()
+	}
+
+	/// Forgets a debt that is closed.
+	pub(crate) fn forget(&mut self, id: &DebtId) {
+		self.compared.remove(id);
+		self.listed.remove(id);
+		self.vouched.remove(id);
+		self.told.broken.remove(id);
+		self.told.waits.retain(|(of, _)| of != id);
+	}
 }
 
 /// A debt as it is stored.
@@ -148,6 +182,8 @@ pub enum Submitted {
 	Accepted,
 	/// The debt had failed, and the invoice has opened it again.
 	Reopened,
+	/// The invoice takes the place of one that could not be paid.
+	Replaced,
 }
 
 /// Proof that a debt was paid by other means.
@@ -179,10 +215,12 @@ impl Payouts {
 		let mut bytes = [0; 8];
 		getrandom::getrandom(&mut bytes).map_err(|_| PayoutError::NoRandomness)?;
 		let owner = u64::from_be_bytes(bytes);
-		let (calls, compared, vouched) = (HashMap::new(), HashSet::new(), HashSet::new());
-		let told = Told::default();
-		let memory = Memory { awake, restored, calls, compared, vouched, told };
-		Ok(Self(Arc::new(Inner { store, clock, options, owner, state: Mutex::new(memory) })))
+		let (calls, vouched, told) = (HashMap::new(), HashSet::new(), Told::default());
+		let (compared, listed) = (HashMap::new(), HashMap::new());
+		let memory = Memory { awake, restored, calls, compared, listed, vouched, told };
+		let state = Arc::new(Mutex::new(memory));
+		let was_restored = restorations > 0;
+		Ok(Self(Arc::new(Inner { store, clock, options, owner, was_restored, state })))
 	}
 
 	/// Plans to add a debt; the plan is meant to be joined with its cause. With [`Source::Held`] the
@@ -209,8 +247,8 @@ impl Payouts {
 				false => Err(PayoutError::TermsMismatch { debt: new.id }),
 			};
 		}
-		let facts = self.facts(&new.id, false);
-		let (now, times) = (facts.times.running, facts.times);
+		let times = self.0.clock.look();
+		let now = times.running;
 		let is_in = !matches!(new.source, Source::Held { .. });
 		let mut debt = DebtV1 {
 			payee: new.payee.clone(),
@@ -223,17 +261,21 @@ impl Payouts {
 			max_failed_attempts: new.terms.max_failed_attempts,
 			fee_cap_msat: new.terms.fee_cap_msat,
 			decided: times.stamp(),
-			window_start: is_in.then_some(times.wall.max(times.steady)),
+			window_start: is_in.then_some(times.stamp()),
 			state: if is_in { StateV1::Owed } else { StateV1::Decided },
 			invoice: None,
 			was_invoiced: false,
 			failed_attempts: 0,
 			setbacks: 0,
 			told_no_funds: false,
+			told_no_route: false,
 			attempts: 0,
 			live: None,
+			declared: 0,
+			paid_by: None,
 			reminders: 0,
 			reminders_delivered: 0,
+			first_delivered_at: None,
 			reminded_at: None,
 			is_unproven: false,
 			due: Some(now),
@@ -253,7 +295,8 @@ impl Payouts {
 		Ok(Plan::of(batch).map(|()| Added::Inserted))
 	}
 
-	/// Takes an invoice of the payee's.
+	/// Takes an invoice of the payee's. One that could not be paid so far is replaced, unless an attempt may
+	/// still pay it.
 	///
 	/// # Errors
 	/// [`NoSuchDebt`](PayoutError::NoSuchDebt), [`NotThePayee`](PayoutError::NotThePayee),
@@ -264,12 +307,13 @@ impl Payouts {
 	/// debt that takes none now; [`Conflict`](PayoutError::Conflict), and [`Store`](PayoutError::Store).
 	///
 	/// # Failure Behavior and Persistence
-	/// Durable when it returns. The window is half-open: at its end it is over.
+	/// Durable when it returns. The window is half-open: at its end it is over for any further invoice. A
+	/// first invoice is taken until the debt is forfeited.
 	pub fn submit_invoice(
 		&self, id: &DebtId, payee: &[u8], invoice: &str,
 	) -> Result<Submitted, PayoutError> {
 		let loaded = self.find(id)?;
-		let facts = self.facts(id, false);
+		let facts = self.facts(&loaded, false);
 		let view = View { id, debt: &loaded.debt, attempts: &[] };
 		let rules = &self.0.options.invoices;
 		let (step, submitted) = machine::on_invoice(view, payee, invoice, rules, &facts)?;
@@ -295,10 +339,11 @@ impl Payouts {
 	pub fn reminder_delivered(&self, id: &DebtId) -> Result<Plan<()>, PayoutError> {
 		let loaded = self.find(id)?;
 		let view = View { id, debt: &loaded.debt, attempts: &[] };
-		let step = machine::on_reminder_delivered(view);
+		let facts = self.facts(&loaded, false);
+		let step = machine::on_reminder_delivered(view, &facts);
 		match step.writes_nothing() {
 			true => Ok(Plan::nothing()),
-			false => self.plan(&loaded, step, &self.facts(id, false)),
+			false => self.plan(&loaded, step, &facts),
 		}
 	}
 
@@ -308,20 +353,46 @@ impl Payouts {
 	/// `attempt` is the name that the node has for the payment, if it has one. A failure is only believed
 	/// of the attempt that is live, by its name: another attempt of the same payment hash may have failed
 	/// long ago. A payment that settles although its attempt was known to be dead, or is not known at
-	/// all, is written down, and freezes payouts.
+	/// all, is written down, and freezes payouts. That is also so for a payment that was not made for the
+	/// debt, and has paid its invoice.
+	///
+	/// If the store may be an old copy of itself, or was one once, a payment whose hash it does not know is found by its name
+	/// among the debts that are open: up to about a thousand of them.
 	///
 	/// # Errors
-	/// [`Store`](PayoutError::Store).
+	/// [`Damaged`](PayoutError::Damaged) if a record of the debt is damaged, and
+	/// [`Store`](PayoutError::Store). What cannot be recorded must not be lost: the event is acked with the
+	/// plan of [`freeze`](Payouts::freeze), which says so, and an operator looks.
 	///
 	/// # Failure Behavior and Persistence
-	/// If the debt has changed meanwhile, the commit is refused, and the same can be asked again.
+	/// If the debt or the reasons of a freeze have changed meanwhile, the commit is refused, and the same can
+	/// be asked again.
 	pub fn record_outcome(
 		&self, payment_hash: &[u8; 32], attempt: Option<&AttemptId>, status: &AttemptStatus,
 	) -> Result<Option<Plan<()>>, PayoutError> {
-		let Some(id) = self.debt_of(payment_hash)? else { return Ok(None) };
-		let Some(loaded) = self.load(&id)? else { return Ok(None) };
-		let attempts = self.all_attempts(&id)?;
-		let facts = self.facts(&id, false);
+		let owner = self.debt_of(payment_hash)?;
+		let is_settled = matches!(status, AttemptStatus::Settled { .. });
+		let named = match attempt.filter(|_| is_settled) {
+			Some(name) => self.debt_of_name(owner.as_ref(), name)?,
+			None => None,
+		};
+		let id = match (owner, named) {
+			(Some(owner), Some(named)) if owner != named => {
+				let what = "a payment has the name of one debt and the payment hash of another";
+				return self.freeze(&format!("{what}: {named}, {owner}")).map(Some);
+			},
+			(Some(id), _) | (None, Some(id)) => id,
+			(None, None) => return Ok(None),
+		};
+		let damaged = |error| match error {
+			PayoutError::Store(error @ StoreError::Corrupt { .. }) => {
+				PayoutError::Damaged { debt: id, error }
+			},
+			error => error,
+		};
+		let Some(loaded) = self.load(&id).map_err(damaged)? else { return Ok(None) };
+		let attempts = self.all_attempts(&id).map_err(damaged)?;
+		let facts = self.facts(&loaded, false);
 		let view = View { id: &id, debt: &loaded.debt, attempts: &attempts };
 		let step = machine::on_outcome(view, payment_hash, attempt, status, &facts);
 		match step.writes_nothing() {
@@ -366,7 +437,8 @@ impl Payouts {
 	}
 
 	/// Takes an operator's word that an attempt has not paid and never will, for one that the node says
-	/// nothing more about. It counts as a failed attempt.
+	/// nothing more about. It counts as a failed attempt. Before the next one, the node is asked again which
+	/// attempts it knows.
 	///
 	/// # Errors
 	/// [`NoSuchDebt`](PayoutError::NoSuchDebt); [`NoSuchAttempt`](PayoutError::NoSuchAttempt) if that
@@ -379,61 +451,26 @@ impl Payouts {
 		self.decide(id, |view, facts| machine::on_declared_failed(view, number, facts))
 	}
 
-	/// Returns since when and why nothing is paid; `None` if payouts are not frozen.
-	///
-	/// # Errors
-	/// [`Store`](PayoutError::Store).
-	pub fn frozen(&self) -> Result<Option<(Timestamp, String)>, PayoutError> {
-		let key = records::freeze_key();
-		let FreezeV1 { at, reason } = match self.0.store.get(&key).wait()? {
-			Some(record) => records::read(&key, &record)?,
-			None => match self.0.state.lock().restored.clone() {
-				Some(restored) => restored,
-				None => return Ok(None),
-			},
-		};
-		Ok(Some((at, reason)))
-	}
-
-	/// Lets payouts go on, once an operator has looked into the reason.
-	///
-	/// # Errors
-	/// [`Store`](PayoutError::Store).
-	///
-	/// # Failure Behavior and Persistence
-	/// Durable when it returns.
-	pub fn unfreeze(&self) -> Result<(), PayoutError> {
-		let mut batch = Batch::new();
-		batch.delete(records::freeze_key());
-		let restorations = restorations(&*self.0.store)?;
-		if restorations > 0 {
-			batch.put(records::seen_key(), records::value(&SeenV1 { restorations })?);
-		}
-		self.0.store.commit(batch).wait()?;
-		self.0.state.lock().restored = None;
-		Ok(())
-	}
-
 	/// Returns the store, for records that are to be one commit with a debt.
 	pub fn store(&self) -> &Arc<dyn Store> {
 		&self.0.store
 	}
 
-	/// Freezes payouts, over any restart, until [`unfreeze`](Payouts::unfreeze).
-	pub(crate) fn freeze(&self, reason: &str) -> Result<(), PayoutError> {
-		let mut batch = Batch::new();
-		batch.put(records::freeze_key(), records::value(&self.freeze_record(reason))?);
-		self.0.store.commit(batch).wait()?;
-		Ok(())
+	/// Tells the observer that payouts are frozen, once for each set of reasons.
+	pub(crate) fn tell_frozen(&self, freeze: Option<Freeze>) {
+		let is_told = std::mem::replace(&mut self.0.state.lock().told.frozen, freeze.clone());
+		if let (Some(observer), Some(freeze)) = (&self.0.options.observer, freeze) {
+			if is_told.as_ref() != Some(&freeze) {
+				observer(&PayoutEvent::Frozen { freeze });
+			}
+		}
 	}
 
-	/// Tells the observer that payouts are frozen, or are no more; once.
-	pub(crate) fn tell_frozen(&self, reason: Option<String>) {
-		let is_told = std::mem::replace(&mut self.0.state.lock().told.frozen, reason.clone());
-		if let (Some(observer), Some(reason)) = (&self.0.options.observer, reason) {
-			if is_told.as_ref() != Some(&reason) {
-				observer(&PayoutEvent::Frozen { reason });
-			}
+	/// Tells the observer of an attempt, or of a payment that is held, that has waited for long; once.
+	pub(crate) fn tell_waits(&self, debt: &DebtId, attempt: Option<u32>) {
+		let is_new = self.0.state.lock().told.waits.insert((*debt, attempt));
+		if let Some(observer) = self.0.options.observer.as_ref().filter(|_| is_new) {
+			observer(&PayoutEvent::Waits { debt: *debt, attempt });
 		}
 	}
 
@@ -456,17 +493,20 @@ impl Payouts {
 	}
 
 	/// Everything that decisions on a debt depend on besides its records.
-	pub(crate) fn facts(&self, id: &DebtId, is_frozen: bool) -> Facts {
+	pub(crate) fn facts(&self, loaded: &Loaded, is_frozen: bool) -> Facts {
+		let Loaded { id, debt, .. } = loaded;
 		let times = self.0.clock.look();
 		let options = &self.0.options;
-		let is_watched = self.0.store.guarantees().notices_old_copies;
+		// The store is not asked under a lock that its commits take.
+		let is_newest = self.is_newest() && !is_frozen;
 		let mut memory = self.0.state.lock();
 		Facts {
 			times,
 			awake_since: memory.awake.look(times),
 			is_frozen,
-			is_compared: memory.compared.contains(id),
-			is_newest: (is_watched || options.trust_store_without_witness) && !is_frozen,
+			is_compared: memory.compared.get(id) == Some(&debt.declared),
+			is_listed: memory.listed.get(id) == Some(&debt.declared),
+			is_newest,
 			is_vouched: memory.vouched.contains(id),
 			owner: self.0.owner,
 			pauses: Pauses {
@@ -478,12 +518,25 @@ impl Payouts {
 		}
 	}
 
+	/// Whether the store is the newest copy of itself, as far as it and the options know.
+	fn is_newest(&self) -> bool {
+		let is_watched = self.0.store.guarantees().notices_old_copies;
+		is_watched || self.0.options.trust_store_without_witness
+	}
+
 	/// Writes a step down, if the debt is still as it was; returns whether it was.
 	pub(crate) fn apply(
 		&self, loaded: &Loaded, step: Step, facts: &Facts,
 	) -> Result<bool, PayoutError> {
-		if step.is_compared {
-			self.0.state.lock().compared.insert(loaded.id);
+		{
+			let (id, declared) = (loaded.id, loaded.debt.declared);
+			let mut memory = self.0.state.lock();
+			if step.is_compared {
+				memory.compared.insert(id, declared);
+			}
+			if step.is_listed {
+				memory.listed.insert(id, declared);
+			}
 		}
 		if step.writes_nothing() {
 			return Ok(true);
@@ -491,9 +544,7 @@ impl Payouts {
 		let plan = self.plan(loaded, step, facts)?;
 		match plan.run(&*self.0.store) {
 			Ok(()) => Ok(true),
-			Err(StoreError::Conflict { key, .. }) if key.table().name().starts_with("pay_") => {
-				Ok(false)
-			},
+			Err(StoreError::Conflict { key, .. }) if records::is_own(key.table()) => Ok(false),
 			// The user's own plan expects something that is not so.
 			Err(error @ (StoreError::Conflict { .. } | StoreError::Invalid { .. })) => {
 				Err(PayoutError::Notice { debt: loaded.id, error })
@@ -508,6 +559,14 @@ impl Payouts {
 	) -> Result<Plan<()>, PayoutError> {
 		let Loaded { id, debt, version } = loaded;
 		let violated = |what| PayoutError::InvariantViolated { debt: *id, what };
+		let owner = match step.hash {
+			Some(HashChange::Adopt(hash)) => self.debt_of(&hash)?,
+			_ => None,
+		};
+		let step = match owner.filter(|owner| owner != id) {
+			Some(owner) => another_debts(loaded, &owner, facts),
+			None => step,
+		};
 		let mut next = step.debt.unwrap_or_else(|| debt.clone());
 		invariants::check(&next).map_err(violated)?;
 		invariants::check_change(debt, &next).map_err(violated)?;
@@ -525,21 +584,26 @@ impl Payouts {
 		if let Some(change) = step.hash {
 			let (HashChange::Take(hash) | HashChange::Adopt(hash)) = change;
 			let key = records::hash_key(&hash);
-			if matches!(change, HashChange::Take(_)) {
+			// One that is known as this debt's stays so: a hash changes hands never.
+			if owner.is_none() {
 				batch.expect(key.clone(), Expectation::Absent);
+				batch.put(key, records::value(&HashV1 { debt: *id.as_bytes() })?);
 			}
-			batch.put(key, records::value(&HashV1 { debt: *id.as_bytes() })?);
 		}
 		match (&step.freeze, &step.ask) {
-			(Some(reason), _) => {
-				let record = records::value(&self.freeze_record(reason))?;
-				batch.put(records::freeze_key(), record);
-			},
+			(Some(reason), _) => self.freeze_in(&mut batch, reason)?,
 			// What was frozen a moment ago is not paid.
 			(None, Some(Ask::Pay(_))) => {
 				batch.expect(records::freeze_key(), Expectation::Absent);
 			},
 			(None, _) => {},
+		}
+		if debt.is_counted() && !next.is_counted() {
+			self.give_share_back(&mut batch, id, &next)?;
+		}
+		if next.state.is_over() {
+			let (memory, id) = (Arc::clone(&self.0.state), *id);
+			batch.after_commit(move |_| memory.lock().forget(&id));
 		}
 		let key = records::debt_key(id);
 		batch.expect(key.clone(), Expectation::Version(*version));
@@ -630,7 +694,7 @@ impl Payouts {
 	) -> Result<(), PayoutError> {
 		let loaded = self.find(id)?;
 		let attempts = self.all_attempts(id)?;
-		let facts = self.facts(id, false);
+		let facts = self.facts(&loaded, false);
 		let step = decide(View { id, debt: &loaded.debt, attempts: &attempts }, &facts)?;
 		match self.apply(&loaded, step, &facts)? {
 			true => Ok(()),
@@ -644,6 +708,64 @@ impl Payouts {
 		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
 		let HashV1 { debt } = records::read(&key, &record)?;
 		Ok(Some(DebtId::from_bytes(debt)))
+	}
+
+	/// The debt of an attempt of this name. If it is none of the debt that owns its payment hash, it is searched
+	/// for; and also if no debt does, and the store may be an old copy.
+	fn debt_of_name(
+		&self, owner: Option<&DebtId>, name: &AttemptId,
+	) -> Result<Option<DebtId>, PayoutError> {
+		let is_of = |id: &DebtId, debt: &DebtV1, beyond| {
+			let view = View { id, debt, attempts: &[] };
+			view.number_of(name, beyond).is_some()
+		};
+		if let Some(owner) = owner {
+			// One that is damaged is an error of the caller's.
+			let Ok(Some(loaded)) = self.load(owner) else { return Ok(None) };
+			if is_of(owner, &loaded.debt, MAX_BEYOND) {
+				return Ok(Some(*owner));
+			}
+		} else if self.is_newest() && !self.0.was_restored && self.frozen()?.is_none() {
+			return Ok(None);
+		}
+		let mut left = MAX_NAMES;
+		let mut rest = Some(records::all_due());
+		while let Some(range) = rest.take() {
+			let page = self.scan_around_damage(range, PAGE)?;
+			for (key, _) in &page.records {
+				let Ok(id) = records::due_of(key) else { continue };
+				let loaded = match self.load(&id) {
+					Ok(loaded) => loaded,
+					Err(PayoutError::Store(StoreError::Corrupt { .. })) => None,
+					Err(error) => return Err(error),
+				};
+				let Some(Loaded { debt, .. }) = loaded else { continue };
+				if is_of(&id, &debt, SEARCHED_BEYOND) {
+					return Ok(Some(id));
+				}
+				left = left.saturating_sub(u64::from(debt.attempts) + u64::from(SEARCHED_BEYOND));
+				if left == 0 {
+					return Ok(None);
+				}
+			}
+			rest = page.rest;
+		}
+		Ok(None)
+	}
+
+	/// Counts a debt out of the sum of its source: it takes nothing out of it.
+	fn give_share_back(
+		&self, batch: &mut Batch, id: &DebtId, debt: &DebtV1,
+	) -> Result<(), PayoutError> {
+		let Some(bytes) = debt.source.bytes() else { return Ok(()) };
+		let key = records::source_key(&bytes);
+		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(()) };
+		let SourceV1 { amount_sat, debts_sat } = records::read(&key, &record)?;
+		let debts_sat = debts_sat.saturating_sub(debt.amount_sat);
+		batch.expect(key.clone(), Expectation::Version(record.version));
+		batch.put(key, records::value(&SourceV1 { amount_sat, debts_sat })?);
+		batch.delete(records::share_key(&bytes, id));
+		Ok(())
 	}
 
 	/// Counts a debt into the sum of its source, which is never more than its amount.
@@ -677,10 +799,6 @@ impl Payouts {
 		batch.put(records::share_key(&bytes, &new.id), records::value(&share)?);
 		Ok(())
 	}
-
-	fn freeze_record(&self, reason: &str) -> FreezeV1 {
-		FreezeV1 { at: self.0.clock.look().wall, reason: cut(reason) }
-	}
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -698,6 +816,16 @@ fn same_terms(debt: &DebtV1, new: &NewDebt) -> bool {
 		&& debt.fee_cap_msat == new.terms.fee_cap_msat
 }
 
+/// What follows if the node lists an attempt of a debt with a payment hash of another debt's: an operator is
+/// told, and nothing is written down as paid.
+fn another_debts(loaded: &Loaded, owner: &DebtId, facts: &Facts) -> Step {
+	let Loaded { id, debt, .. } = loaded;
+	let what = "the node gives an attempt of one debt the payment hash of another";
+	let due = debt.due.map(|_| facts.times.running.after(MISMATCH_PAUSE));
+	let freeze = Some(format!("{what}: {id}, {owner}"));
+	Step { freeze, ..Step::debt(DebtV1 { due, ..debt.clone() }) }
+}
+
 /// Writes a decision down. Beyond [`MAX_NOTES`], the newest takes the place of the one before.
 fn note(
 	batch: &mut Batch, id: &DebtId, debt: &mut DebtV1, at: Timestamp, what: &str,
@@ -706,27 +834,6 @@ fn note(
 	let note = NoteV1 { at, what: cut(what) };
 	batch.put(records::note_key(id, debt.notes), records::value(&note)?);
 	Ok(())
-}
-
-/// Freezes payouts over a database that was restored since they were opened last. Returns the freeze if
-/// the store does not take it, as one that is read only.
-fn distrust_restored(
-	store: &dyn Store, clock: &StoreClock, restorations: u32,
-) -> Result<Option<FreezeV1>, PayoutError> {
-	let key = records::seen_key();
-	let seen = store.get(&key).wait()?;
-	let seen = seen.map(|record| records::read::<SeenV1>(&key, &record)).transpose()?;
-	if seen.map_or(0, |seen| seen.restorations) == restorations {
-		return Ok(None);
-	}
-	let mut batch = Batch::new();
-	batch.put(key, records::value(&SeenV1 { restorations })?);
-	// Also without a debt: one that was decided since may come again.
-	let reason = "the database was restored from an older copy: compare what it says is owed with \
-	              what the node has paid";
-	let frozen = FreezeV1 { at: clock.look().wall, reason: reason.to_owned() };
-	batch.put(records::freeze_key(), records::value(&frozen)?);
-	Ok(store.commit(batch).wait().is_err().then_some(frozen))
 }
 
 /// Without the preimage.
@@ -741,8 +848,12 @@ impl fmt::Debug for OutsideProof {
 
 impl fmt::Debug for Payouts {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		let calls = self.0.state.lock().calls.len();
-		f.debug_struct("Payouts").field("calls", &calls).finish_non_exhaustive()
+		let memory = self.0.state.lock();
+		let (calls, remembered) = (memory.calls.len(), memory.remembered());
+		f.debug_struct("Payouts")
+			.field("calls", &calls)
+			.field("remembered", &remembered)
+			.finish_non_exhaustive()
 	}
 }
 

@@ -20,10 +20,11 @@
 //! pay_meta      "restorations"         0x0608 SeenV1: the restorations of the store that are known
 //! ```
 
+use std::fmt;
 use std::time::Duration;
 
 pub(crate) use leyden_store::codec::{decode as read, encode as value};
-use leyden_store::{Key, KeyRange, Stamp, StoreError, Table, Timestamp};
+use leyden_store::{Key, KeyRange, Stamp, StoreError, Table, Times, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::DebtId;
@@ -32,15 +33,15 @@ use crate::payer::NodeToken;
 use crate::state::State;
 
 pub(crate) const DEBTS: Table = Table::new("pay_debts");
-pub(crate) const ATTEMPTS: Table = Table::new("pay_attempts");
-pub(crate) const HASHES: Table = Table::new("pay_hashes");
+const ATTEMPTS: Table = Table::new("pay_attempts");
+const HASHES: Table = Table::new("pay_hashes");
 const DUE: Table = Table::new("pay_due");
-pub(crate) const NOTES: Table = Table::new("pay_notes");
+const NOTES: Table = Table::new("pay_notes");
 pub(crate) const SOURCES: Table = Table::new("pay_sources");
 const SHARES: Table = Table::new("pay_shares");
 const META: Table = Table::new("pay_meta");
 
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct DebtV1 {
 	pub(crate) payee: Vec<u8>,
 	pub(crate) cause: String,
@@ -53,7 +54,7 @@ pub(crate) struct DebtV1 {
 	pub(crate) fee_cap_msat: u64,
 	pub(crate) decided: Stamp,
 	/// The moment when the money was in, and the window began. It never moves.
-	pub(crate) window_start: Option<Timestamp>,
+	pub(crate) window_start: Option<Stamp>,
 	pub(crate) state: StateV1,
 	pub(crate) invoice: Option<InvoiceV1>,
 	pub(crate) was_invoiced: bool,
@@ -63,11 +64,19 @@ pub(crate) struct DebtV1 {
 	pub(crate) setbacks: u32,
 	/// An operator was told that the node has no funds for the present invoice.
 	pub(crate) told_no_funds: bool,
+	/// An operator was told that there is no route with the present invoice.
+	pub(crate) told_no_route: bool,
 	/// The number of the last attempt.
 	pub(crate) attempts: u32,
 	pub(crate) live: Option<LiveV1>,
+	/// The attempts that an operator has declared dead: after each the debt is compared with the node again.
+	pub(crate) declared: u32,
+	/// An attempt that has paid while the debt could not be closed: nothing else is sent.
+	pub(crate) paid_by: Option<u32>,
 	pub(crate) reminders: u32,
 	pub(crate) reminders_delivered: u32,
+	/// The running time at which the first reminder was delivered.
+	pub(crate) first_delivered_at: Option<Timestamp>,
 	pub(crate) reminded_at: Option<Timestamp>,
 	/// Nothing proves that it was not paid before this store knew of it, and an operator was told.
 	pub(crate) is_unproven: bool,
@@ -76,7 +85,14 @@ pub(crate) struct DebtV1 {
 	pub(crate) closed_at: Option<Timestamp>,
 	pub(crate) notes: u32,
 	/// Proof that it was paid by other means.
-	pub(crate) outside: Option<String>,
+	pub(crate) outside: Option<OutsideV1>,
+}
+
+/// Proof that a debt was paid by other means.
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) enum OutsideV1 {
+	Preimage([u8; 32]),
+	Reference(String),
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -97,7 +113,7 @@ pub(crate) enum StateV1 {
 	Void,
 }
 
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct InvoiceV1 {
 	pub(crate) text: String,
 	pub(crate) payment_hash: [u8; 32],
@@ -120,12 +136,15 @@ pub(crate) struct AttemptV1 {
 	pub(crate) payment_hash: [u8; 32],
 	pub(crate) amount_msat: u64,
 	pub(crate) fee_cap_msat: u64,
-	/// The node's own name for it, or for the moment before it.
+	/// The node's own name for it, or for the moment before it; for a payment that was not made for this
+	/// debt and has paid it, the name of that.
 	pub(crate) token: NodeToken,
 	pub(crate) planned: Stamp,
 	pub(crate) planned_at: Timestamp,
+	/// The moment when the node was told last.
+	pub(crate) ordered: Stamp,
 	pub(crate) verdict: VerdictV1,
-	/// The node had accepted it and has no record of it: an operator was told.
+	/// What the node says of it contradicts what the store knows: an operator was told.
 	pub(crate) is_questioned: bool,
 	pub(crate) ended_at: Option<Timestamp>,
 }
@@ -145,6 +164,8 @@ pub(crate) enum VerdictV1 {
 	Dead {
 		/// Whether it counts as a failed attempt.
 		counts: bool,
+		/// Whether the node is known to have sent nothing for it.
+		never_sent: bool,
 	},
 }
 
@@ -182,8 +203,12 @@ pub(crate) struct NoteV1 {
 
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct FreezeV1 {
+	/// The time of the first reason.
 	pub(crate) at: Timestamp,
-	pub(crate) reason: String,
+	/// The reasons, the oldest first.
+	pub(crate) reasons: Vec<String>,
+	/// The number of reasons that had no room among the others.
+	pub(crate) more: u32,
 }
 
 leyden_store::stored! {
@@ -254,10 +279,26 @@ impl DebtV1 {
 		Duration::from_millis(self.reminder_interval_ms)
 	}
 
-	/// The end of the window; never, before it has begun.
-	pub(crate) fn deadline(&self) -> Timestamp {
+	/// The rest of the window; none if it is over. It is endless before the window has begun.
+	pub(crate) fn window_left(&self, times: &Times) -> Option<Duration> {
 		let window = Duration::from_millis(self.invoice_window_ms);
-		self.window_start.map_or(Timestamp(u64::MAX), |at| at.after(window))
+		let Some(start) = self.window_start else { return Some(Duration::MAX) };
+		window.checked_sub(times.age(start)).filter(|left| !left.is_zero())
+	}
+
+	/// The end of the window in steady time; `None` before the window has begun.
+	pub(crate) fn window_end(&self, times: &Times) -> Option<Timestamp> {
+		let window = Duration::from_millis(self.invoice_window_ms);
+		let age = times.age(self.window_start?);
+		Some(match window.checked_sub(age) {
+			Some(left) => times.steady.after(left),
+			None => Timestamp(0).after(times.steady.since(Timestamp(0).after(age - window))),
+		})
+	}
+
+	/// Whether the debt is counted into the sum of its source: a void one has given its part back.
+	pub(crate) fn is_counted(&self) -> bool {
+		self.window_start.is_some() || self.state == StateV1::Decided
 	}
 }
 
@@ -267,11 +308,24 @@ impl VerdictV1 {
 		matches!(self, Self::Planned | Self::Accepted | Self::Unknown)
 	}
 
+	/// Whether the node may have sent something for it.
+	pub(crate) fn may_have_paid(self) -> bool {
+		!matches!(self, Self::Dead { never_sent: true, .. })
+	}
+
 	pub(crate) fn settled(self) -> Option<([u8; 32], Option<u64>)> {
 		match self {
 			Self::Settled { preimage, fee_msat } => Some((preimage, fee_msat)),
 			_ => None,
 		}
+	}
+}
+
+/// Without the payee, who may be a person, and without proof.
+impl fmt::Debug for DebtV1 {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		let Self { state, attempts, live, due, .. } = self;
+		write!(f, "DebtV1({state:?}, {attempts} attempts, live {live:?}, due {due:?})")
 	}
 }
 
@@ -298,6 +352,16 @@ pub(crate) fn due_key(due: Timestamp, id: &DebtId) -> Key {
 /// The debts that are due.
 pub(crate) fn due(now: Timestamp) -> KeyRange {
 	KeyRange::all(DUE).below(&now.0.saturating_add(1).to_be_bytes())
+}
+
+/// Every debt that is looked at again.
+pub(crate) fn all_due() -> KeyRange {
+	KeyRange::all(DUE)
+}
+
+/// Whether a table is one of payouts.
+pub(crate) fn is_own(table: Table) -> bool {
+	[DEBTS, ATTEMPTS, HASHES, DUE, NOTES, SOURCES, SHARES, META].contains(&table)
 }
 
 /// The debt of a key among those that are due.
@@ -378,7 +442,7 @@ mod tests {
 			max_failed_attempts: 7,
 			fee_cap_msat: 8,
 			decided: stamp,
-			window_start: Some(Timestamp(10)),
+			window_start: Some(stamp),
 			state: StateV1::Void,
 			invoice: Some(InvoiceV1 {
 				text: "i".to_owned(),
@@ -389,26 +453,30 @@ mod tests {
 			failed_attempts: 13,
 			setbacks: 14,
 			told_no_funds: true,
+			told_no_route: false,
 			attempts: 15,
 			live: Some(LiveV1 { number: 16, owner: 17, lease: Timestamp(18) }),
+			declared: 25,
+			paid_by: Some(26),
 			reminders: 19,
 			reminders_delivered: 20,
+			first_delivered_at: Some(Timestamp(22)),
 			reminded_at: Some(Timestamp(21)),
 			is_unproven: true,
 			due: Some(Timestamp(23)),
 			closed_at: None,
 			notes: 24,
-			outside: Some("o".to_owned()),
+			outside: Some(OutsideV1::Reference("o".to_owned())),
 		};
 		let mut expected = String::from("0000000000000001010000000000000001630000000000000002");
 		expected += "000000000000000300000001";
 		expected += &"04".repeat(32);
 		expected += "0000000000000005000000000000000600000007000000000000000800000000000000090000";
-		expected += "00000000000a01000000000000000a00000006";
+		expected += "00000000000a010000000000000009000000000000000a00000006";
 		assert!(hex(&debt).starts_with(&expected), "{}", hex(&debt));
 		// The rest, by its hash: it is long.
 		let hash = sha256::Hash::hash(hex(&debt).as_bytes()).to_string();
-		assert_eq!(hash, "f0ecb17285b083d365ff86a621c2df4e7be10a598596afcd2d9d4e93612ddfd8");
+		assert_eq!(hash, "5dbb96e0e3c93bf69d5ec55dc28dad8429df4db0e227072b13ebe05f53fce596");
 		let attempt = |verdict| AttemptV1 {
 			invoice: "i".to_owned(),
 			payment_hash: [1; 32],
@@ -417,15 +485,17 @@ mod tests {
 			token: NodeToken::new([4]).unwrap(),
 			planned: stamp,
 			planned_at: Timestamp(5),
+			ordered: stamp,
 			verdict,
 			is_questioned: true,
 			ended_at: Some(Timestamp(6)),
 		};
 		let head = format!(
-			"000000000000000169{}00000000000000020000000000000003000000000000000104{}{}",
+			"000000000000000169{}00000000000000020000000000000003000000000000000104{}{}{}",
 			"01".repeat(32),
 			"0000000000000009000000000000000a",
 			"0000000000000005",
+			"0000000000000009000000000000000a",
 		);
 		let tail = "01010000000000000006";
 		let settled = |fee_msat| VerdictV1::Settled { preimage: [6; 32], fee_msat };
@@ -435,7 +505,7 @@ mod tests {
 			(VerdictV1::Unknown, "00000002".to_owned()),
 			(settled(Some(7)), format!("00000003{}010000000000000007", "06".repeat(32))),
 			(settled(None), format!("00000003{}00", "06".repeat(32))),
-			(VerdictV1::Dead { counts: true }, "0000000401".to_owned()),
+			(VerdictV1::Dead { counts: true, never_sent: false }, "000000040100".to_owned()),
 		] {
 			assert_eq!(hex(&attempt(verdict)), format!("{head}{body}{tail}"));
 		}
@@ -447,8 +517,8 @@ mod tests {
 		assert_eq!(hex(&source), "00000000000000010000000000000002");
 		assert_eq!(hex(&ShareV1 { amount_sat: 3 }), "0000000000000003");
 		assert_eq!(hex(&SeenV1 { restorations: 3 }), "00000003");
-		let freeze = FreezeV1 { at: Timestamp(1), reason: "r".to_owned() };
-		assert_eq!(hex(&freeze), "0000000000000001000000000000000172");
+		let freeze = FreezeV1 { at: Timestamp(1), reasons: vec!["r".to_owned()], more: 2 };
+		assert_eq!(hex(&freeze), "0000000000000001000000000000000100000000000000017200000002");
 	}
 
 	#[test]

@@ -8,13 +8,13 @@
 
 use std::fmt;
 
-use leyden_store::{KeyRange, Timestamp};
+use leyden_store::{KeyRange, Times, Timestamp};
 use serde::Serialize;
 
 use crate::error::PayoutError;
 use crate::ids::DebtId;
 use crate::payouts::Payouts;
-use crate::records::{self, AttemptV1, DebtV1, NoteV1, VerdictV1};
+use crate::records::{self, AttemptV1, DebtV1, NoteV1, OutsideV1, VerdictV1};
 use crate::state::State;
 use crate::text::hex;
 
@@ -39,9 +39,10 @@ pub struct Debt {
 	pub share_sat: u64,
 	/// The state of the debt.
 	pub state: State,
-	/// The moment when the money was in.
+	/// The moment when the money was in, by the wall clock.
 	pub window_start: Option<Timestamp>,
-	/// The end of the window for invoices, which does not belong to it any more.
+	/// The end of the window for invoices, which does not belong to it any more, as the clocks of the store
+	/// have it now.
 	pub deadline: Option<Timestamp>,
 	/// `true` if there is an invoice that is to be paid.
 	pub has_invoice: bool,
@@ -96,7 +97,14 @@ pub struct Proof {
 	attempts: Vec<AttemptProof>,
 	decisions: Vec<NoteProof>,
 	#[serde(skip_serializing_if = "Option::is_none")]
-	paid_by_other_means: Option<String>,
+	paid_by_other_means: Option<OtherMeansProof>,
+}
+
+#[derive(Clone, Serialize)]
+struct OtherMeansProof {
+	what: String,
+	#[serde(skip_serializing_if = "Option::is_none")]
+	preimage: Option<String>,
 }
 
 #[derive(Clone, Serialize)]
@@ -110,6 +118,7 @@ struct AttemptProof {
 	ended_at_ms: Option<u64>,
 	verdict: &'static str,
 	counts: bool,
+	never_sent: bool,
 	#[serde(skip_serializing_if = "Option::is_none")]
 	preimage: Option<String>,
 	#[serde(skip_serializing_if = "Option::is_none")]
@@ -128,7 +137,8 @@ impl Payouts {
 	/// # Errors
 	/// [`Store`](PayoutError::Store).
 	pub fn debt(&self, id: &DebtId) -> Result<Option<Debt>, PayoutError> {
-		Ok(self.load(id)?.map(|loaded| Debt::of(id, &loaded.debt)))
+		let times = self.0.clock.look();
+		Ok(self.load(id)?.map(|loaded| Debt::of(id, &loaded.debt, &times)))
 	}
 
 	/// Returns a page of debts in no order, up to [`MAX_PAGE`]; `after` is the
@@ -142,12 +152,13 @@ impl Payouts {
 			range = range.after(after.as_bytes());
 		}
 		let found = self.scan_around_damage(range, limit.clamp(1, MAX_PAGE))?;
+		let times = self.0.clock.look();
 		let mut page = DebtPage { debts: Vec::new(), damaged: Vec::new(), next: None };
 		for (key, record) in &found.records {
 			let id = records::id_of(key)?;
 			let debt = record.as_ref().ok().map(|record| records::read::<DebtV1>(key, record));
 			match debt {
-				Some(Ok(debt)) => page.debts.push(Debt::of(&id, &debt)),
+				Some(Ok(debt)) => page.debts.push(Debt::of(&id, &debt, &times)),
 				Some(Err(_)) | None => page.damaged.push(id),
 			}
 			page.next = found.rest.as_ref().map(|_| id);
@@ -181,19 +192,19 @@ impl Payouts {
 			share_sat: debt.share_sat(),
 			fee_cap_msat: debt.fee_cap_msat,
 			decided_at_ms: debt.decided.wall.0,
-			window_start_ms: debt.window_start.map(|at| at.0),
+			window_start_ms: debt.window_start.map(|start| start.wall.0),
 			closed_at_ms: debt.closed_at.map(|at| at.0),
 			reminders: debt.reminders,
 			reminders_delivered: debt.reminders_delivered,
 			attempts: attempts.collect(),
 			decisions,
-			paid_by_other_means: debt.outside,
+			paid_by_other_means: debt.outside.map(other_means),
 		})
 	}
 }
 
 impl Debt {
-	fn of(id: &DebtId, debt: &DebtV1) -> Self {
+	fn of(id: &DebtId, debt: &DebtV1, times: &Times) -> Self {
 		Self {
 			id: *id,
 			payee: debt.payee.clone(),
@@ -202,8 +213,8 @@ impl Debt {
 			node_share_sat: debt.node_share_sat,
 			share_sat: debt.share_sat(),
 			state: debt.state.into(),
-			window_start: debt.window_start,
-			deadline: debt.window_start.map(|_| debt.deadline()),
+			window_start: debt.window_start.map(|start| start.wall),
+			deadline: debt.window_end(times),
 			has_invoice: debt.invoice.is_some(),
 			failed_attempts: debt.failed_attempts,
 			max_failed_attempts: debt.max_failed_attempts,
@@ -226,12 +237,12 @@ impl Proof {
 }
 
 fn attempt_proof(number: u32, attempt: AttemptV1) -> AttemptProof {
-	let (verdict, counts) = match attempt.verdict {
-		VerdictV1::Planned => ("planned", false),
-		VerdictV1::Accepted => ("accepted", false),
-		VerdictV1::Unknown => ("unknown", false),
-		VerdictV1::Settled { .. } => ("settled", true),
-		VerdictV1::Dead { counts } => ("dead", counts),
+	let (verdict, counts, never_sent) = match attempt.verdict {
+		VerdictV1::Planned => ("planned", false, false),
+		VerdictV1::Accepted => ("accepted", false, false),
+		VerdictV1::Unknown => ("unknown", false, false),
+		VerdictV1::Settled { .. } => ("settled", true, false),
+		VerdictV1::Dead { counts, never_sent } => ("dead", counts, never_sent),
 	};
 	let settled = attempt.verdict.settled();
 	AttemptProof {
@@ -244,8 +255,19 @@ fn attempt_proof(number: u32, attempt: AttemptV1) -> AttemptProof {
 		ended_at_ms: attempt.ended_at.map(|at| at.0),
 		verdict,
 		counts,
+		never_sent,
 		preimage: settled.map(|(preimage, _)| hex(&preimage)),
 		fee_msat: settled.and_then(|(_, fee_msat)| fee_msat),
+	}
+}
+
+fn other_means(proof: OutsideV1) -> OtherMeansProof {
+	match proof {
+		OutsideV1::Preimage(preimage) => OtherMeansProof {
+			what: "a preimage was shown".to_owned(),
+			preimage: Some(hex(&preimage)),
+		},
+		OutsideV1::Reference(what) => OtherMeansProof { what, preimage: None },
 	}
 }
 

@@ -6,7 +6,9 @@
 
 //! The loop that looks after debts: what the node has answered, and what is due.
 
-use leyden_store::{StoreError, Timestamp};
+use std::time::Duration;
+
+use leyden_store::{Batch, Expectation, Key, StoreError, Timestamp};
 
 use crate::call::Call;
 use crate::error::PayoutError;
@@ -15,7 +17,7 @@ use crate::invariants;
 use crate::machine::{self, Answer, Facts, Step, View};
 use crate::payer::Payer;
 use crate::payouts::{Loaded, Payouts};
-use crate::records;
+use crate::records::{self, AttemptV1, StateV1};
 
 /// The passes of one tick at most: answers that are there at once are not left for the next tick.
 const MAX_PASSES: usize = 8;
@@ -23,6 +25,8 @@ const MAX_PASSES: usize = 8;
 pub const MAX_TICK: usize = 1_024;
 /// Most debts that are passed over in one pass.
 const MAX_SCANNED: usize = 16 * MAX_TICK;
+/// An operator is told of what has waited for so long.
+const LONG: Duration = Duration::from_secs(24 * 3600);
 
 /// A summary of a [tick](Payouts::tick).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -68,7 +72,7 @@ impl Payouts {
 	fn pass(
 		&self, payer: &dyn Payer, limit: usize, summary: &mut TickSummary,
 	) -> Result<(), PayoutError> {
-		let frozen = self.frozen()?.map(|(_, reason)| reason);
+		let frozen = self.frozen()?;
 		let is_frozen = frozen.is_some();
 		self.tell_frozen(frozen);
 		let now = self.looked();
@@ -95,8 +99,8 @@ impl Payouts {
 					continue;
 				}
 				// Nor does one that cannot be looked after: what is behind it has its turn.
-				match self.step(payer, &id, is_frozen) {
-					Ok(Done::NoRoom) => {},
+				match self.step(payer, &id, key, is_frozen) {
+					Ok(Done::NoRoom | Done::Dropped) => {},
 					Ok(done) => {
 						summary.count(&done);
 						worked += 1;
@@ -133,10 +137,12 @@ impl Payouts {
 	fn answers(&self, now: Timestamp) -> Vec<(DebtId, Answer)> {
 		let mut memory = self.0.state.lock();
 		let call_timeout = self.0.options.call_timeout;
-		// An answer that is too late is none: another worker may look after the attempt by now.
-		let answered = |(id, call): (&DebtId, &Call)| match now.since(call.since) >= call_timeout {
-			true => Some((*id, call.given_up())),
-			false => call.poll().map(|answer| (*id, answer)),
+		// An answer that is late is one, unless another worker looks after the attempt by now: the state
+		// machine sees that.
+		let answered = |(id, call): (&DebtId, &Call)| {
+			let is_late = now.since(call.since) >= call_timeout;
+			let answer = call.poll().or_else(|| is_late.then(|| call.given_up()));
+			answer.map(|answer| (*id, answer))
 		};
 		let mut answers: Vec<_> = memory.calls.iter().filter_map(answered).collect();
 		for (id, _) in &answers {
@@ -153,35 +159,74 @@ impl Payouts {
 	) -> Result<Done, PayoutError> {
 		let Some(loaded) = self.load(id)? else { return Ok(Done::Nothing) };
 		let attempts = self.all_attempts(id)?;
-		let facts = self.facts(id, is_frozen);
+		let facts = self.facts(&loaded, is_frozen);
 		let view = View { id, debt: &loaded.debt, attempts: &attempts };
 		let step = machine::on_answer(view, answer, &facts);
 		self.perform(payer, &loaded, step, &facts)
 	}
 
-	/// Does what is to be done with a debt that is due.
-	fn step(&self, payer: &dyn Payer, id: &DebtId, is_frozen: bool) -> Result<Done, PayoutError> {
-		let Some(loaded) = self.load(id)? else { return Ok(Done::Nothing) };
+	/// Does what is to be done with a debt that is due by this key.
+	fn step(
+		&self, payer: &dyn Payer, id: &DebtId, key: &Key, is_frozen: bool,
+	) -> Result<Done, PayoutError> {
+		let loaded = self.load(id)?;
+		let due = loaded.as_ref().and_then(|loaded| loaded.debt.due);
+		let is_its = due.is_some_and(|due| records::due_key(due, id) == *key);
+		let Some(loaded) = loaded.as_ref().filter(|_| is_its) else {
+			return self.drop_due(id, key, loaded.as_ref());
+		};
 		if let Err(what) = invariants::check(&loaded.debt) {
 			// What does not add up is not paid, and neither is anything else until an operator has looked.
 			let error = PayoutError::InvariantViolated { debt: *id, what };
-			self.freeze(&error.to_string())?;
+			self.freeze_now(&error.to_string())?;
 			return Err(error);
 		}
-		let live = match loaded.debt.live {
-			Some(live) => self.attempt(id, live.number)?.map(|attempt| (live.number, attempt)),
-			None => None,
-		};
-		let attempts = Vec::from_iter(live);
-		let facts = self.facts(id, is_frozen);
+		let live = loaded.debt.live.map(|live| live.number);
+		let mut attempts = Vec::new();
+		for number in live.into_iter().chain(loaded.debt.paid_by) {
+			attempts.extend(self.attempt(id, number)?.map(|attempt| (number, attempt)));
+		}
+		let facts = self.facts(loaded, is_frozen);
+		self.tell_long(loaded, &attempts, &facts);
 		let view = View { id, debt: &loaded.debt, attempts: &attempts };
-		let step = machine::on_due(view, &facts)?;
-		let has_room = self.0.state.lock().calls.len() < self.0.options.max_calls;
-		// What needs no call goes on.
-		if step.ask.is_some() && !has_room {
+		let mut step = machine::on_due(view, &facts)?;
+		let (calls, most) = (self.0.state.lock().calls.len(), self.0.options.max_calls);
+		// What needs no call goes on. What is asked besides leaves room for payments.
+		if step.ask.is_some() && step.is_besides && calls >= most.div_ceil(2) {
+			step.ask = None;
+		}
+		if step.ask.is_some() && calls >= most {
 			return Ok(Done::NoRoom);
 		}
-		self.perform(payer, &loaded, step, &facts)
+		self.perform(payer, loaded, step, &facts)
+	}
+
+	/// Deletes a key by which a debt is due at another time than its record says, or at none.
+	fn drop_due(
+		&self, id: &DebtId, key: &Key, loaded: Option<&Loaded>,
+	) -> Result<Done, PayoutError> {
+		let expected = loaded.map_or(Expectation::Absent, |l| Expectation::Version(l.version));
+		let mut batch = Batch::new();
+		batch.expect(records::debt_key(id), expected);
+		batch.delete(key.clone());
+		match self.0.store.commit(batch).wait() {
+			// The debt has changed meanwhile: the key may be right now.
+			Ok(_) | Err(StoreError::Conflict { .. }) => Ok(Done::Dropped),
+			Err(error) => Err(error.into()),
+		}
+	}
+
+	/// Tells an operator of what has waited for long.
+	fn tell_long(&self, loaded: &Loaded, attempts: &[(u32, AttemptV1)], facts: &Facts) {
+		let Loaded { id, debt, .. } = loaded;
+		let is_long = |began| facts.times.age(began) >= LONG;
+		if debt.state == StateV1::Decided && is_long(debt.decided) {
+			self.tell_waits(id, None);
+		}
+		let live = attempts.iter().find(|(number, _)| Some(*number) == debt.live.map(|l| l.number));
+		if let Some((number, _)) = live.filter(|(_, attempt)| is_long(attempt.planned)) {
+			self.tell_waits(id, Some(*number));
+		}
 	}
 
 	/// Writes a step down, and then asks the node what the step asks.
@@ -189,10 +234,13 @@ impl Payouts {
 		&self, payer: &dyn Payer, loaded: &Loaded, step: Step, facts: &Facts,
 	) -> Result<Done, PayoutError> {
 		let writes = !step.writes_nothing();
-		let ask = step.ask.clone();
+		let (ask, tell) = (step.ask.clone(), step.tell.clone());
 		if !self.apply(loaded, step, facts)? {
 			// Another worker was faster: that is no error.
 			return Ok(Done::Nothing);
+		}
+		if let Some(error) = tell {
+			self.tell_broken(&loaded.id, &error);
 		}
 		let Some(ask) = ask else {
 			return Ok(if writes { Done::Changed } else { Done::Nothing });
@@ -213,12 +261,14 @@ enum Done {
 	},
 	/// The node is asked as much as it may be.
 	NoRoom,
+	/// The debt was not due: only its key said so.
+	Dropped,
 }
 
 impl TickSummary {
 	fn count(&mut self, done: &Done) {
 		match done {
-			Done::Nothing | Done::NoRoom => {},
+			Done::Nothing | Done::NoRoom | Done::Dropped => {},
 			Done::Changed => self.changes += 1,
 			Done::Called { changed } => {
 				self.calls += 1;

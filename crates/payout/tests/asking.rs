@@ -33,9 +33,9 @@ fn an_invoice_pays_one_debt() {
 	assert_eq!(world.state(&bond(2).id), State::Paid);
 }
 
-/// H-A7: only the creditor who was written down is paid, and nobody else.
+/// H-A7: only the payee who is stored with the debt is paid.
 #[test]
-fn only_the_creditor_may_ask() {
+fn only_the_payee_may_ask() {
 	let world = World::new();
 	let id = world.bond().id;
 	world.owe(&world.bond());
@@ -49,7 +49,7 @@ fn only_the_creditor_may_ask() {
 	assert!(!world.debt(&id).has_invoice);
 }
 
-/// S7, H-A8: terms are the debt's own. Added down again it is the same, or refused.
+/// S7, H-A8: the terms are the debt's own. A debt that is added again is the same, or refused.
 #[test]
 fn terms_do_not_change() {
 	let mut world = World::new();
@@ -71,7 +71,7 @@ fn terms_do_not_change() {
 	world.submit(&id, &world.good(1)).unwrap();
 	world.pass(MINUTE);
 	assert_eq!((world.debt(&id).share_sat, world.state(&id)), (500, State::Paid));
-	// Added down again after it was paid: it is the same debt.
+	// Added again after it was paid, it is the same debt.
 	assert_eq!(world.owe(&world.bond()), Added::AlreadyExists);
 	world.pass(MINUTE);
 	assert_eq!(world.node.paid(&id), 1);
@@ -101,7 +101,7 @@ fn numbers_are_checked() {
 		.payouts
 		.add_debt(&NewDebt { terms: Terms { fee_cap_msat: 500_000, ..terms() }, ..bond })
 		.is_ok());
-	// The node's share is rounded down: the rest is the creditor's.
+	// The node's share is rounded down: the rest is the payee's.
 	for (amount, millionths, share) in [
 		(1000, 500_000, 500),
 		(1001, 500_000, 500),

@@ -18,7 +18,7 @@ use rig::*;
 enum Story {
 	/// S1: taken, asked for, paid.
 	Paid,
-	/// S2: nobody asks for it.
+	/// S2: the payee gives no invoice.
 	Forfeited,
 	/// S5: an invoice that cannot be paid, and then one that can.
 	Reopened,
@@ -81,7 +81,7 @@ fn debt(story: Story) -> NewDebt {
 	NewDebt { source: Source::Held { payment_hash: [4; 32], amount_sat: 1000 }, terms, ..bond(1) }
 }
 
-/// What somebody was promised.
+/// What a caller was promised.
 #[derive(Clone, Copy, Default)]
 struct Promised {
 	owed: bool,
@@ -127,7 +127,7 @@ fn live(
 			State::Paid | State::Kept | State::Forfeited | State::Void => return Ok(()),
 		};
 		if wants && debt.live.is_none() {
-			// Whoever has made an invoice gives it again until it was taken.
+			// The payee gives an invoice again until it was taken.
 			let number = if debt.state == State::Failed { 2 } else { 1 };
 			let invoice = Like::good(number, 500, START).text();
 			payouts.submit_invoice(&new.id, SELLER, &invoice)?;

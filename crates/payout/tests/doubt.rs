@@ -79,7 +79,7 @@ fn an_attempt_that_the_node_forgets_meanwhile_is_not_made_again() {
 	assert_eq!(world.debt(&id).live, Some(1));
 	world.pass(2 * DAY);
 	assert_eq!((world.debt(&id).live, world.node.told()), (Some(1), 1));
-	assert!(world.payouts.frozen().unwrap().unwrap().1.contains("has no record"));
+	assert!(world.why().contains("has no record"));
 	// The payee shows that it was paid.
 	world.payouts.resolve_with_proof(&id, &OutsideProof::Preimage(preimage(1))).unwrap();
 	assert_eq!(world.state(&id), State::Paid);
@@ -316,13 +316,13 @@ fn a_late_settlement_is_recorded_for_its_own_attempt() {
 	};
 	assert!(record(1).is_some());
 	assert_eq!((world.state(&id), world.debt(&id).live), (State::Owed, Some(2)));
-	assert!(world.payouts.frozen().unwrap().unwrap().1.contains("after all"));
+	assert!(world.why().contains("after all"));
 	assert!(record(1).is_none(), "known");
-	world.payouts.unfreeze().unwrap();
+	world.unfreeze();
 	// The second payment is heard.
 	assert!(record(2).is_some());
 	assert_eq!(world.state(&id), State::Paid);
-	assert!(world.payouts.frozen().unwrap().unwrap().1.contains("more than once"));
+	assert!(world.why().contains("more than once"));
 	let proof = world.payouts.proof(&id).unwrap().to_json();
 	assert_eq!(proof.matches("\"verdict\": \"settled\"").count(), 2, "{proof}");
 	let issues = world.payouts.audit().unwrap();
@@ -387,8 +387,8 @@ fn an_accepted_attempt_without_a_record_freezes_payouts() {
 	world.pass(2 * DAY);
 	let debt = world.debt(&id);
 	assert_eq!((debt.state, debt.live, world.node.told()), (State::Owed, Some(1), 1));
-	assert!(world.payouts.frozen().unwrap().unwrap().1.contains("has no record"));
-	world.payouts.unfreeze().unwrap();
+	assert!(world.why().contains("has no record"));
+	world.unfreeze();
 	world.pass(DAY);
 	assert!(world.payouts.frozen().unwrap().is_none(), "said once");
 	assert_eq!(world.node.told(), 1);

@@ -103,7 +103,7 @@ fn what_was_decided_on_something_old_is_refused() {
 	assert!(world.payouts.audit().unwrap().is_empty());
 }
 
-/// What does not add up freezes payouts, over restarts, until somebody has looked.
+/// What does not add up freezes payouts, over restarts, until an operator has looked.
 #[test]
 fn what_does_not_add_up_freezes_payouts() {
 	// A preimage of something else.
@@ -116,7 +116,7 @@ fn what_does_not_add_up_freezes_payouts() {
 	world.pass(MINUTE);
 	assert_eq!(world.debt(&id).live, Some(1), "nothing is known");
 	world.restart();
-	let (_, reason) = world.payouts.frozen().unwrap().unwrap();
+	let reason = world.why();
 	assert!(reason.contains("preimage") && !reason.contains("0909"), "{reason}");
 	world.owe(&bond(2));
 	world.settle();
@@ -124,7 +124,7 @@ fn what_does_not_add_up_freezes_payouts() {
 	world.pass(HOUR);
 	assert_eq!(world.node.told(), 1, "nothing more is sent");
 	world.node.set_lies(false);
-	world.payouts.unfreeze().unwrap();
+	world.unfreeze();
 	world.pass(2 * MINUTE);
 	assert_eq!((world.state(&id), world.state(&bond(2).id)), (State::Paid, State::Paid));
 
@@ -136,12 +136,12 @@ fn what_does_not_add_up_freezes_payouts() {
 	world.submit(&id, &world.good(1)).unwrap();
 	world.pass(MINUTE);
 	assert_eq!(world.state(&id), State::Paid, "it was paid");
-	assert!(world.payouts.frozen().unwrap().unwrap().1.contains("cost more"));
+	assert!(world.why().contains("cost more"));
 }
 
-/// A record that somebody has changed by hand is found, and stops nobody else.
+/// A record that was changed by hand is found, and stops no other debt.
 #[test]
-fn the_doctor_finds_what_does_not_add_up() {
+fn the_audit_finds_what_does_not_add_up() {
 	use leyden_store::{Batch, Key, KeyRange, Table};
 	let world = World::new();
 	world.owe(&bond(1));
@@ -163,17 +163,17 @@ fn the_doctor_finds_what_does_not_add_up() {
 	assert!(findings[0].what.contains("another debt"), "{findings:?}");
 	assert!(world.payouts.frozen().unwrap().is_some());
 	// Bytes that are none.
-	world.payouts.unfreeze().unwrap();
+	world.unfreeze();
 	let key = Key::new(Table::new("pay_debts"), *bond(1).id.as_bytes());
 	world.medium.damage(&leyden_store::Namespace::default(), &key, |frame| frame.truncate(30));
 	assert_eq!(world.payouts.audit().unwrap().len(), 1);
-	world.payouts.unfreeze().unwrap();
+	world.unfreeze();
 	world.owe(&bond(3));
 	world.settle();
 	assert_eq!(world.debt(&bond(3).id).reminders, 1);
 }
 
-/// Somebody paid it by other means, and says how (H-A18).
+/// An operator has paid a debt by other means, and says how (H-A18).
 #[test]
 fn an_operator_may_resolve_with_proof() {
 	let world = World::new();
@@ -226,7 +226,7 @@ fn an_old_copy_pays_nothing_twice() {
 		assert_eq!((world.state(&id), world.node.told()), (State::Paid, 1), "by hash: {by_hash}");
 		assert!(world.payouts.audit().unwrap().is_empty());
 	}
-	// From before there was an invoice: the creditor is asked again, and gives another.
+	// From before there was an invoice: the payee is asked again, and gives another.
 	let mut world = World::new();
 	let id = world.bond().id;
 	world.owe(&world.bond());
@@ -252,7 +252,7 @@ fn an_old_copy_pays_nothing_twice() {
 }
 
 /// A node that changes its mind: what was known to be dead was paid. The debt is not paid again, and
-/// nothing else is until somebody has looked.
+/// nothing else is until an operator has looked.
 #[test]
 fn what_was_dead_and_is_paid_is_loud() {
 	use bitcoin::hashes::{sha256, Hash};
@@ -275,7 +275,7 @@ fn what_was_dead_and_is_paid_is_loud() {
 		let late = world.payouts.record_outcome(&hash(1), None, &settled(1)).unwrap().unwrap();
 		late.run(&*world.store).unwrap();
 		assert_eq!(world.state(&id), State::Paid);
-		assert!(world.payouts.frozen().unwrap().unwrap().1.contains("after all"));
+		assert!(world.why().contains("after all"));
 		assert!(
 			world.payouts.record_outcome(&hash(1), None, &settled(1)).unwrap().is_none(),
 			"known"
@@ -309,7 +309,7 @@ fn what_was_dead_and_is_paid_while_another_is_under_way() {
 		late.run(&*world.store).unwrap();
 		assert!(world.payouts.frozen().unwrap().is_some());
 		assert_eq!((world.state(&id), world.debt(&id).live), (State::Owed, Some(4)));
-		world.payouts.unfreeze().unwrap();
+		world.unfreeze();
 		world.node.release(settles);
 		world.pass(10 * MINUTE);
 		assert_eq!((world.state(&id), world.node.told()), (State::Paid, 4));

@@ -249,10 +249,10 @@ fn what_was_never_sent_and_has_expired_is_dead() {
 	world.pass(10 * MINUTE);
 	let debt = world.debt(&id);
 	assert_eq!((debt.state, debt.has_invoice, debt.live), (State::Owed, false, None));
-	assert_eq!(world.node.told(), 1, "nobody pays an invoice that has expired");
+	assert_eq!(world.node.told(), 1, "an invoice that has expired is not paid");
 	let proof = world.payouts.proof(&id).unwrap().to_json();
 	assert!(proof.contains("\"counts\": false") && proof.contains("never made"), "{proof}");
-	// The same past the invoice_window: for somebody to look at.
+	// The same past the window: an operator looks at it.
 	let world = World::new();
 	world.owe(&world.bond());
 	world.pass(15 * DAY - 2 * HOUR);
@@ -265,9 +265,9 @@ fn what_was_never_sent_and_has_expired_is_dead() {
 	assert_eq!(world.state(&id), State::Failed);
 }
 
-/// H-A3: an invoice that holds the payment for ever holds nobody else up.
+/// H-A3: an invoice that holds the payment for ever holds no other debt up.
 #[test]
-fn an_invoice_that_holds_holds_up_nobody_else() {
+fn an_invoice_that_holds_holds_up_no_other() {
 	let world = World::new();
 	world.node.then([How::Hold]);
 	for n in 1..=20_u8 {
@@ -310,7 +310,7 @@ fn what_was_decided_is_taken() {
 	assert!(world.debt(&held.id).window_start.unwrap() >= START.after(Duration::from_secs(30)));
 }
 
-/// What the node says by itself is one commit with whoever has heard it, and nothing is asked.
+/// What the node says by itself is one commit with the ack of its event, and the node is not asked.
 #[test]
 fn what_the_node_says_is_learned() {
 	let world = World::new();
@@ -347,8 +347,8 @@ fn what_the_node_says_is_learned() {
 	let wrong = AttemptStatus::Settled { preimage: preimage(2), fee_msat: Some(3) };
 	learn(1, Some(&id.attempt(2)), &wrong).unwrap().run(&*world.store).unwrap();
 	assert_eq!(world.debt(&id).live, Some(2), "it proves nothing");
-	assert!(world.payouts.frozen().unwrap().unwrap().1.contains("preimage"));
-	world.payouts.unfreeze().unwrap();
+	assert!(world.why().contains("preimage"));
+	world.unfreeze();
 	let second = id.attempt(2);
 	learn(1, Some(&second), &settled).unwrap().run(&*world.store).unwrap();
 	assert_eq!(world.state(&id), State::Paid);
@@ -358,10 +358,10 @@ fn what_the_node_says_is_learned() {
 	assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
 }
 
-/// A node that does not answer, and more debts than it may be asked about at once: nobody is kept from
-/// being reminded, and everybody has their turn when it is back.
+/// A node that does not answer, and more debts than it may be asked about at once: every payee is reminded,
+/// and every debt has its turn when the node is back.
 #[test]
-fn a_node_that_does_not_answer_keeps_nobody_from_being_reminded() {
+fn a_node_that_does_not_answer_stops_no_reminder() {
 	let world = World::new();
 	let mut options = options();
 	options.max_calls = 2;

@@ -1,5 +1,6 @@
-//! The invoice_window: who asks in time, who asks too late, and what a clock or a worker that was away may not do. `S` names the
-//! scenarios of Mostro's bond payout, `H-A` the holes that were found in it.
+//! The invoice window: which invoices are in time, which are late, and what a clock that jumps or a worker
+//! that was away may not do. `S` names the scenarios of Mostro's bond payout, `H-A` the holes that were
+//! found in it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -10,9 +11,9 @@ use std::time::Duration;
 use leyden_payout::*;
 use rig::*;
 
-/// S2, S3: nobody asks for it; and a late invoice is refused.
+/// S2, S3: the payee gives no invoice, and a late one is refused.
 #[test]
-fn what_nobody_asks_for_is_forfeited() {
+fn a_share_without_an_invoice_is_forfeited() {
 	let mut world = World::new();
 	let id = world.bond().id;
 	world.owe(&world.bond());
@@ -31,9 +32,9 @@ fn what_nobody_asks_for_is_forfeited() {
 	assert_eq!(world.state(&id), State::Forfeited);
 }
 
-/// S4, and H-A11: what is the node's own is kept, also if nobody looked for longer than the window.
+/// S4, and H-A11: what is the node's own is kept, also if no debt was looked after for longer than the window.
 #[test]
-fn what_nobody_is_owed_is_kept() {
+fn what_is_owed_to_no_payee_is_kept() {
 	for away in [Duration::ZERO, 40 * DAY] {
 		let world = World::new();
 		let all = NewDebt { node_share_sat: 1000, ..world.bond() };
@@ -47,34 +48,66 @@ fn what_nobody_is_owed_is_kept() {
 	}
 }
 
-/// The end of the window is past, for a first invoice and for a fresh one (H-A9).
+/// The end of the window is past for a fresh invoice of a debt that failed (H-A9).
 #[test]
 fn the_end_of_the_window_is_past() {
-	for failed in [false, true] {
-		for (before, taken) in [(1, true), (0, false), (-1, false)] {
-			let world = World::new();
-			let id = world.bond().id;
-			world.owe(&world.bond());
-			world.settle();
-			if failed {
-				world.node.then([How::Fail; 3]);
-				world.submit(&id, &world.good(1)).unwrap();
-				world.pass(10 * MINUTE);
-				assert_eq!(world.state(&id), State::Failed);
-			}
-			let end = START.after(15 * DAY).0;
-			let until = end.saturating_add_signed(-before);
-			world.pass(Duration::from_millis(until - 1000 - world.now().0));
-			// Nobody looks at the debt at that moment.
-			world.clock.advance(Duration::from_millis(1000));
-			assert_eq!(world.now().0, until);
-			let submitted = world.submit(&id, &world.good(2));
-			assert_eq!(submitted.is_ok(), taken, "{failed} {before}: {submitted:?}");
-			if !taken {
-				assert!(matches!(submitted, Err(PayoutError::WindowClosed { .. })));
-			}
+	for (before, taken) in [(1, true), (0, false), (-1, false)] {
+		let world = World::new();
+		let id = world.bond().id;
+		world.owe(&world.bond());
+		world.settle();
+		world.node.then([How::Fail; 3]);
+		world.submit(&id, &world.good(1)).unwrap();
+		world.pass(10 * MINUTE);
+		assert_eq!(world.state(&id), State::Failed);
+		let end = START.after(15 * DAY).0;
+		let until = end.saturating_add_signed(-before);
+		world.pass(Duration::from_millis(until - 1000 - world.now().0));
+		world.clock.advance(Duration::from_millis(1000));
+		assert_eq!(world.now().0, until);
+		let submitted = world.submit(&id, &world.good(2));
+		assert_eq!(submitted.is_ok(), taken, "{before}: {submitted:?}");
+		if !taken {
+			assert!(matches!(submitted, Err(PayoutError::WindowClosed { .. })));
 		}
 	}
+}
+
+/// A first invoice is in time until the debt is forfeited: a payee who was told late is not late.
+#[test]
+fn a_first_invoice_is_in_time_until_the_debt_is_forfeited() {
+	for told_at in [DAY, 15 * DAY, 18 * DAY] {
+		let world = World::new();
+		let id = world.bond().id;
+		world.owe(&world.bond());
+		world.pass(told_at);
+		world.arrived(&id);
+		let end = (15 * DAY).max(told_at + 300 * Duration::from_secs(1));
+		world.pass(end - told_at - MINUTE);
+		assert_eq!(world.state(&id), State::Owed, "{told_at:?}");
+		// The debt is not looked at when its window ends.
+		world.clock.advance(2 * MINUTE);
+		assert_eq!(world.submit(&id, &world.good(1)).unwrap(), Submitted::Accepted);
+		world.pass(MINUTE);
+		assert_eq!(world.state(&id), State::Paid, "{told_at:?}");
+	}
+}
+
+/// A debt that was decided while the clock showed another year has no longer window for that.
+#[test]
+fn a_look_at_another_year_makes_no_longer_window() {
+	let world = World::new();
+	let id = world.bond().id;
+	world.clock.set(START.after(3_650 * DAY));
+	world.owe(&world.bond());
+	world.clock.set(START);
+	world.settle();
+	world.arrived(&id);
+	world.pass(14 * DAY);
+	assert_eq!(world.state(&id), State::Owed);
+	world.arrived(&id);
+	world.pass(2 * DAY);
+	assert_eq!(world.state(&id), State::Forfeited);
 }
 
 /// H-A10: a clock that jumps, and a worker that was away, forfeit nothing by themselves.
@@ -96,8 +129,8 @@ fn a_clock_that_jumps_forfeits_nothing() {
 	world.clock.set(right);
 	world.pass(10 * MINUTE);
 	assert_eq!(world.state(&id), State::Owed);
-	// The worker was away for longer than the invoice_window: the creditor has a reminder_interval to answer, from when
-	// somebody listens again.
+	// The worker was away for longer than the window: the payee has one reminder interval to answer, from
+	// when debts are looked after again.
 	let mut world = World::new();
 	world.owe(&world.bond());
 	world.settle();
@@ -113,8 +146,8 @@ fn a_clock_that_jumps_forfeits_nothing() {
 	assert_eq!(world.state(&id), State::Forfeited);
 }
 
-/// H-A10: a process that was suspended for longer than the invoice_window: the creditor has the time between two
-/// reminders, in which somebody listens, however long that is.
+/// H-A10: a process that was suspended for longer than the window: the payee has the time between two
+/// reminders, in which debts are looked after, however long that is.
 #[test]
 fn a_worker_that_was_suspended_listens_first() {
 	let world = World::new();
@@ -152,17 +185,19 @@ fn a_worker_that_was_away_at_the_end_listens_first() {
 
 /// H-A10, H-A12: without a reminder that arrived, nothing is forfeited, however long it takes.
 #[test]
-fn who_was_never_told_forfeits_nothing() {
+fn a_payee_who_was_never_told_forfeits_nothing() {
 	let world = World::new();
 	let id = world.bond().id;
 	world.owe(&world.bond());
 	world.pass(20 * DAY);
 	assert_eq!(world.state(&id), State::Owed);
-	// One reminder each reminder_interval, and each is in the outbox once.
+	// There is one reminder in each interval, and each is in the outbox once.
 	let told = world.told();
 	assert_eq!(told.len(), world.debt(&id).reminders as usize);
 	assert_eq!(told[1], "InvoiceWanted(2) to seller");
 	world.arrived(&id);
-	world.pass(10 * MINUTE);
+	world.pass(4 * MINUTE);
+	assert_eq!(world.state(&id), State::Owed, "the payee has one interval to answer");
+	world.pass(2 * MINUTE);
 	assert_eq!(world.state(&id), State::Forfeited);
 }

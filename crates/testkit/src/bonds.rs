@@ -1,14 +1,15 @@
-//! An exchange that holds bonds, takes them, and owes a share to whoever won: three real LDK nodes.
+//! An exchange that holds bonds, takes them, and owes a share to the winner of a dispute: three real LDK
+//! nodes.
 //!
-//! A maker pays a hold invoice of the exchange's: the bond. The exchange takes it when the maker loses a
-//! dispute, and owes a part to the winner, who gives an invoice when asked for one.
+//! A maker pays a hold invoice of the exchange: the bond. The exchange takes the bond when the maker loses a
+//! dispute, and owes a part to the winner, who gives an invoice when the exchange asks for one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bitcoin::hashes::{sha256, Hash};
-use leyden_ldk::{HeldPayment, HtlcResolutions, LdkPayer, ProcessingRounds};
+use leyden_ldk::{HeldPayment, HtlcResolutions, Journal, LdkPayer, ProcessingRounds};
 use leyden_log::Consumer;
 use leyden_payout::{
 	AttemptStatus, Currency, Debt, DebtId, InvoiceRules, NewDebt, News, Notice, PayOrder, PayReply,
@@ -34,16 +35,20 @@ use crate::lives::{lives, mortal_disk, Slot};
 use crate::parts::NetManager;
 use crate::{Idx, LdkNet, NodeConfig};
 
-/// What a bond is.
+/// The amount of a bond, in satoshi.
 pub const BOND_SAT: u64 = 1_000;
-/// What routing may cost.
+/// The most that routing may cost, in millisatoshi.
 pub const FEE_CAP_MSAT: u64 = 10_000;
-/// What the winner is called.
+/// The name of the winner.
 pub const WINNER: &[u8] = b"winner";
 
+const CLAIMED: &[u8] = b"claimed";
 const BONDS: Table = Table::new("bonds");
 const NOTICES: Table = Table::new("notices");
 const START: Timestamp = Timestamp(1_700_000_000_000);
+/// Blocks after the claim deadline of a bond until it is given up: a claim that LDK was given before the
+/// deadline is told of by then.
+const LATE_BLOCKS: u32 = 6;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// One life of the exchange.
@@ -52,10 +57,11 @@ pub struct Exchange {
 	payouts: Payouts,
 	node: OnceLock<NodeHandle>,
 	payer: OnceLock<BondPayer>,
-	/// The rounds in which everything was handled.
+	/// The rounds in which every event was handled.
 	rounds: ProcessingRounds,
+	journal: OnceLock<Arc<Journal>>,
 	consumer: OnceLock<Consumer>,
-	/// It cannot reach its node.
+	/// The exchange cannot reach its node.
 	down: AtomicBool,
 }
 
@@ -84,6 +90,9 @@ impl Exchange {
 	fn new(
 		store: Arc<dyn Store>, clock: Arc<dyn Clock>, trusts: &AtomicBool,
 	) -> Result<Self, PayoutError> {
+		// LDK dates invoices by the clock of the machine, which is years ahead of that of this world.
+		let longest_life = 3_650 * DAY;
+		let invoices = InvoiceRules { longest_life, ..InvoiceRules::on(Currency::Regtest) };
 		let options = PayoutOptions {
 			notices: Some(Arc::new(|notice: &Notice| {
 				let text = match notice.news {
@@ -98,32 +107,37 @@ impl Exchange {
 				Plan::of(batch)
 			})),
 			trust_store_without_witness: trusts.load(Ordering::SeqCst),
-			..PayoutOptions::new(InvoiceRules::on(Currency::Regtest))
+			..PayoutOptions::new(invoices)
 		};
 		let payouts = Payouts::open(Arc::clone(&store), clock, options)?;
 		let rounds = ProcessingRounds::new();
 		let (node, payer) = (OnceLock::new(), OnceLock::new());
 		let down = AtomicBool::new(false);
-		let consumer = OnceLock::new();
-		Ok(Self { store, payouts, node, payer, rounds, consumer, down })
+		let (journal, consumer) = (OnceLock::new(), OnceLock::new());
+		Ok(Self { store, payouts, node, payer, rounds, journal, consumer, down })
 	}
 
-	/// Its debts.
+	/// Returns the debts.
 	pub fn payouts(&self) -> &Payouts {
 		&self.payouts
 	}
 
-	/// Its store.
+	/// Returns the rounds in which every event was handled.
+	pub fn rounds(&self) -> &ProcessingRounds {
+		&self.rounds
+	}
+
+	/// Returns the store.
 	pub fn store(&self) -> &Arc<dyn Store> {
 		&self.store
 	}
 
-	/// It cannot reach its node, or can again.
+	/// Takes the connection to the node away, or gives it back.
 	pub fn set_down(&self, down: bool) {
 		self.down.store(down, Ordering::SeqCst);
 	}
 
-	/// What it was told to tell.
+	/// Returns what the payee was to be told.
 	pub fn told(&self) -> Vec<String> {
 		let page = self.store.scan(KeyRange::all(NOTICES), 10_000).wait().expect("the store");
 		let text =
@@ -131,11 +145,11 @@ impl Exchange {
 		page.records.into_iter().map(|(_, record)| text(record)).collect()
 	}
 
-	/// Looks after its debts, now that every event was handled.
+	/// Looks after the debts, when LDK's events were processed.
 	fn tick(&self) -> Result<TickSummary, PayoutError> {
-		if let Some(consumer) = self.consumer.get() {
+		if let (Some(journal), Some(consumer)) = (self.journal.get(), self.consumer.get()) {
 			// A log that cannot be read counts no round.
-			let _ = self.rounds.end_round(consumer);
+			let _ = self.rounds.end_round(journal, consumer);
 		}
 		match self.payer.get() {
 			_ if self.down.load(Ordering::SeqCst) => self.payouts.tick(&Down, 100),
@@ -154,18 +168,25 @@ fn hash_of(preimage: &PaymentPreimage) -> PaymentHash {
 	PaymentHash(sha256::Hash::hash(&preimage.0).to_byte_array())
 }
 
-fn bond_plan(hash: &PaymentHash, state: &'static str) -> Plan<()> {
+fn bond_plan(hash: &PaymentHash, state: impl Into<Vec<u8>>) -> Plan<()> {
 	let mut batch = Batch::new();
 	batch.put(Key::new(BONDS, hash.0), Value::new(RecordType(0x8000), 1, state));
 	Plan::of(batch)
 }
 
-fn held(store: &dyn Store, hash: &[u8; 32]) -> HeldPayment {
+/// What the exchange knows of a bond at this height. A bond that is held is a record of its claim deadline.
+fn held(store: &dyn Store, hash: &[u8; 32], height: u32) -> HeldPayment {
 	let found = store.get(&Key::new(BONDS, *hash)).wait().ok().flatten();
-	match found.as_ref().map(|record| &*record.value.body) {
-		Some(b"held") => HeldPayment::Holding { preimage: preimage(), claim_deadline: None },
-		Some(b"claimed") => HeldPayment::Claimed,
-		_ => HeldPayment::Unknown,
+	let Some(record) = found else { return HeldPayment::Unknown };
+	let body = &*record.value.body;
+	if body == CLAIMED {
+		return HeldPayment::Claimed;
+	}
+	let claim_deadline = body.try_into().ok().map(u32::from_be_bytes);
+	// LDK fails the payment back at its deadline, unless the claim was made before.
+	match claim_deadline.is_some_and(|deadline| height >= deadline + LATE_BLOCKS) {
+		true => HeldPayment::Gone,
+		false => HeldPayment::Holding { preimage: preimage(), claim_deadline },
 	}
 }
 
@@ -174,11 +195,17 @@ impl User for Exchange {
 		let _ = self.consumer.set(consumer.clone());
 	}
 
+	fn journals(&self, journal: &Arc<Journal>) {
+		let _ = self.journal.set(Arc::clone(journal));
+	}
+
 	fn started(&self, node: &NodeHandle, resolutions: &HtlcResolutions) {
 		let _ = self.node.set(node.clone());
 		let Some(manager) = node.manager() else { return };
 		let (rounds, store) = (self.rounds.clone(), Arc::clone(&self.store));
-		let held: Knows = Box::new(move |hash| held(&*store, hash));
+		let chain = Arc::clone(&manager);
+		let height = move || chain.current_best_block().height;
+		let held: Knows = Box::new(move |hash| held(&*store, hash, height()));
 		let payer = LdkPayer::new(manager, rounds).with_claims(resolutions.clone(), held);
 		let _ = self.payer.set(payer);
 	}
@@ -187,19 +214,29 @@ impl User for Exchange {
 		type AnyPayer = LdkPayer<(), ()>;
 		let nothing = || Plan::of(Batch::new());
 		match event {
-			Event::PaymentClaimable { payment_hash, .. } => {
-				match held(&*self.store, &payment_hash.0) {
+			Event::PaymentClaimable { payment_hash, claim_deadline, .. } => {
+				match held(&*self.store, &payment_hash.0, 0) {
 					HeldPayment::Claimed => Ok(nothing()),
-					_ => Ok(bond_plan(payment_hash, "held")),
+					_ => {
+						let deadline = claim_deadline.unwrap_or(u32::MAX - LATE_BLOCKS);
+						Ok(bond_plan(payment_hash, deadline.to_be_bytes()))
+					},
 				}
 			},
-			Event::PaymentClaimed { payment_hash, .. } => Ok(bond_plan(payment_hash, "claimed")),
-			event => match AnyPayer::outcome(event) {
-				Some((hash, attempt, outcome)) => {
-					let learned = self.payouts.record_outcome(&hash, attempt.as_ref(), &outcome);
-					Ok(learned.map_err(|_| ReplayEvent())?.unwrap_or_else(nothing))
-				},
-				None => Ok(nothing()),
+			Event::PaymentClaimed { payment_hash, .. } => Ok(bond_plan(payment_hash, CLAIMED)),
+			event => {
+				let Some((hash, attempt, outcome)) = AnyPayer::outcome(event) else {
+					return Ok(nothing());
+				};
+				let recorded = self.payouts.record_outcome(&hash, attempt.as_ref(), &outcome);
+				match recorded {
+					Ok(plan) => Ok(plan.unwrap_or_else(nothing)),
+					// What cannot be written down of it is what an operator looks at.
+					Err(error @ PayoutError::Damaged { .. }) => {
+						self.payouts.freeze(&error.to_string()).map_err(|_| ReplayEvent())
+					},
+					Err(_) => Err(ReplayEvent()),
+				}
 			},
 		}
 	}
@@ -209,13 +246,13 @@ impl User for Exchange {
 pub struct BondWorld {
 	/// The nodes.
 	pub net: LdkNet,
-	/// Who has paid the bond.
+	/// The node that has paid the bond.
 	pub maker: Idx,
-	/// Who holds it.
+	/// The node that holds the bond.
 	pub exchange: Idx,
-	/// Who is owed.
+	/// The node that is owed a part.
 	pub winner: Idx,
-	/// What time it is.
+	/// The clock of all.
 	pub clock: Arc<ManualClock>,
 	doom: Arc<Doom>,
 	slot: Slot<Exchange>,
@@ -224,12 +261,12 @@ pub struct BondWorld {
 	trusts_store: Arc<AtomicBool>,
 	/// Invoices that the winner has made.
 	made: u8,
-	/// Whether the winner lets payments wait.
+	/// A flag that the winner lets payments wait.
 	pub winner_waits: bool,
 }
 
 impl BondWorld {
-	/// Everybody has channels, and the maker has paid a bond, which is held.
+	/// Makes a world in which all have channels, and the maker has paid a bond, which is held.
 	pub fn new(doom: Arc<Doom>) -> Self {
 		doom.disarm();
 		let clock = Arc::new(ManualClock::new(START));
@@ -290,7 +327,7 @@ impl BondWorld {
 		assert_eq!(self.net.told(self.exchange, "PaymentClaimable"), 1);
 	}
 
-	/// The debt of the bond, of which the exchange keeps so much.
+	/// Returns the debt of the bond, of which the exchange keeps so much.
 	pub fn debt(&self, node_share_sat: u64) -> NewDebt {
 		NewDebt {
 			id: DebtId::new("bond", b"order 1"),
@@ -308,29 +345,29 @@ impl BondWorld {
 		}
 	}
 
-	/// The maker has lost.
+	/// Decides that the maker has lost.
 	///
 	/// # Errors
-	/// What the debts say; the exchange may have died.
+	/// The errors of [`Payouts::add_debt`]; the exchange may have died.
 	pub fn slash(&self, new: &NewDebt) -> Result<(), PayoutError> {
 		let exchange = self.exchange();
 		exchange.payouts.add_debt(new)?.commit(&*exchange.store).wait()?;
 		Ok(())
 	}
 
-	/// From now on it dies that is to die.
+	/// Lets the exchange die from now on, as its [`Doom`] says.
 	pub fn arm(&self) {
 		self.doom.arm();
 	}
 
-	/// An invoice of the winner's for so much.
+	/// Makes an invoice of the winner for so much.
 	pub fn invoice(&mut self, msat: u64) -> String {
 		self.made += 1;
 		let hash = hash_of(&PaymentPreimage([self.made; 32]));
 		self.invoice_of(hash, msat)
 	}
 
-	/// An invoice that the winner cannot take the payment of, and its hash.
+	/// Makes an invoice whose payment the winner cannot take. Returns the invoice and its hash.
 	pub fn foreign_invoice(&mut self, number: u8, msat: u64) -> (String, PaymentHash) {
 		let hash = hash_of(&PaymentPreimage([100 + number; 32]));
 		(self.invoice_of(hash, msat), hash)
@@ -361,25 +398,25 @@ impl BondWorld {
 		self.net.settle();
 	}
 
-	/// The winner gives an invoice.
+	/// Gives an invoice in the name of the winner.
 	///
 	/// # Errors
-	/// What the debts say.
+	/// The errors of [`Payouts::submit_invoice`].
 	pub fn submit(&self, id: &DebtId, invoice: &str) -> Result<Submitted, PayoutError> {
 		self.exchange().payouts.submit_invoice(id, WINNER, invoice)
 	}
 
-	/// The software of the exchange.
+	/// Returns the software of the exchange.
 	pub fn exchange(&self) -> Arc<Exchange> {
 		self.slot.lock().unwrap().clone().expect("it was started")
 	}
 
-	/// The debt, as the exchange has it.
+	/// Returns the debt, as the exchange has it.
 	pub fn look(&self, id: &DebtId) -> Debt {
 		self.exchange().payouts.debt(id).expect("the store").expect("a debt")
 	}
 
-	/// Everybody does what there is to do now.
+	/// Lets all do what there is to do now.
 	pub fn step(&mut self) {
 		self.net.settle();
 		self.claim_for_winner();
@@ -410,7 +447,7 @@ impl BondWorld {
 		self.net.settle();
 	}
 
-	/// Time passes, in steps.
+	/// Lets time pass, in steps.
 	pub fn pass(&mut self, time: Duration, step: Duration) {
 		let mut left = time;
 		while !left.is_zero() {
@@ -421,18 +458,18 @@ impl BondWorld {
 		}
 	}
 
-	/// Says whether the exchange trusts its database to be the newest copy, from its next start on. It
-	/// does unless told otherwise.
+	/// Sets whether the exchange trusts its database to be the newest copy, from its next start on. The
+	/// exchange does unless set otherwise.
 	pub fn trust_store(&self, trusts: bool) {
 		self.trusts_store.store(trusts, Ordering::SeqCst);
 	}
 
-	/// A copy of the exchange's database.
+	/// Makes a copy of the database of the exchange.
 	pub fn copy_store(&self) -> MemoryMedium {
 		self.media.live().snapshot()
 	}
 
-	/// The exchange dies, and is started again with an older copy of its database, and LDK's own state as
+	/// Ends the exchange, and starts it again with an older copy of its database. LDK's own state stays as
 	/// it is.
 	pub fn restart_with(&mut self, copy: &MemoryMedium) {
 		self.net.disk(self.exchange).kill();
@@ -440,13 +477,13 @@ impl BondWorld {
 		self.net.revive(self.exchange);
 	}
 
-	/// The exchange dies and is started again.
+	/// Ends the exchange, and starts it again.
 	pub fn restart(&mut self) {
 		self.net.disk(self.exchange).kill();
 		self.net.revive(self.exchange);
 	}
 
-	/// What the reminders say has arrived.
+	/// Delivers the reminders of a debt.
 	pub fn arrived(&self, id: &DebtId) {
 		let exchange = self.exchange();
 		while self.look(id).reminders_delivered < self.look(id).reminders {
@@ -455,7 +492,7 @@ impl BondWorld {
 		}
 	}
 
-	/// What maker, exchange and winner have, in millisatoshi.
+	/// Returns what maker, exchange and winner have, in millisatoshi.
 	pub fn balances(&self) -> [u64; 3] {
 		[self.maker, self.exchange, self.winner].map(|n| {
 			let channels = self.net.channels(n);
@@ -463,7 +500,7 @@ impl BondWorld {
 		})
 	}
 
-	/// Goes on until the debt is over or waits for the winner; answers how far it is.
+	/// Goes on until the debt is over or waits for the winner. Returns its state.
 	pub fn run(&mut self, id: &DebtId) -> State {
 		for _ in 0..60 {
 			self.pass(Duration::from_secs(15), Duration::from_secs(15));
@@ -476,18 +513,18 @@ impl BondWorld {
 	}
 }
 
-/// How a story ended.
+/// The end of a story.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ending {
-	/// What the winner was owed, in millisatoshi.
+	/// The amount that the winner was owed, in millisatoshi.
 	pub owed_msat: u64,
-	/// What the winner has got.
+	/// The amount that the winner has got, in millisatoshi.
 	pub got_msat: u64,
 }
 
-/// The winner's payment is under way when the exchange can no longer reach its node; later the winner
-/// gives another invoice. Without Leyden, as Mostro's first version did it: an error is a failure, three
-/// failures are the end, and a new invoice begins anew.
+/// Tells of a payment to the winner that is under way when the exchange can no longer reach its node; later
+/// the winner gives another invoice. Without Leyden the exchange does as Mostro's first version did: an error
+/// is a failure, three failures are the end, and a new invoice begins anew.
 pub fn connection_lost(with_leyden: bool, step: &mut dyn FnMut(&str)) -> Ending {
 	let mut world = BondWorld::new(Doom::never());
 	let before = world.balances()[2];

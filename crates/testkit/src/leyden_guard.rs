@@ -13,8 +13,8 @@ use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, Block, TxOut};
 use leyden_id::EventId;
 use leyden_ldk::{
-	channel_ref, decode_user_event, Handling, HtlcResolutions, LdkDriver, LdkNode, MonitorBus,
-	NodeWiring, SharedLogger, SpliceKeeper, UserEvent, EVENT_STREAM, MONITOR_STREAM,
+	channel_ref, decode_user_event, Handling, HtlcResolutions, Journal, LdkDriver, LdkNode,
+	MonitorBus, NodeWiring, SharedLogger, SpliceKeeper, UserEvent, EVENT_STREAM, MONITOR_STREAM,
 };
 use leyden_log::{Consumer, ConsumerOptions, EventLog, LogOptions, Start};
 use leyden_splice::{FeeBand, SpliceFailed, SpliceOptions};
@@ -102,6 +102,11 @@ pub trait User: Send + Sync {
 	/// Is given the consumer of the node's user, before [`started`](User::started).
 	fn consumes(&self, consumer: &Consumer) {
 		let _ = consumer;
+	}
+
+	/// Is given the journal of the node's events, before [`started`](User::started).
+	fn journals(&self, journal: &Arc<Journal>) {
+		let _ = journal;
 	}
 
 	/// LDK has this event now; it is not written down yet.
@@ -381,6 +386,7 @@ impl Guard for LeydenGuard {
 		self.start(node);
 		if let (Some(user), Some(started)) = (self.acts.get(), self.started.get()) {
 			user.consumes(&self.user);
+			user.journals(started.journal());
 			user.started(node, started.resolutions());
 		}
 		if self.wiring.splices {

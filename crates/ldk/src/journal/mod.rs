@@ -93,6 +93,8 @@ pub struct Journal {
 	/// those of other runs and from each other.
 	run: u64,
 	weak_seen: AtomicU64,
+	/// The events that were refused in this run: LDK brings them again.
+	refused: AtomicU64,
 	/// The identities of events that this run has written down and told LDK to bring again.
 	unanswered: Mutex<HashSet<EventId>>,
 	/// The appends that manager and monitors wait for; without it, each call waits by itself.
@@ -139,6 +141,7 @@ impl Journal {
 			observer: None,
 			run,
 			weak_seen: AtomicU64::new(0),
+			refused: AtomicU64::new(0),
 			unanswered: Mutex::default(),
 			appends: None,
 			keep_paths: false,
@@ -285,6 +288,12 @@ impl Journal {
 	pub fn handle(
 		&self, event: Event, inline: impl FnOnce(Event) -> Result<(), ReplayEvent>,
 	) -> Result<(), ReplayEvent> {
+		self.counted(self.write_or_hand_on(event, inline))
+	}
+
+	fn write_or_hand_on(
+		&self, event: Event, inline: impl FnOnce(Event) -> Result<(), ReplayEvent>,
+	) -> Result<(), ReplayEvent> {
 		let _handling = self.tracker.as_ref().map(|tracker| tracker.handling());
 		let Some(written) = self.encode(&event) else { return inline(event) };
 		let (identity, sent, store) = (written.identity.id, sent(&event), self.log.store());
@@ -323,6 +332,15 @@ impl Journal {
 	where
 		F: Future<Output = Result<(), ReplayEvent>>,
 	{
+		self.counted(self.write_or_hand_on_async(event, inline).await)
+	}
+
+	async fn write_or_hand_on_async<F>(
+		&self, event: Event, inline: impl FnOnce(Event) -> F,
+	) -> Result<(), ReplayEvent>
+	where
+		F: Future<Output = Result<(), ReplayEvent>>,
+	{
 		let _handling = self.tracker.as_ref().map(|tracker| tracker.handling());
 		let Some(written) = self.encode(&event) else { return inline(event).await };
 		let (identity, sent) = (written.identity.id, sent(&event));
@@ -350,6 +368,19 @@ impl Journal {
 			self.persisted(persisted).inspect_err(|_| self.comes_again(identity))?;
 		}
 		Ok(())
+	}
+
+	/// Counts an event that is refused.
+	fn counted(&self, handled: Result<(), ReplayEvent>) -> Result<(), ReplayEvent> {
+		if handled.is_err() {
+			self.refused.fetch_add(1, Ordering::SeqCst);
+		}
+		handled
+	}
+
+	/// The events that were refused in this run.
+	pub(crate) fn refused(&self) -> u64 {
+		self.refused.load(Ordering::SeqCst)
 	}
 
 	/// The event as it is written down; `None` for one that is not.

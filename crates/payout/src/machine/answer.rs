@@ -10,18 +10,24 @@ use std::time::Duration;
 
 use leyden_store::Timestamp;
 
+use crate::error::PayoutError;
 use crate::ids::AttemptId;
 use crate::machine::due::without_invoice;
 use crate::machine::{Answer, Ask, AttemptChange, Facts, HashChange, Step, View};
 use crate::notice::News;
 use crate::payer::{
-	AttemptStatus, FailureReason, KnownPayments, NodeMemory, NodeToken, PayReply, SettleReply,
+	AttemptStatus, FailureReason, KnownPayment, KnownPayments, NodeMemory, NodeToken, PayReply,
+	SettleReply,
 };
 use crate::records::{AttemptV1, DebtV1, StateV1, VerdictV1};
 
 /// A debt that nothing proves to be unpaid is compared with the node again so soon: an operator may have
 /// vouched for it.
 const UNPROVEN_PAUSE: Duration = Duration::from_secs(60);
+/// Attempts beyond those that the store knows: a node that knows more is not believed.
+pub(crate) const MAX_BEYOND: u32 = 1_000;
+/// The setbacks with one invoice after which an operator is told that there is no route.
+const TOLD_SETBACKS: u32 = 5;
 
 /// Decides what follows from an answer of the node, or from none in time.
 pub(crate) fn on_answer(view: View<'_>, answer: Answer, facts: &Facts) -> Step {
@@ -31,7 +37,7 @@ pub(crate) fn on_answer(view: View<'_>, answer: Answer, facts: &Facts) -> Step {
 		Answer::Settle(Some(SettleReply::Settled)) => {
 			let next = DebtV1 {
 				state: StateV1::Owed,
-				window_start: Some(facts.beginning()),
+				window_start: Some(facts.times.stamp()),
 				due: Some(facts.now()),
 				..debt.clone()
 			};
@@ -41,25 +47,41 @@ pub(crate) fn on_answer(view: View<'_>, answer: Answer, facts: &Facts) -> Step {
 			.note("the payment that was held is gone")
 			.news(News::Void),
 		Answer::Settle(Some(SettleReply::NotYet) | None) => view.wait(facts.again()),
+		Answer::Settle(Some(SettleReply::Unable)) => {
+			let tell = Some(PayoutError::CannotSettle { debt: *view.id });
+			Step { tell, ..view.wait(facts.again()) }
+		},
 		_ if debt.state != StateV1::Owed => Step::default(),
 		Answer::Compare(Some(KnownPayments::Listed { payments, memory })) => {
 			compare(view, &payments, memory, facts)
 		},
 		Answer::Compare(Some(KnownPayments::ByHashOnly)) => match view.next_order() {
 			Some(order) => Step::ask(Ask::CompareHash(order)),
-			None => Step::default(),
+			// There is nothing yet that a node could know by its hash.
+			None => Step { is_listed: true, ..Step::default() },
 		},
 		Answer::CompareHash(Some(AttemptStatus::Settled { .. } | AttemptStatus::InFlight)) => {
-			let number = debt.attempts.saturating_add(1);
-			let hash = debt.invoice.as_ref().map(|invoice| (number, invoice.payment_hash));
-			adopt_or(view, &Vec::from_iter(hash), facts, Step::default)
+			let known = debt.invoice.as_ref().map(|invoice| KnownPayment {
+				number: debt.attempts.saturating_add(1),
+				payment_hash: invoice.payment_hash,
+				may_pay: true,
+			});
+			known.map_or_else(Step::default, |known| {
+				compare(view, &[known], NodeMemory::Unknown, facts)
+			})
 		},
 		// This hash was not paid. Others may have been, of invoices that the store does not know.
 		Answer::CompareHash(Some(AttemptStatus::Failed(_) | AttemptStatus::NoRecord(_))) => {
 			compare(view, &[], NodeMemory::Unknown, facts)
 		},
-		// Not known is not "no": nothing is paid before it is.
-		Answer::Compare(None) | Answer::CompareHash(None) => view.wait(facts.again()),
+		// Not known is not "no": nothing is paid before it is. A debt that waits for its payee is asked about
+		// when it is looked at next.
+		Answer::Compare(None) | Answer::CompareHash(None) => {
+			match debt.invoice.is_some() || debt.due <= Some(facts.now()) {
+				true => view.wait(facts.again()),
+				false => Step::default(),
+			}
+		},
 		Answer::Prepare(number, hash, token) => prepared(view, number, hash, token, facts),
 		Answer::Pay(number, sent) => sent_or_not(view, number, sent, facts),
 		Answer::Look(number, status) => found(view, number, status, facts),
@@ -72,7 +94,7 @@ pub(crate) fn on_outcome(
 	view: View<'_>, hash: &[u8; 32], name: Option<&AttemptId>, status: &AttemptStatus,
 	facts: &Facts,
 ) -> Step {
-	let number = name.and_then(|name| view.number_of(name));
+	let number = name.and_then(|name| view.number_of(name, MAX_BEYOND));
 	match *status {
 		AttemptStatus::Settled { preimage, fee_msat } => {
 			settled(view, hash, (name, number), (preimage, fee_msat), facts)
@@ -82,7 +104,7 @@ pub(crate) fn on_outcome(
 		AttemptStatus::Failed(reason) => match view.live() {
 			Some((live, attempt)) if number == Some(live) && attempt.payment_hash == *hash => {
 				let what = format!("attempt {live} failed ({reason:?})");
-				dead(view, live, attempt, reason, counts(reason), &what, facts)
+				dead(view, live, attempt, End::failed(reason, &what), facts)
 			},
 			_ => Step::default(),
 		},
@@ -91,46 +113,80 @@ pub(crate) fn on_outcome(
 }
 
 /// Takes over what the node knows and the store does not; and else, whether that proves anything.
-fn compare(
-	view: View<'_>, payments: &[(u32, [u8; 32])], memory: NodeMemory, facts: &Facts,
-) -> Step {
+fn compare(view: View<'_>, payments: &[KnownPayment], memory: NodeMemory, facts: &Facts) -> Step {
 	let debt = view.debt;
-	adopt_or(view, payments, facts, || {
-		let began = (debt.decided, debt.decided.wall.min(debt.decided.steady));
-		if facts.is_complete() || facts.would_know(memory, began) {
-			return Step { is_compared: true, ..Step::default() };
-		}
-		let until = facts.now().after(UNPROVEN_PAUSE);
-		if debt.is_unproven {
-			return view.wait(until);
-		}
-		let next = DebtV1 { is_unproven: true, due: Some(until), ..debt.clone() };
-		Step::debt(next).note("nothing proves that it was not paid before").news(News::Unproven)
-	})
-}
-
-fn adopt_or(
-	view: View<'_>, payments: &[(u32, [u8; 32])], facts: &Facts, or: impl FnOnce() -> Step,
-) -> Step {
-	let debt = view.debt;
-	let unknown = payments.iter().find(|(number, _)| view.attempt(*number).is_none());
-	let Some((number, payment_hash)) = unknown else { return or() };
 	if debt.live.is_some() {
 		return Step::default();
 	}
+	if let Some(step) = view.paid_already(facts) {
+		return step;
+	}
+	let most = debt.attempts.saturating_add(MAX_BEYOND);
+	if let Some(known) = payments.iter().find(|known| !(1..=most).contains(&known.number)) {
+		let what = format!("the node lists attempt {}, which cannot be", known.number);
+		let freeze = Some(format!("debt {}: {what}", view.id));
+		return Step { freeze, ..view.wait(facts.now().after(UNPROVEN_PAUSE)) };
+	}
+	if let Some(known) = payments.iter().find(|known| view.attempt(known.number).is_none()) {
+		return adopt(view, known, facts);
+	}
+	if let Some((number, attempt)) = payments.iter().find_map(|known| view.contradicts(known)) {
+		return contradicted(view, number, attempt, facts);
+	}
+	let began = (debt.decided, debt.decided.wall.min(debt.decided.steady));
+	if facts.is_complete() || facts.would_know(memory, began) {
+		let next = debt.is_unproven.then(|| DebtV1 { is_unproven: false, ..debt.clone() });
+		return Step { debt: next, is_compared: true, is_listed: true, ..Step::default() };
+	}
+	let listed = Step { is_listed: true, ..Step::default() };
+	if debt.invoice.is_none() {
+		// There is nothing to pay yet.
+		return listed;
+	}
+	let until = facts.now().after(UNPROVEN_PAUSE);
+	if debt.is_unproven || facts.is_frozen {
+		return Step { is_listed: true, ..view.wait(until) };
+	}
+	let next = DebtV1 { is_unproven: true, due: Some(until), ..debt.clone() };
+	Step { debt: Some(next), ..listed }
+		.note("nothing proves that it was not paid before")
+		.news(News::Unproven)
+}
+
+/// Takes over an attempt that the node knows and the store does not.
+fn adopt(view: View<'_>, known: &KnownPayment, facts: &Facts) -> Step {
+	let (debt, number) = (view.debt, known.number);
 	let next = DebtV1 {
-		attempts: debt.attempts.max(*number),
-		live: Some(facts.live(*number)),
+		attempts: debt.attempts.max(number),
+		live: Some(facts.live(number)),
+		is_unproven: false,
 		due: Some(facts.now()),
 		..debt.clone()
 	};
-	let record = view.adopted(payment_hash, VerdictV1::Unknown, facts);
+	let hash = known.payment_hash;
+	let record = view.adopted(&hash, NodeToken::default(), VerdictV1::Unknown, facts);
 	Step {
-		attempt: Some(AttemptChange { number: *number, record, is_new: true }),
-		hash: Some(HashChange::Adopt(*payment_hash)),
+		attempt: Some(AttemptChange { number, record, is_new: true }),
+		hash: Some(HashChange::Adopt(hash)),
 		..Step::debt(next)
 	}
 	.note(format!("attempt {number} was made, and this store did not know it"))
+}
+
+/// The store says that an attempt is dead, and the node says that it may pay. Nothing is paid while the node says so, and an operator is told once.
+fn contradicted(view: View<'_>, number: u32, attempt: &AttemptV1, facts: &Facts) -> Step {
+	let step = view.wait(facts.now().after(UNPROVEN_PAUSE));
+	if attempt.is_questioned {
+		return step;
+	}
+	let what = format!("attempt {number} is known to be dead, and the node says that it may pay");
+	let record = AttemptV1 { is_questioned: true, ..attempt.clone() };
+	Step {
+		attempt: Some(AttemptChange { number, record, is_new: false }),
+		freeze: Some(format!("debt {}: {what}", view.id)),
+		..step
+	}
+	.note(what)
 }
 
 /// Plans the attempt that the token is for, if nothing has changed meanwhile; the node is told when the
@@ -139,6 +195,9 @@ fn prepared(
 	view: View<'_>, number: u32, hash: [u8; 32], token: Option<NodeToken>, facts: &Facts,
 ) -> Step {
 	let debt = view.debt;
+	if let Some(step) = view.paid_already(facts) {
+		return step;
+	}
 	let Some(token) = token else { return view.wait(facts.again()) };
 	let order = view.next_order().filter(|order| {
 		let is_same = order.number == number && order.payment_hash == hash;
@@ -153,6 +212,7 @@ fn prepared(
 		token,
 		planned: facts.times.stamp(),
 		planned_at: facts.now(),
+		ordered: facts.times.stamp(),
 		verdict: VerdictV1::Planned,
 		is_questioned: false,
 		ended_at: None,
@@ -178,7 +238,8 @@ fn sent_or_not(view: View<'_>, number: u32, sent: Option<PayReply>, facts: &Fact
 	match sent {
 		Some(PayReply::NotSent(reason)) => {
 			let what = format!("attempt {number} was not sent ({reason:?})");
-			dead(view, number, attempt, reason, counts(reason), &what, facts)
+			let end = End { never_sent: true, ..End::failed(reason, &what) };
+			dead(view, number, attempt, end, facts)
 		},
 		Some(PayReply::Accepted) => verdict(view, number, attempt, VerdictV1::Accepted, facts),
 		Some(PayReply::Unknown) | None => verdict(view, number, attempt, VerdictV1::Unknown, facts),
@@ -188,42 +249,71 @@ fn sent_or_not(view: View<'_>, number: u32, sent: Option<PayReply>, facts: &Fact
 /// The answer to a look at an attempt.
 fn found(view: View<'_>, number: u32, status: Option<AttemptStatus>, facts: &Facts) -> Step {
 	let Some(attempt) = open_and_ours(view, number, facts) else { return Step::default() };
-	let debt = view.debt;
 	match status {
 		Some(AttemptStatus::Settled { preimage, fee_msat }) => {
 			view.paid(number, attempt, (preimage, fee_msat), facts)
 		},
 		Some(AttemptStatus::Failed(reason)) => {
 			let what = format!("attempt {number} failed ({reason:?})");
-			dead(view, number, attempt, reason, counts(reason), &what, facts)
+			dead(view, number, attempt, End::failed(reason, &what), facts)
 		},
 		Some(AttemptStatus::InFlight) | None => view.wait(facts.again()),
-		Some(AttemptStatus::NoRecord(memory)) => {
-			let began = (attempt.planned, attempt.planned_at);
-			if !facts.would_know(memory, began) {
-				return unproven(view, memory, facts);
-			}
-			// Also one that the node knew before the store did: the node has forgotten it.
-			if attempt.verdict == VerdictV1::Accepted || attempt.invoice.is_empty() {
-				return questioned(view, number, attempt, facts);
-			}
-			let invoice = debt.invoice.as_ref();
-			let invoice = invoice.filter(|i| i.payment_hash == attempt.payment_hash);
-			if invoice.is_none_or(|invoice| facts.clock() >= invoice.expires_at) {
-				// It was never sent, and never will be: nobody pays an invoice that has expired.
-				let what = format!("attempt {number} was never made, and its invoice has expired");
-				let reason = FailureReason::Expired;
-				return dead(view, number, attempt, reason, false, &what, facts);
-			}
-			if facts.is_frozen {
-				return view.wait(facts.again());
-			}
-			// It was not sent yet: the same attempt, under the same name.
-			let next =
-				DebtV1 { live: Some(facts.live(number)), due: Some(facts.again()), ..debt.clone() };
-			let ask = Some(Ask::Pay(view.order(number, attempt)));
-			Step { ask, ..Step::debt(next) }
-		},
+		Some(AttemptStatus::NoRecord(memory)) => not_found(view, number, attempt, memory, facts),
+	}
+}
+
+/// The node has no record of an attempt that is open.
+fn not_found(
+	view: View<'_>, number: u32, attempt: &AttemptV1, memory: NodeMemory, facts: &Facts,
+) -> Step {
+	let debt = view.debt;
+	// What the store proves is judged when an operator has looked at it.
+	if facts.is_frozen && memory == NodeMemory::WithStore {
+		return view.wait(facts.again());
+	}
+	if !facts.would_know(memory, (attempt.planned, attempt.planned_at)) {
+		return match facts.is_frozen {
+			true => view.wait(facts.again()),
+			false => unproven(view, memory, facts),
+		};
+	}
+	let never_sent = attempt.verdict != VerdictV1::Accepted && !attempt.invoice.is_empty();
+	if view.paid_by_another(number).is_some() {
+		let what = format!("attempt {number} was never made, and another one has paid");
+		let end = End { reason: FailureReason::Other, counts: false, never_sent, what: &what };
+		return dead(view, number, attempt, end, facts);
+	}
+	// Also one that the node knew before the store did: the node has forgotten it.
+	if !never_sent {
+		return questioned(view, number, attempt, facts);
+	}
+	let invoice = debt.invoice.as_ref();
+	let Some(invoice) = invoice.filter(|i| i.payment_hash == attempt.payment_hash) else {
+		return view.wait(facts.again());
+	};
+	if facts.clock() >= invoice.expires_at {
+		// It was never sent, and never will be: an invoice that has expired is not paid, and an order that is
+		// still on its way has arrived by now.
+		let is_over = facts.times.are_past(invoice.expires_at);
+		if !is_over || !facts.is_long_since(attempt.ordered) {
+			return view.wait(facts.again());
+		}
+		let what = format!("attempt {number} was never made, and its invoice has expired");
+		let reason = FailureReason::Expired;
+		let end = End { reason, counts: false, never_sent, what: &what };
+		return dead(view, number, attempt, end, facts);
+	}
+	if facts.is_frozen {
+		return view.wait(facts.again());
+	}
+	// It was not sent yet: the same attempt, under the same name.
+	let live = Some(facts.live(number));
+	let next = DebtV1 { live, is_unproven: false, due: Some(facts.again()), ..debt.clone() };
+	let record = AttemptV1 { ordered: facts.times.stamp(), ..attempt.clone() };
+	Step {
+		ask: Some(Ask::Pay(view.order(number, attempt))),
+		attempt: Some(AttemptChange { number, record, is_new: false }),
+		..Step::debt(next)
 	}
 }
 
@@ -262,25 +352,28 @@ fn settled(
 	paid: ([u8; 32], Option<u64>), facts: &Facts,
 ) -> Step {
 	let (live, with_hash) = (view.live(), |attempt: &AttemptV1| attempt.payment_hash == *hash);
-	let is_candidate = |(_, attempt): &&(u32, AttemptV1)| {
-		with_hash(attempt) && attempt.verdict.settled().is_none()
-	};
-	let candidates: Vec<_> = view.attempts.iter().filter(is_candidate).collect();
-	let may_be_live = live.is_some_and(|(_, attempt)| with_hash(attempt));
+	let is_settled =
+		|attempt: &AttemptV1| with_hash(attempt) && attempt.verdict.settled().is_some();
+	let token = name.map(|name| name.as_bytes().to_vec()).map(NodeToken::new);
+	let token = token.and_then(Result::ok).unwrap_or_default();
+	// A payment that has the name of no attempt is known by that name.
 	let is_known = view
 		.attempts
 		.iter()
-		.any(|(_, attempt)| with_hash(attempt) && attempt.verdict.settled().is_some());
+		.any(|(_, attempt)| is_settled(attempt) && (name.is_none() || attempt.token == token));
 	let candidate = match number {
 		Some(number) => view.attempt(number).filter(|a| with_hash(a)).map(|a| (number, a)),
-		// Without a name: the only attempt with this hash that it can be, or one that is dead.
 		// A second payment of one hash, unnamed, is not told from the first that is told again. If its
 		// attempt is live, a look at that tells.
-		None if name.is_none() => match candidates.as_slice() {
-			_ if is_known => return Step::default(),
-			[_, _, ..] if may_be_live => return ambiguous(view, facts),
-			[.., (number, attempt)] => Some((*number, attempt)),
-			[] => None,
+		None if is_known => return Step::default(),
+		// Without a name: the only attempt with this hash that it can be, or one that is dead.
+		None if name.is_none() => {
+			let may_be_live = live.is_some_and(|(_, attempt)| with_hash(attempt));
+			match view.candidates(hash).as_slice() {
+				[_, _, ..] if may_be_live => return ambiguous(view, facts),
+				[.., (number, attempt)] => Some((*number, *attempt)),
+				[] => None,
+			}
 		},
 		None => None,
 	};
@@ -290,10 +383,12 @@ fn settled(
 			view.paid(number, attempt, paid, facts)
 		},
 		(Some((number, attempt)), _) => after_all(view, number, attempt, false, paid, facts),
+		(None, _) if is_known => Step::default(),
 		(None, _) => {
-			// The node has paid, and this store knows of no attempt.
+			// The node has paid, and this store knows of no such attempt.
+			let number = number.filter(|number| view.attempt(*number).is_none());
 			let number = number.unwrap_or(view.debt.attempts.saturating_add(1));
-			let attempt = view.adopted(hash, VerdictV1::Unknown, facts);
+			let attempt = view.adopted(hash, token, VerdictV1::Unknown, facts);
 			after_all(view, number, &attempt, true, paid, facts)
 		},
 	}
@@ -309,14 +404,16 @@ fn after_all(
 		return view.wrong_preimage(number, facts);
 	}
 	let debt = view.debt;
-	// With another attempt under way the debt ends with that one, whatever comes of it.
-	let mut next = match debt.live {
-		Some(_) => debt.clone(),
-		None => view.closed(StateV1::Paid, facts),
+	// With another attempt under way the debt ends with that one, whatever comes of it; and with money
+	// that is still held, when that is in.
+	let goes_on = debt.live.is_some() || debt.state == StateV1::Decided;
+	let mut next = match goes_on {
+		true => DebtV1 { paid_by: Some(number), ..debt.clone() },
+		false => view.closed(StateV1::Paid, facts),
 	};
 	next.attempts = next.attempts.max(number);
 	let what = format!("attempt {number} was paid after all");
-	let is_news = debt.live.is_none() && debt.state != StateV1::Paid;
+	let is_news = !goes_on && debt.state != StateV1::Paid;
 	let verdict = VerdictV1::Settled { preimage, fee_msat };
 	let record = AttemptV1 { verdict, ended_at: Some(facts.now()), ..attempt.clone() };
 	Step {
@@ -341,14 +438,33 @@ fn ambiguous(view: View<'_>, facts: &Facts) -> Step {
 	step
 }
 
+/// The end of an attempt that has not paid.
+#[derive(Clone, Copy)]
+pub(crate) struct End<'a> {
+	pub(crate) reason: FailureReason,
+	/// Whether it counts as a failed attempt.
+	pub(crate) counts: bool,
+	/// Whether the node has sent nothing for it.
+	pub(crate) never_sent: bool,
+	pub(crate) what: &'a str,
+}
+
+impl<'a> End<'a> {
+	/// The end of one that the node may have sent.
+	pub(crate) fn failed(reason: FailureReason, what: &'a str) -> Self {
+		let counts = matches!(reason, FailureReason::Rejected | FailureReason::Other);
+		Self { reason, counts, never_sent: false, what }
+	}
+}
+
 /// The attempt has not paid, and never will.
 pub(crate) fn dead(
-	view: View<'_>, number: u32, attempt: &AttemptV1, reason: FailureReason, counts: bool,
-	what: &str, facts: &Facts,
+	view: View<'_>, number: u32, attempt: &AttemptV1, end: End<'_>, facts: &Facts,
 ) -> Step {
 	let debt = view.debt;
+	let End { reason, counts, never_sent, what } = end;
 	let record = AttemptV1 {
-		verdict: VerdictV1::Dead { counts },
+		verdict: VerdictV1::Dead { counts, never_sent },
 		ended_at: Some(facts.now()),
 		..attempt.clone()
 	};
@@ -369,6 +485,7 @@ pub(crate) fn dead(
 		live: None,
 		failed_attempts,
 		setbacks,
+		is_unproven: false,
 		due: Some(facts.now().after(pause(setbacks, facts))),
 		..debt.clone()
 	};
@@ -377,8 +494,15 @@ pub(crate) fn dead(
 	if is_useless && is_of_invoice && failed_attempts < debt.max_failed_attempts {
 		next = without_invoice(&next, facts);
 	}
-	let news = (reason == FailureReason::NoFunds && !debt.told_no_funds).then_some(News::NoFunds);
-	next.told_no_funds |= news.is_some();
+	let news = match reason {
+		FailureReason::NoFunds if !debt.told_no_funds => Some(News::NoFunds),
+		FailureReason::NoRoute if setbacks >= TOLD_SETBACKS && !debt.told_no_route => {
+			Some(News::NoRoute)
+		},
+		_ => None,
+	};
+	next.told_no_funds |= news == Some(News::NoFunds);
+	next.told_no_route |= news == Some(News::NoRoute);
 	Step { attempt, news, ..Step::debt(next) }.note(what)
 }
 
@@ -386,10 +510,6 @@ pub(crate) fn dead(
 fn pause(setbacks: u32, facts: &Facts) -> Duration {
 	let doubled = facts.pauses.retry_pause.saturating_mul(1 << setbacks.saturating_sub(1).min(20));
 	doubled.min(facts.pauses.longest_pause.max(facts.pauses.retry_pause))
-}
-
-fn counts(reason: FailureReason) -> bool {
-	matches!(reason, FailureReason::Rejected | FailureReason::Other)
 }
 
 /// The attempt that an answer is about, if it is still open and this worker's.
@@ -412,22 +532,46 @@ fn verdict(
 impl View<'_> {
 	/// The number of the attempt of this name; also of one that the store does not know, if it is not far
 	/// beyond those that it knows.
-	fn number_of(&self, name: &AttemptId) -> Option<u32> {
-		const BEYOND: u32 = 64;
-		let most = self.debt.attempts.saturating_add(BEYOND);
-		(1..=most).rev().find(|number| self.id.attempt(*number) == *name)
+	pub(crate) fn number_of(&self, name: &AttemptId, beyond: u32) -> Option<u32> {
+		let most = self.debt.attempts.saturating_add(beyond);
+		(1..=most).find(|number| self.id.attempt(*number) == *name)
+	}
+
+	/// The attempts with this hash that an unnamed payment can be of: those that have not settled, and
+	/// were not sent in vain if there are others.
+	fn candidates(&self, hash: &[u8; 32]) -> Vec<(u32, &AttemptV1)> {
+		let with_hash = |attempt: &&(u32, AttemptV1)| {
+			attempt.1.payment_hash == *hash && attempt.1.verdict.settled().is_none()
+		};
+		let all = self.attempts.iter().filter(with_hash).map(|(number, a)| (*number, a));
+		let (sent, never): (Vec<_>, Vec<_>) = all.partition(|(_, a)| a.verdict.may_have_paid());
+		if sent.is_empty() {
+			never
+		} else {
+			sent
+		}
+	}
+
+	/// The attempt of a payment that the node says may pay, if the store says that it cannot.
+	fn contradicts(&self, known: &KnownPayment) -> Option<(u32, &AttemptV1)> {
+		let attempt = self.attempt(known.number)?;
+		let is_dead = matches!(attempt.verdict, VerdictV1::Dead { .. });
+		(known.may_pay && is_dead).then_some((known.number, attempt))
 	}
 
 	/// An attempt that the node knew and the store did not.
-	fn adopted(&self, payment_hash: &[u8; 32], verdict: VerdictV1, facts: &Facts) -> AttemptV1 {
+	fn adopted(
+		&self, payment_hash: &[u8; 32], token: NodeToken, verdict: VerdictV1, facts: &Facts,
+	) -> AttemptV1 {
 		AttemptV1 {
 			invoice: String::new(),
 			payment_hash: *payment_hash,
 			amount_msat: self.debt.share_msat(),
 			fee_cap_msat: self.debt.fee_cap_msat,
-			token: NodeToken::default(),
+			token,
 			planned: facts.times.stamp(),
 			planned_at: Timestamp(0),
+			ordered: facts.times.stamp(),
 			verdict,
 			is_questioned: false,
 			ended_at: None,

@@ -13,7 +13,7 @@ use leyden_store::Timestamp;
 use crate::error::PayoutError;
 use crate::machine::{Ask, Facts, Step, View};
 use crate::notice::News;
-use crate::records::{DebtV1, SourceRefV1, StateV1};
+use crate::records::{DebtV1, InvoiceV1, SourceRefV1, StateV1};
 
 /// A debt that has to wait for something that is not known is looked at again so soon.
 const LEAST_WAIT: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ pub(crate) fn on_due(view: View<'_>, facts: &Facts) -> Result<Step, PayoutError>
 	let violated = |what| PayoutError::InvariantViolated { debt: *id, what };
 	match debt.state {
 		StateV1::Owed => {},
-		StateV1::Decided if facts.is_frozen => return Ok(frozen(view, facts)),
+		// Also while payouts are frozen: a payment that is held has an end.
 		StateV1::Decided => {
 			let SourceRefV1::Held(payment_hash) = debt.source else {
 				return Err(violated("no payment is held for it"));
@@ -49,47 +49,81 @@ pub(crate) fn on_due(view: View<'_>, facts: &Facts) -> Result<Step, PayoutError>
 		}
 		return Ok(step);
 	}
+	if let Some(step) = view.paid_already(facts) {
+		return Ok(step);
+	}
 	// Before the window: the node's own share is never forfeited.
 	if debt.share_sat() == 0 {
 		return Ok(Step::debt(view.closed(StateV1::Kept, facts)).note("nothing is owed"));
 	}
-	let is_past = facts.times.steady >= debt.deadline();
-	if let Some(invoice) = &debt.invoice {
-		let has_expired = facts.clock() >= invoice.expires_at;
-		return Ok(match view.next_order() {
-			_ if debt.failed_attempts >= debt.max_failed_attempts => {
-				failed(view, facts, "too many attempts have failed")
-			},
-			_ if has_expired && is_past => expired_for_good(view, facts),
-			_ if has_expired => {
-				let next = DebtV1 { failed_attempts: 0, ..without_invoice(debt, facts) };
-				Step::debt(next).note("its invoice has expired")
-			},
-			_ if !facts.is_compared => Step::ask(Ask::Compare),
-			_ if facts.is_frozen => frozen(view, facts),
-			Some(order) => Step::ask(Ask::Prepare(order)),
-			None => return Err(violated("there is no invoice to pay")),
-		});
+	let step = match &debt.invoice {
+		Some(invoice) => to_pay(view, invoice, facts)?,
+		None => to_ask_for(view, facts),
+	};
+	Ok(compared(step, facts))
+}
+
+/// The step, and the node is asked which attempts it knows, the first time in a process: the store may be
+/// an old copy. Reminders do not wait for that; what ends the debt does.
+fn compared(step: Step, facts: &Facts) -> Step {
+	if facts.is_compared || facts.is_listed || step.ask.is_some() {
+		return step;
 	}
-	let next_reminder =
-		debt.reminded_at.map_or(Timestamp(0), |at| at.after(debt.reminder_interval()));
+	match step.debt.as_ref().is_some_and(|next| next.state.is_over()) {
+		true => Step::ask(Ask::Compare),
+		false => Step { ask: Some(Ask::Compare), is_besides: true, ..step },
+	}
+}
+
+/// What is done with a debt that has an invoice.
+fn to_pay(view: View<'_>, invoice: &InvoiceV1, facts: &Facts) -> Result<Step, PayoutError> {
+	let View { id, debt, .. } = view;
+	let is_past = debt.window_left(&facts.times).is_none();
+	// An invoice that was dropped cannot be given again: both clocks must say that it has expired.
+	let has_expired = facts.times.are_past(invoice.expires_at);
+	Ok(match view.next_order() {
+		_ if debt.failed_attempts >= debt.max_failed_attempts => {
+			failed(view, facts, "too many attempts have failed")
+		},
+		_ if has_expired && is_past => expired_for_good(view, facts),
+		_ if has_expired => {
+			let next = DebtV1 { failed_attempts: 0, ..without_invoice(debt, facts) };
+			Step::debt(next).note("its invoice has expired")
+		},
+		_ if facts.clock() >= invoice.expires_at => later(view, facts),
+		_ if !facts.is_compared => Step::ask(Ask::Compare),
+		_ if facts.is_frozen => later(view, facts),
+		Some(order) => Step::ask(Ask::Prepare(order)),
+		None => {
+			let what = "there is no invoice to pay";
+			return Err(PayoutError::InvariantViolated { debt: *id, what });
+		},
+	})
+}
+
+/// What is done with a debt that has no invoice.
+fn to_ask_for(view: View<'_>, facts: &Facts) -> Step {
+	let debt = view.debt;
+	let interval = debt.reminder_interval();
+	let is_past = debt.window_left(&facts.times).is_none();
 	if is_past && debt.was_invoiced {
-		return Ok(expired_for_good(view, facts));
+		return expired_for_good(view, facts);
 	}
-	// The payee was told, and had time to answer while somebody was there to listen.
-	let listened = facts.awake_since.after(debt.reminder_interval());
-	if is_past && debt.reminders_delivered > 0 {
-		return Ok(match facts.now() >= listened {
+	if let Some(first) = debt.first_delivered_at.filter(|_| is_past) {
+		// The payee was told, and had time to answer while debts were looked after.
+		let end = facts.awake_since.max(first).after(interval);
+		return match facts.now() >= end {
 			true => Step::debt(view.closed(StateV1::Forfeited, facts))
-				.note("nobody asked for it in time")
+				.note("no invoice was given in time")
 				.news(News::Forfeited),
-			false => view.wait(listened),
-		});
+			false => view.wait(end),
+		};
 	}
-	Ok(match facts.now() >= next_reminder {
+	let next_reminder = debt.reminded_at.map_or(Timestamp(0), |at| at.after(interval));
+	match facts.now() >= next_reminder {
 		true => remind(view, facts),
 		false => view.wait(next_reminder),
-	})
+	}
 }
 
 /// The debt without its invoice: the payee is asked for another one at once.
@@ -98,13 +132,14 @@ pub(crate) fn without_invoice(debt: &DebtV1, facts: &Facts) -> DebtV1 {
 		invoice: None,
 		setbacks: 0,
 		told_no_funds: false,
+		told_no_route: false,
 		reminded_at: None,
 		due: Some(facts.now()),
 		..debt.clone()
 	}
 }
 
-fn frozen(view: View<'_>, facts: &Facts) -> Step {
+fn later(view: View<'_>, facts: &Facts) -> Step {
 	view.wait(facts.now().after(LEAST_WAIT))
 }
 
@@ -120,7 +155,7 @@ fn remind(view: View<'_>, facts: &Facts) -> Step {
 	let debt = view.debt;
 	let next_reminder = facts.now().after(debt.reminder_interval());
 	// The end of the window is looked at when it comes.
-	let end = Some(debt.deadline()).filter(|end| *end > facts.now());
+	let end = debt.window_left(&facts.times).map(|left| facts.now().after(left));
 	let number = debt.reminders.saturating_add(1);
 	let next = DebtV1 {
 		reminders: number,

@@ -20,12 +20,13 @@ use std::time::Duration;
 use bitcoin::hashes::{sha256, Hash};
 use leyden_store::{Stamp, Times, Timestamp};
 
-pub(crate) use answer::{on_answer, on_outcome};
+pub(crate) use answer::{on_answer, on_outcome, MAX_BEYOND};
 pub(crate) use due::on_due;
 pub(crate) use requests::{
 	on_declared_failed, on_invoice, on_proof, on_reminder_delivered, on_vouched,
 };
 
+use crate::error::PayoutError;
 use crate::ids::DebtId;
 use crate::notice::News;
 use crate::payer::{
@@ -38,7 +39,7 @@ use crate::records::{AttemptV1, DebtV1, LiveV1, StateV1, VerdictV1};
 pub(crate) struct View<'a> {
 	pub(crate) id: &'a DebtId,
 	pub(crate) debt: &'a DebtV1,
-	/// The attempts, in order. `on_due` needs the one that is live only.
+	/// The attempts, in order. `on_due` needs the one that is live and the one that has paid.
 	pub(crate) attempts: &'a [(u32, AttemptV1)],
 }
 
@@ -52,6 +53,8 @@ pub(crate) struct Facts {
 	pub(crate) is_frozen: bool,
 	/// The attempts that the node knows of were compared with the store in this process.
 	pub(crate) is_compared: bool,
+	/// The node has said in this process which attempts it knows, whether that proves anything or not.
+	pub(crate) is_listed: bool,
 	/// This store is known to be the newest copy of itself.
 	pub(crate) is_newest: bool,
 	/// An operator has vouched for this debt in this process.
@@ -106,8 +109,14 @@ pub(crate) struct Step {
 	pub(crate) note: Option<String>,
 	pub(crate) news: Option<News>,
 	pub(crate) ask: Option<Ask>,
+	/// What is asked may be left out for now: the rest of the step does not wait for room.
+	pub(crate) is_besides: bool,
 	/// The attempts that the node knows of are known to the store.
 	pub(crate) is_compared: bool,
+	/// The node has said which attempts it knows.
+	pub(crate) is_listed: bool,
+	/// An operator is told, once in this process.
+	pub(crate) tell: Option<PayoutError>,
 }
 
 /// An attempt that is written.
@@ -123,7 +132,7 @@ pub(crate) struct AttemptChange {
 pub(crate) enum HashChange {
 	/// It was given for no debt before.
 	Take([u8; 32]),
-	/// The node says so; it may be known.
+	/// The node says so; it may be known as this debt's. If it is another debt's, payouts are frozen.
 	Adopt([u8; 32]),
 }
 
@@ -161,11 +170,6 @@ impl Facts {
 		self.times.running
 	}
 
-	/// The beginning of something that has an end: in nobody's past.
-	fn beginning(&self) -> Timestamp {
-		self.times.wall.max(self.times.steady)
-	}
-
 	/// The longest time that may have passed.
 	fn at_most_since(&self, then: Stamp, running: Timestamp) -> Duration {
 		let wall = self.times.wall.since(then.wall);
@@ -191,6 +195,11 @@ impl Facts {
 	fn live(&self, number: u32) -> LiveV1 {
 		let lease = self.now().after(self.pauses.call_timeout * 2);
 		LiveV1 { number, owner: self.owner, lease }
+	}
+
+	/// Whether so long has passed since the node was told that nothing of it comes any more.
+	fn is_long_since(&self, ordered: Stamp) -> bool {
+		self.times.age(ordered) >= self.pauses.call_timeout * 4
 	}
 
 	fn again(&self) -> Timestamp {
@@ -244,10 +253,28 @@ impl View<'_> {
 		others.filter_map(|(_, attempt)| attempt.verdict.settled()).map(|(p, _)| p).next()
 	}
 
+	/// The end of the debt, if an attempt has paid and none is under way.
+	fn paid_already(&self, facts: &Facts) -> Option<Step> {
+		if self.debt.live.is_some() {
+			return None;
+		}
+		let (_, attempt) = self.attempts.iter().find(|(_, a)| a.verdict.settled().is_some())?;
+		let preimage = attempt.verdict.settled().map(|(preimage, _)| preimage);
+		let closed = self.closed(StateV1::Paid, facts);
+		Some(Step::debt(closed).note("an attempt has paid it").news(News::Paid { preimage }))
+	}
+
 	/// The debt, closed.
 	fn closed(&self, state: StateV1, facts: &Facts) -> DebtV1 {
-		let closed_at = Some(facts.now());
-		DebtV1 { state, live: None, due: None, closed_at, ..self.debt.clone() }
+		DebtV1 {
+			state,
+			live: None,
+			paid_by: None,
+			is_unproven: false,
+			due: None,
+			closed_at: Some(facts.now()),
+			..self.debt.clone()
+		}
 	}
 
 	/// Looks at the debt again at this time.

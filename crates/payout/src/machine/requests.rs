@@ -10,13 +10,12 @@ use bitcoin::hashes::{sha256, Hash};
 
 use crate::error::PayoutError;
 use crate::invoice::InvoiceRules;
-use crate::machine::answer::dead;
+use crate::machine::answer::{dead, End};
 use crate::machine::{Facts, HashChange, Step, View};
 use crate::notice::News;
 use crate::payer::FailureReason;
 use crate::payouts::{OutsideProof, Submitted, MAX_PROOF_CHARS};
-use crate::records::{DebtV1, InvoiceV1, StateV1};
-use crate::text::hex;
+use crate::records::{AttemptV1, DebtV1, InvoiceV1, OutsideV1, StateV1};
 
 /// Decides on an invoice of the payee's.
 pub(crate) fn on_invoice(
@@ -28,7 +27,8 @@ pub(crate) fn on_invoice(
 		return Err(PayoutError::NotThePayee { debt: id });
 	}
 	let reopens = match debt.state {
-		StateV1::Owed if debt.invoice.is_some() => {
+		// One that could not be paid may be replaced, while no attempt may still pay it.
+		StateV1::Owed if debt.invoice.is_some() && debt.setbacks == 0 => {
 			return Err(PayoutError::HasInvoice { debt: id });
 		},
 		StateV1::Owed => false,
@@ -41,7 +41,8 @@ pub(crate) fn on_invoice(
 	if debt.share_sat() == 0 {
 		return Err(PayoutError::NothingOwed { debt: id });
 	}
-	if facts.times.steady >= debt.deadline() {
+	// A first invoice is in time until the debt is forfeited.
+	if debt.was_invoiced && debt.window_left(&facts.times).is_none() {
 		return Err(PayoutError::WindowClosed { debt: id });
 	}
 	let checked = rules.check(invoice, debt.share_msat(), facts.clock())?;
@@ -57,13 +58,15 @@ pub(crate) fn on_invoice(
 		failed_attempts: if reopens { 0 } else { debt.failed_attempts },
 		setbacks: 0,
 		told_no_funds: false,
+		told_no_route: false,
 		due: Some(facts.now()),
 		closed_at: None,
 		..debt.clone()
 	};
-	let (what, submitted) = match reopens {
-		true => ("reopened by a fresh invoice", Submitted::Reopened),
-		false => ("given an invoice", Submitted::Accepted),
+	let (what, submitted) = match () {
+		() if reopens => ("reopened by a fresh invoice", Submitted::Reopened),
+		() if debt.invoice.is_some() => ("its invoice was replaced", Submitted::Replaced),
+		() => ("given an invoice", Submitted::Accepted),
 	};
 	let hash = Some(HashChange::Take(checked.payment_hash));
 	Ok((Step { hash, ..Step::debt(next) }.note(what), submitted))
@@ -86,21 +89,22 @@ pub(crate) fn on_proof(
 			if !hash_is_its(&hash)? {
 				return Err(PayoutError::NoProof { debt: id });
 			}
-			let with_hash = view.attempts.iter().filter(|(_, a)| a.payment_hash == hash).count();
+			let may_have = |a: &AttemptV1| a.payment_hash == hash && a.verdict.may_have_paid();
+			let with_hash = view.attempts.iter().filter(|(_, a)| may_have(a)).count();
 			if let (Some((number, attempt)), 1) = (view.live(), with_hash) {
 				if attempt.payment_hash == hash {
 					// The attempt that is under way has paid, whatever the node says.
 					return Ok(view.paid(number, attempt, (*preimage, None), facts));
 				}
 			}
-			format!("preimage {}", hex(preimage))
+			OutsideV1::Preimage(*preimage)
 		},
 		OutsideProof::Reference(text) => {
 			let length = text.trim().chars().count();
 			if length == 0 || length > MAX_PROOF_CHARS {
 				return Err(PayoutError::NoProof { debt: id });
 			}
-			text.trim().to_owned()
+			OutsideV1::Reference(text.trim().to_owned())
 		},
 	};
 	if let Some(live) = debt.live {
@@ -111,12 +115,16 @@ pub(crate) fn on_proof(
 }
 
 /// Decides on a reminder that was delivered: the step is empty if all were.
-pub(crate) fn on_reminder_delivered(view: View<'_>) -> Step {
+pub(crate) fn on_reminder_delivered(view: View<'_>, facts: &Facts) -> Step {
 	let debt = view.debt;
 	if debt.reminders_delivered >= debt.reminders {
 		return Step::default();
 	}
-	Step::debt(DebtV1 { reminders_delivered: debt.reminders_delivered + 1, ..debt.clone() })
+	Step::debt(DebtV1 {
+		reminders_delivered: debt.reminders_delivered + 1,
+		first_delivered_at: debt.first_delivered_at.or(Some(facts.now())),
+		..debt.clone()
+	})
 }
 
 /// Decides on an operator's word that nothing was paid for a debt that this store does not know.
@@ -137,7 +145,13 @@ pub(crate) fn on_declared_failed(
 	match view.live() {
 		Some((live, attempt)) if live == number => {
 			let what = format!("an operator says that attempt {number} has failed");
-			Ok(dead(view, number, attempt, FailureReason::Other, true, &what, facts))
+			let end = End::failed(FailureReason::Other, &what);
+			let mut step = dead(view, number, attempt, end, facts);
+			// Before anything else is paid, the node is asked what it knows, whatever was compared before.
+			if let Some(next) = &mut step.debt {
+				next.declared = next.declared.saturating_add(1);
+			}
+			Ok(step)
 		},
 		_ => Err(PayoutError::NoSuchAttempt { debt: *view.id, number }),
 	}

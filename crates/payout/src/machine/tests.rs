@@ -8,7 +8,7 @@
 
 use super::*;
 use crate::invariants;
-use crate::payer::FailureReason;
+use crate::payer::{FailureReason, KnownPayment};
 use crate::records::{InvoiceV1, SourceRefV1};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -17,6 +17,10 @@ const US: u64 = 1;
 
 fn hours(hours: u64) -> Timestamp {
 	Timestamp(hours * 3_600_000)
+}
+
+fn stamp(hour: u64) -> Stamp {
+	Stamp { wall: hours(hour), steady: hours(hour) }
 }
 
 /// The time in hours of every row, unless it says another.
@@ -38,18 +42,22 @@ pub(crate) fn debt() -> DebtV1 {
 		reminder_interval_ms: hours(1).0,
 		max_failed_attempts: 3,
 		fee_cap_msat: 10_000,
-		decided: Stamp { wall: hours(1), steady: hours(1) },
-		window_start: Some(hours(1)),
+		decided: stamp(1),
+		window_start: Some(stamp(1)),
 		state: StateV1::Owed,
 		invoice: None,
 		was_invoiced: false,
 		failed_attempts: 0,
 		setbacks: 0,
 		told_no_funds: false,
+		told_no_route: false,
 		attempts: 0,
 		live: None,
+		declared: 0,
+		paid_by: None,
 		reminders: 0,
 		reminders_delivered: 0,
+		first_delivered_at: None,
 		reminded_at: None,
 		is_unproven: false,
 		due: Some(hours(NOW)),
@@ -72,7 +80,13 @@ fn live() -> DebtV1 {
 }
 
 fn past() -> DebtV1 {
-	DebtV1 { reminders: 9, reminders_delivered: 1, reminded_at: Some(hours(99)), ..debt() }
+	DebtV1 {
+		reminders: 9,
+		reminders_delivered: 1,
+		first_delivered_at: Some(hours(9)),
+		reminded_at: Some(hours(99)),
+		..debt()
+	}
 }
 
 fn attempt(verdict: VerdictV1) -> AttemptV1 {
@@ -82,8 +96,9 @@ fn attempt(verdict: VerdictV1) -> AttemptV1 {
 		amount_msat: 500_000,
 		fee_cap_msat: 10_000,
 		token: NodeToken::new([9]).unwrap(),
-		planned: Stamp { wall: hours(NOW - 1), steady: hours(NOW - 1) },
+		planned: stamp(NOW - 1),
 		planned_at: hours(NOW - 1),
+		ordered: stamp(NOW - 1),
 		verdict,
 		is_questioned: false,
 		ended_at: None,
@@ -101,6 +116,7 @@ fn at(hour: u64) -> Facts {
 		awake_since: hours(1),
 		is_frozen: false,
 		is_compared: true,
+		is_listed: true,
 		is_newest: false,
 		is_vouched: false,
 		owner: US,
@@ -131,6 +147,9 @@ fn short(step: &Step, before: &DebtV1) -> String {
 		if next.is_unproven && !before.is_unproven {
 			parts.push("Unproven".to_owned());
 		}
+		if before.is_unproven && !next.is_unproven {
+			parts.push("proven".to_owned());
+		}
 		if let Some(due) = next.due.filter(|due| Some(*due) != before.due) {
 			let seconds = Duration::from_millis(due.0.saturating_sub(hours(NOW).0)).as_secs();
 			parts.push(format!("in {seconds} s"));
@@ -155,6 +174,11 @@ fn short(step: &Step, before: &DebtV1) -> String {
 	}
 	if step.is_compared {
 		parts.push("compared".to_owned());
+	} else if step.is_listed {
+		parts.push("listed".to_owned());
+	}
+	if step.tell.is_some() {
+		parts.push("tell operator".to_owned());
 	}
 	if let Some(ask) = &step.ask {
 		parts.push(match ask {
@@ -175,6 +199,11 @@ fn short(step: &Step, before: &DebtV1) -> String {
 	parts.join(", ")
 }
 
+/// A row that does not come out as it should: its name, what was found, and what was expected.
+fn differs(what: &str, found: &str, expected: &str) -> Option<[String; 3]> {
+	(found != expected).then(|| [what, found, expected].map(str::to_owned))
+}
+
 fn id() -> DebtId {
 	DebtId::from_bytes([3; 32])
 }
@@ -188,13 +217,14 @@ fn the_table_of_debts_that_are_due() {
 	let old = LiveV1 { number: 1, owner: 2, lease: hours(NOW) };
 	let all_kept = DebtV1 { node_share_sat: 1_000, ..debt() };
 	let frozen = Facts { is_frozen: true, ..facts() };
-	let fresh = Facts { is_compared: false, ..facts() };
+	let fresh = Facts { is_compared: false, is_listed: false, ..facts() };
 	let jumped = Facts { times: Times { steady: hours(NOW), ..at(100).times }, ..at(100) };
 	let slow = Facts { awake_since: hours(100), ..at(100) };
 	let back = Facts { times: Times { running: hours(60), ..facts().times }, ..facts() };
+	let ahead = Facts { times: Times { wall: hours(60), ..facts().times }, ..facts() };
 	let rows: &[(&str, DebtV1, Facts, &str)] = &[
 		("decided", decided.clone(), facts(), "settle"),
-		("decided, frozen", decided, frozen, "in 60 s"),
+		("decided, frozen: the money comes in", decided, frozen, "settle"),
 		("paid", over(StateV1::Paid), facts(), ""),
 		("kept", DebtV1 { due: None, state: StateV1::Kept, ..all_kept.clone() }, facts(), ""),
 		("failed", over(StateV1::Failed), facts(), ""),
@@ -206,6 +236,18 @@ fn the_table_of_debts_that_are_due() {
 		("nothing is owed", all_kept.clone(), facts(), "Kept"),
 		("nothing is owed, past the window", all_kept, at(500), "Kept"),
 		("the first reminder", debt(), facts(), "in 3600 s, tell InvoiceWanted(1)"),
+		(
+			"the first reminder, not compared",
+			debt(),
+			fresh,
+			"in 3600 s, tell InvoiceWanted(1), compare",
+		),
+		(
+			"just reminded, not compared",
+			DebtV1 { reminders: 1, reminded_at: Some(hours(NOW)), ..debt() },
+			fresh,
+			"in 3600 s, compare",
+		),
 		(
 			"just reminded",
 			DebtV1 { reminders: 1, reminded_at: Some(hours(NOW)), ..debt() },
@@ -223,11 +265,35 @@ fn the_table_of_debts_that_are_due() {
 		("past, by a clock that jumped", past(), jumped, "in 327600 s, tell InvoiceWanted(10)"),
 		(
 			"past, and no reminder arrived",
-			DebtV1 { reminders_delivered: 0, ..past() },
+			DebtV1 { reminders_delivered: 0, first_delivered_at: None, ..past() },
 			at(100),
 			"in 327600 s, tell InvoiceWanted(10)",
 		),
-		("past, and nobody listened", past(), slow, "in 327600 s"),
+		(
+			"past, and the first reminder has just arrived",
+			DebtV1 { first_delivered_at: Some(hours(100)), ..past() },
+			at(100),
+			"in 327600 s",
+		),
+		(
+			"past, not compared",
+			past(),
+			Facts { is_compared: false, is_listed: false, ..at(100) },
+			"compare",
+		),
+		(
+			"past, of which the node has said what it knows",
+			past(),
+			Facts { is_compared: false, ..at(100) },
+			"Forfeited, tell Forfeited",
+		),
+		(
+			"past, decided when the clock showed another year",
+			DebtV1 { window_start: Some(Stamp { wall: hours(90_000), ..stamp(1) }), ..past() },
+			at(100),
+			"Forfeited, tell Forfeited",
+		),
+		("past, and debts were not looked after", past(), slow, "in 327600 s"),
 		(
 			"past, had an invoice",
 			DebtV1 { was_invoiced: true, ..past() },
@@ -258,14 +324,32 @@ fn the_table_of_debts_that_are_due() {
 		("an expired invoice", invoiced(), at(50), "drop invoice, in 144000 s"),
 		("an expired invoice, past the window", invoiced(), at(100), "Failed, tell Failed"),
 		("an invoice, the clock was set back", invoiced(), back, "prepare 1"),
+		("an invoice that has expired by the wall clock alone", invoiced(), ahead, "in 60 s"),
+		(
+			"past the window, and expired by the wall clock alone",
+			DebtV1 { invoice_window_ms: hours(1).0, ..invoiced() },
+			ahead,
+			"in 60 s",
+		),
 	];
+	let mut wrong = Vec::new();
 	for (what, debt, facts, expected) in rows {
 		let attempts: Vec<_> =
 			debt.live.iter().map(|live| (live.number, attempt(VerdictV1::Unknown))).collect();
 		let view = View { id: &id(), debt, attempts: &attempts };
 		let step = on_due(view, facts).unwrap();
-		assert_eq!(short(&step, debt), *expected, "{what}");
+		wrong.extend(differs(what, &short(&step, debt), expected));
 	}
+	assert!(wrong.is_empty(), "{wrong:#?}");
+	// What was told once is not told again.
+	let known = KnownPayment { number: 1, payment_hash: hash(), may_pay: true };
+	let memory = NodeMemory::Forever;
+	let answer = Answer::Compare(Some(KnownPayments::Listed { payments: vec![known], memory }));
+	let dead = VerdictV1::Dead { counts: true, never_sent: false };
+	let attempts = [(1, AttemptV1 { is_questioned: true, ..attempt(dead) })];
+	let once = DebtV1 { attempts: 1, ..invoiced() };
+	let step = on_answer(View { id: &id(), debt: &once, attempts: &attempts }, answer, &fresh);
+	assert_eq!(short(&step, &once), "in 60 s");
 	// What contradicts itself is an error, and not a panic.
 	let broken = DebtV1 { state: StateV1::Decided, window_start: None, ..debt() };
 	assert!(on_due(View { id: &id(), debt: &broken, attempts: &[] }, &facts()).is_err());
@@ -282,6 +366,7 @@ fn the_table_of_answers() {
 	let settled = |fee_msat| Is::Settled { preimage: PREIMAGE, fee_msat };
 	let wrong = Is::Settled { preimage: [8; 32], fee_msat: None };
 	let listed = |payments, memory| Some(KnownPayments::Listed { payments, memory });
+	let known = |number, payment_hash, may_pay| KnownPayment { number, payment_hash, may_pay };
 	let look = |status| Answer::Look(1, Some(status));
 	let none = || look(Is::NoRecord(Forever));
 	let held = SourceRefV1::Held([4; 32]);
@@ -289,10 +374,14 @@ fn the_table_of_answers() {
 	let prepared = || Answer::Prepare(1, hash(), Some(NodeToken::new([5]).unwrap()));
 	let newest = Facts { is_newest: true, ..facts() };
 	let frozen = Facts { is_frozen: true, ..facts() };
-	let fresh = Facts { is_compared: false, ..facts() };
+	let fresh = Facts { is_compared: false, is_listed: false, ..facts() };
+	let doubtful = || DebtV1 { is_unproven: true, ..live() };
 	let doubted = || DebtV1 { is_unproven: true, ..invoiced() };
+	let dead = VerdictV1::Dead { counts: true, never_sent: false };
+	let dead_once = || DebtV1 { attempts: 1, failed_attempts: 1, ..invoiced() };
 	let vouched = Facts { is_vouched: true, ..fresh };
 	let unknown = VerdictV1::Unknown;
+	let ahead = Facts { times: Times { wall: hours(60), ..facts().times }, ..facts() };
 	let theirs = LiveV1 { number: 1, owner: 2, lease: hours(NOW + 1) };
 	let other_hash = || {
 		let mut other = live();
@@ -326,6 +415,14 @@ fn the_table_of_answers() {
 			"in 15 s",
 		),
 		("no answer", decided(), unknown, Answer::Settle(None), facts(), "in 15 s"),
+		(
+			"a payer that settles nothing",
+			decided(),
+			unknown,
+			Answer::Settle(Some(SettleReply::Unable)),
+			facts(),
+			"in 15 s, tell operator",
+		),
 		("settled late", debt(), unknown, Answer::Settle(Some(SettleReply::Gone)), facts(), ""),
 		// What the node has paid before.
 		(
@@ -342,7 +439,7 @@ fn the_table_of_answers() {
 			unknown,
 			Answer::Compare(listed(vec![], WithStore)),
 			fresh,
-			"Unproven, in 60 s, tell Unproven",
+			"Unproven, in 60 s, tell Unproven, listed",
 		),
 		(
 			"nothing listed, said before",
@@ -350,7 +447,7 @@ fn the_table_of_answers() {
 			unknown,
 			Answer::Compare(listed(vec![], WithStore)),
 			fresh,
-			"in 60 s",
+			"in 60 s, listed",
 		),
 		(
 			"nothing listed, vouched",
@@ -358,7 +455,7 @@ fn the_table_of_answers() {
 			unknown,
 			Answer::Compare(listed(vec![], Unknown)),
 			vouched,
-			"compared",
+			"proven, compared",
 		),
 		(
 			"nothing listed, newest store",
@@ -382,15 +479,96 @@ fn the_table_of_answers() {
 			unknown,
 			Answer::Compare(listed(vec![], AtLeast(9 * HOUR))),
 			fresh,
-			"Unproven, in 60 s, tell Unproven",
+			"Unproven, in 60 s, tell Unproven, listed",
 		),
 		(
 			"listed",
 			invoiced(),
 			unknown,
-			Answer::Compare(listed(vec![(4, [9; 32])], Forever)),
+			Answer::Compare(listed(vec![known(4, [9; 32], true)], Forever)),
 			fresh,
 			"new attempt 4 unknown",
+		),
+		(
+			"nothing listed, and no invoice",
+			debt(),
+			unknown,
+			Answer::Compare(listed(vec![], WithStore)),
+			fresh,
+			"listed",
+		),
+		(
+			"listed, and no invoice",
+			debt(),
+			unknown,
+			Answer::Compare(listed(vec![known(1, [9; 32], true)], WithStore)),
+			fresh,
+			"new attempt 1 unknown",
+		),
+		(
+			"a dead one is listed that may pay",
+			dead_once(),
+			dead,
+			Answer::Compare(listed(vec![known(1, hash(), true)], Forever)),
+			fresh,
+			"in 60 s, attempt 1 dead, freeze",
+		),
+		(
+			"a dead one is listed that has failed",
+			dead_once(),
+			dead,
+			Answer::Compare(listed(vec![known(1, hash(), false)], Forever)),
+			fresh,
+			"compared",
+		),
+		(
+			"a dead one is listed with another hash",
+			dead_once(),
+			dead,
+			Answer::Compare(listed(vec![known(1, [9; 32], true)], Forever)),
+			fresh,
+			"in 60 s, attempt 1 dead, freeze",
+		),
+		(
+			"the attempt that is listed has paid",
+			dead_once(),
+			VerdictV1::Settled { preimage: PREIMAGE, fee_msat: None },
+			Answer::Compare(listed(vec![known(1, hash(), true)], Forever)),
+			fresh,
+			"Paid, tell Paid",
+		),
+		(
+			"a number that cannot be",
+			invoiced(),
+			unknown,
+			Answer::Compare(listed(vec![known(1_001, [9; 32], true)], Forever)),
+			fresh,
+			"in 60 s, freeze",
+		),
+		(
+			"a number that is none",
+			invoiced(),
+			unknown,
+			Answer::Compare(listed(vec![known(0, [9; 32], true)], Forever)),
+			fresh,
+			"in 60 s, freeze",
+		),
+		("listed late", live(), unknown, Answer::Compare(listed(vec![], Forever)), fresh, ""),
+		(
+			"compare, no answer, and no invoice",
+			DebtV1 { due: Some(hours(NOW + 1)), ..debt() },
+			unknown,
+			Answer::Compare(None),
+			fresh,
+			"",
+		),
+		(
+			"by hash, and no invoice",
+			debt(),
+			unknown,
+			Answer::Compare(Some(KnownPayments::ByHashOnly)),
+			fresh,
+			"listed",
 		),
 		(
 			"by hash",
@@ -423,7 +601,7 @@ fn the_table_of_answers() {
 			unknown,
 			Answer::CompareHash(Some(Is::NoRecord(Forever))),
 			fresh,
-			"Unproven, in 60 s, tell Unproven",
+			"Unproven, in 60 s, tell Unproven, listed",
 		),
 		(
 			"hash without a record, newest store",
@@ -517,7 +695,7 @@ fn the_table_of_answers() {
 			VerdictV1::Planned,
 			Answer::Pay(1, Some(PayReply::NotSent(NoRoute))),
 			facts(),
-			"in 3600 s, attempt 1 dead",
+			"in 3600 s, attempt 1 dead, tell NoRoute",
 		),
 		(
 			"expired",
@@ -562,7 +740,7 @@ fn the_table_of_answers() {
 		(
 			"of an attempt that is over",
 			DebtV1 { live: None, ..live() },
-			VerdictV1::Dead { counts: true },
+			dead,
 			Answer::Pay(1, Some(PayReply::Accepted)),
 			facts(),
 			"",
@@ -619,7 +797,14 @@ fn the_table_of_answers() {
 			facts(),
 			"in 60 s, attempt 1 dead",
 		),
-		("no record, for ever", live(), unknown, none(), facts(), "in 15 s, pay 1"),
+		(
+			"no record, for ever",
+			live(),
+			unknown,
+			none(),
+			facts(),
+			"in 15 s, attempt 1 unknown, pay 1",
+		),
 		("no record, frozen", live(), unknown, none(), frozen, "in 15 s"),
 		(
 			"no record, and had accepted",
@@ -636,6 +821,47 @@ fn the_table_of_answers() {
 			none(),
 			at(50),
 			"drop invoice, in 144000 s, attempt 1 dead",
+		),
+		("no record, expired by the wall clock alone", live(), unknown, none(), ahead, "in 15 s"),
+		(
+			"no record, as the store, frozen",
+			live(),
+			unknown,
+			look(Is::NoRecord(WithStore)),
+			Facts { is_newest: true, ..frozen },
+			"in 15 s",
+		),
+		(
+			"no record, as the store, had accepted, frozen",
+			live(),
+			VerdictV1::Accepted,
+			look(Is::NoRecord(WithStore)),
+			Facts { is_newest: true, ..frozen },
+			"in 15 s",
+		),
+		(
+			"no record, would have forgotten, frozen",
+			live(),
+			unknown,
+			look(Is::NoRecord(AtLeast(HOUR))),
+			frozen,
+			"in 15 s",
+		),
+		(
+			"nothing listed, as the store, frozen",
+			invoiced(),
+			unknown,
+			Answer::Compare(listed(vec![], WithStore)),
+			Facts { is_frozen: true, ..fresh },
+			"in 60 s, listed",
+		),
+		(
+			"no route for the fifth time",
+			DebtV1 { setbacks: 4, ..live() },
+			VerdictV1::Planned,
+			Answer::Pay(1, Some(PayReply::NotSent(NoRoute))),
+			facts(),
+			"in 960 s, attempt 1 dead, tell NoRoute",
 		),
 		(
 			"no record, expired, and had accepted",
@@ -667,7 +893,31 @@ fn the_table_of_answers() {
 			unknown,
 			look(Is::NoRecord(AtLeast(2 * HOUR))),
 			facts(),
-			"in 15 s, pay 1",
+			"in 15 s, attempt 1 unknown, pay 1",
+		),
+		(
+			"in doubt, has settled",
+			doubtful(),
+			unknown,
+			look(settled(None)),
+			facts(),
+			"Paid, proven, attempt 1 settled, tell Paid",
+		),
+		(
+			"in doubt, has failed",
+			doubtful(),
+			unknown,
+			look(Is::Failed(NoRoute)),
+			facts(),
+			"proven, in 60 s, attempt 1 dead",
+		),
+		(
+			"in doubt, and known not to be",
+			doubtful(),
+			unknown,
+			none(),
+			facts(),
+			"proven, in 15 s, attempt 1 unknown, pay 1",
 		),
 		(
 			"no record, would have forgotten",
@@ -691,7 +941,7 @@ fn the_table_of_answers() {
 			unknown,
 			look(Is::NoRecord(WithStore)),
 			newest,
-			"in 15 s, pay 1",
+			"in 15 s, attempt 1 unknown, pay 1",
 		),
 		(
 			"of another worker's look",
@@ -710,12 +960,37 @@ fn the_table_of_answers() {
 			"",
 		),
 	];
+	let mut wrong = Vec::new();
 	for (what, debt, verdict, answer, facts, expected) in rows {
 		let attempts: Vec<_> =
 			if debt.attempts > 0 { vec![(1, attempt(verdict))] } else { Vec::new() };
 		let step = on_answer(View { id: &id(), debt: &debt, attempts: &attempts }, answer, &facts);
-		assert_eq!(short(&step, &debt), expected, "{what}");
+		wrong.extend(differs(what, &short(&step, &debt), expected));
 	}
+	assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// An attempt beside one that has paid after all: it is not made, and the debt ends as paid.
+#[test]
+fn nothing_is_sent_beside_an_attempt_that_has_paid() {
+	let settled = attempt(VerdictV1::Settled { preimage: PREIMAGE, fee_msat: None });
+	let second = {
+		let live = LiveV1 { number: 2, owner: US, lease: hours(NOW + 1) };
+		DebtV1 { attempts: 2, live: Some(live), ..invoiced() }
+	};
+	for verdict in [VerdictV1::Planned, VerdictV1::Unknown, VerdictV1::Accepted] {
+		let attempts = [(1, settled.clone()), (2, attempt(verdict))];
+		let view = View { id: &id(), debt: &second, attempts: &attempts };
+		let answer = Answer::Look(2, Some(AttemptStatus::NoRecord(NodeMemory::Forever)));
+		let step = on_answer(view, answer, &facts());
+		assert_eq!(short(&step, &second), "Paid, attempt 2 dead, tell Paid");
+	}
+	let debt = DebtV1 { attempts: 1, ..invoiced() };
+	let attempts = [(1, settled)];
+	let view = View { id: &id(), debt: &debt, attempts: &attempts };
+	let answer = Answer::Prepare(2, hash(), Some(NodeToken::default()));
+	assert_eq!(short(&on_answer(view, answer, &facts()), &debt), "Paid, tell Paid");
+	assert_eq!(short(&on_due(view, &facts()).unwrap(), &debt), "Paid, tell Paid");
 }
 
 /// What an attempt that the node knew and the store did not is, when the node has forgotten it: paid,
@@ -737,7 +1012,8 @@ fn an_adopted_attempt_is_never_made_again() {
 /// Which attempt a settled payment is of (A5): the one that it names, or the only one that it can be.
 #[test]
 fn the_table_of_outcomes() {
-	let dead = VerdictV1::Dead { counts: true };
+	let dead = VerdictV1::Dead { counts: true, never_sent: false };
+	let unsent = VerdictV1::Dead { counts: false, never_sent: true };
 	let settled = VerdictV1::Settled { preimage: PREIMAGE, fee_msat: None };
 	let (unknown, hash) = (VerdictV1::Unknown, hash());
 	let paid = || AttemptStatus::Settled { preimage: PREIMAGE, fee_msat: Some(1) };
@@ -798,6 +1074,14 @@ fn the_table_of_outcomes() {
 			paid(),
 			"Paid, attempt 2 settled, freeze, tell Paid",
 		),
+		(
+			"one of the two, unnamed, and the other was never sent",
+			second(),
+			vec![unsent, unknown],
+			None,
+			paid(),
+			"Paid, attempt 2 settled, tell Paid",
+		),
 		("the other, unnamed", second(), vec![settled, unknown], None, paid(), ""),
 		("said again", second(), vec![settled, unknown], Some(1), paid(), ""),
 		(
@@ -826,12 +1110,28 @@ fn the_table_of_outcomes() {
 			"Paid, new attempt 3 settled, freeze, tell Paid",
 		),
 		(
-			"one with a name of somebody's own",
+			"one with a foreign name",
 			invoiced(),
 			vec![],
 			Some(9_999),
 			paid(),
 			"Paid, new attempt 1 settled, freeze, tell Paid",
+		),
+		(
+			"one with a foreign name, told again",
+			closed(StateV1::Paid),
+			vec![settled],
+			Some(9_999),
+			paid(),
+			"",
+		),
+		(
+			"one with a foreign name, beside one that has settled",
+			DebtV1 { attempts: 2, ..closed(StateV1::Paid) },
+			vec![dead, settled],
+			Some(9_999),
+			paid(),
+			"new attempt 3 settled, freeze",
 		),
 		(
 			"the live one has failed",
@@ -869,14 +1169,20 @@ fn the_table_of_outcomes() {
 			"in 15 s, freeze",
 		),
 	];
+	let mut wrong = Vec::new();
 	for (what, debt, verdicts, name, status, expected) in rows {
 		let numbers = 1..;
-		let attempts: Vec<_> = numbers.zip(verdicts.into_iter().map(attempt)).collect();
+		let mut attempts: Vec<_> = numbers.zip(verdicts.into_iter().map(attempt)).collect();
+		if what.contains("told again") {
+			let foreign = id().attempt(9_999);
+			attempts[0].1.token = NodeToken::new(*foreign.as_bytes()).unwrap();
+		}
 		let view = View { id: &id(), debt: &debt, attempts: &attempts };
 		let name = name.map(|number| id().attempt(number));
 		let step = on_outcome(view, &hash, name.as_ref(), &status, &facts());
-		assert_eq!(short(&step, &debt), expected, "{what}");
+		wrong.extend(differs(what, &short(&step, &debt), expected));
 	}
+	assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// Nothing falls through, and what cannot be taken back is only decided when it may be.
@@ -891,7 +1197,7 @@ fn every_combination_is_decided() {
 					for now in times {
 						for steady in times.into_iter().filter(|steady| *steady <= now) {
 							for awake_since in [hours(0), hours(99), hours(100)] {
-								for flags in 0..8_u8 {
+								for flags in 0..16_u8 {
 									let mut debt = DebtV1 { node_share_sat, ..invoiced() };
 									debt.attempts = 9;
 									debt.live = live().live.filter(|_| is_live);
@@ -902,6 +1208,7 @@ fn every_combination_is_decided() {
 									}
 									debt.failed_attempts = failed;
 									(debt.reminders, debt.reminders_delivered) = (9, delivered);
+									debt.first_delivered_at = (delivered > 0).then(|| hours(99));
 									debt.reminded_at = Some(hours(9));
 									let times =
 										Times { wall: now, running: now, steady, ..facts().times };
@@ -909,6 +1216,7 @@ fn every_combination_is_decided() {
 										times,
 										awake_since,
 										is_compared: flags & 2 > 0,
+										is_listed: flags & 8 > 0,
 										is_frozen: flags & 4 > 0,
 										..facts()
 									};
@@ -939,8 +1247,10 @@ fn check(debt: &DebtV1, facts: &Facts) {
 	match step.debt.map(|next| next.state) {
 		Some(StateV1::Forfeited) => {
 			assert!(open && debt.share_sat() > 0 && !debt.was_invoiced);
-			assert!(facts.times.steady >= debt.deadline() && debt.reminders_delivered > 0);
-			assert!(facts.now() >= facts.awake_since.after(debt.reminder_interval()));
+			assert!(debt.window_left(&facts.times).is_none() && debt.reminders_delivered > 0);
+			assert!(facts.is_listed || facts.is_compared);
+			let heard = facts.awake_since.max(debt.first_delivered_at.unwrap());
+			assert!(facts.now() >= heard.after(debt.reminder_interval()));
 		},
 		Some(StateV1::Kept) => assert!(open && debt.share_sat() == 0),
 		Some(StateV1::Failed) => assert!(open && debt.was_invoiced),

@@ -1,4 +1,4 @@
-//! A node that pays as it is told to, creditors with invoices, and debts.
+//! A node that pays as it is told to, payees with invoices, and debts.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, dead_code)]
 
@@ -195,6 +195,25 @@ impl FakeNode {
 		self.0.lock().unwrap().settled_held.clone()
 	}
 
+	/// A payment that has failed, as the node said, has paid after all.
+	pub fn revive(&self, debt: &DebtId) -> Option<(AttemptId, [u8; 32], AttemptStatus)> {
+		let mut inside = self.0.lock().unwrap();
+		let is_it = |p: &&mut Payment| p.debt == *debt && p.state == Held2::Failed && p.number > 0;
+		let payment = inside.payments.values_mut().find(is_it)?;
+		payment.state = Held2::Settled;
+		let settled =
+			AttemptStatus::Settled { preimage: preimage_of(&payment.hash), fee_msat: Some(0) };
+		Some((debt.attempt(payment.number), payment.hash, settled))
+	}
+
+	/// An operator pays an invoice by hand, under a name that is no attempt's.
+	pub fn pay_by_hand(&self, debt: &DebtId, hash: [u8; 32]) {
+		let mut inside = self.0.lock().unwrap();
+		let (index, state) = (inside.newest() + 1, Held2::Settled);
+		let payment = Payment { debt: *debt, number: 0, hash, index, state };
+		inside.payments.insert(foreign(&hash), payment);
+	}
+
 	/// What it holds is settled, or fails.
 	pub fn release(&self, settled: bool) {
 		for payment in self.0.lock().unwrap().payments.values_mut() {
@@ -355,11 +374,23 @@ impl Payer for FakeNode {
 		if inside.by_hash {
 			return Reply::ready(KnownPayments::ByHashOnly);
 		}
-		let mine = inside.payments.values().filter(|payment| payment.debt == *debt);
-		let mut made: Vec<_> = mine.map(|payment| (payment.number, payment.hash)).collect();
-		made.sort_unstable();
+		// One that was made by hand has no attempt's name.
+		let is_its = |payment: &&Payment| payment.debt == *debt && payment.number > 0;
+		let mine = inside.payments.values().filter(is_its);
+		let known = |payment: &Payment| KnownPayment {
+			number: payment.number,
+			payment_hash: payment.hash,
+			may_pay: payment.state != Held2::Failed,
+		};
+		let mut made: Vec<_> = mine.map(known).collect();
+		made.sort_unstable_by_key(|known| known.number);
 		Reply::ready(KnownPayments::Listed { payments: made, memory: inside.memory() })
 	}
+}
+
+/// The name of a payment that was made by hand.
+pub fn foreign(hash: &[u8; 32]) -> [u8; 32] {
+	hash.map(|byte| !byte)
 }
 
 /// Preimages are small numbers, so that they are found again.
@@ -514,6 +545,18 @@ impl World {
 
 	pub fn state(&self, id: &DebtId) -> State {
 		self.debt(id).state
+	}
+
+	/// The reasons why nothing is paid; none if it is.
+	pub fn why(&self) -> String {
+		self.payouts.frozen().unwrap().map_or(String::new(), |freeze| freeze.to_string())
+	}
+
+	/// An operator has looked into all reasons.
+	pub fn unfreeze(&self) {
+		if let Some(freeze) = self.payouts.frozen().unwrap() {
+			self.payouts.unfreeze(&freeze).unwrap();
+		}
 	}
 
 	/// What was told: kind and number.

@@ -343,7 +343,11 @@ impl Store for WitnessedStore {
 		let inner = self.inner.guarantees();
 		// A batch may take a mark along.
 		let max_writes = inner.max_writes.saturating_sub(1);
-		Guarantees { max_writes, notices_old_copies: true, ..inner }
+		// A database that its witness did not know may be an old copy; and one whose witness takes no marks
+		// is not noticed when it is.
+		let is_known = matches!(self.said, Witnessed::Confirmed | Witnessed::New);
+		let notices_old_copies = is_known && self.shared.takes_marks;
+		Guarantees { max_writes, notices_old_copies, ..inner }
 	}
 
 	fn observe(&self, observer: StoreObserver) -> bool {

@@ -131,6 +131,27 @@ fn a_copy_of_a_store_in_use_is_no_store_without_its_witness() {
 	assert!(told.lock()[0].starts_with("there was no witness"), "{:?}", told.lock());
 }
 
+/// Only a store that its witness has confirmed, or that is new, is known to be the newest copy of itself.
+#[test]
+fn a_store_notices_old_copies_only_if_its_witness_knows_it() {
+	let (medium, known) = (MemoryMedium::new(), Known::default());
+	let notices = |store: &WitnessedStore| store.guarantees().notices_old_copies;
+	let new = open(&medium, &known).unwrap();
+	assert!(notices(&new), "new");
+	drop(new);
+	let confirmed = open(&medium, &known).unwrap();
+	assert!(notices(&confirmed), "confirmed");
+	drop(confirmed);
+	// Closed in order, and opened where no witness is: any copy may be.
+	let moved = open(&medium.snapshot(), &Known::default()).unwrap();
+	assert_eq!(moved.witnessed(), Witnessed::Missing);
+	assert!(!notices(&moved), "missing");
+	known.0.lock().1 = true;
+	let broken = open(&medium, &known).unwrap();
+	assert_eq!(broken.witnessed(), Witnessed::Confirmed);
+	assert!(!notices(&broken), "takes no marks");
+}
+
 #[test]
 fn an_empty_database_in_the_place_of_another_is_refused() {
 	let known = Known::default();
