@@ -115,8 +115,16 @@ pub(crate) fn on_outcome(
 /// Takes over what the node knows and the store does not; and else, whether that proves anything.
 fn compare(view: View<'_>, payments: &[KnownPayment], memory: NodeMemory, facts: &Facts) -> Step {
 	let debt = view.debt;
-	if debt.live.is_some() {
-		return Step::default();
+	let live = match debt.live {
+		Some(live) => match open_and_ours(view, live.number, facts) {
+			Some(attempt) => Some((live.number, attempt)),
+			None => return Step::default(),
+		},
+		None => None,
+	};
+	if payments.iter().any(|known| Some(known.number) == live.map(|(number, _)| number)) {
+		// A look tells what became of it.
+		return view.wait(facts.again());
 	}
 	if let Some(step) = view.paid_already(facts) {
 		return step;
@@ -128,7 +136,10 @@ fn compare(view: View<'_>, payments: &[KnownPayment], memory: NodeMemory, facts:
 		return Step { freeze, ..view.wait(facts.now().after(UNPROVEN_PAUSE)) };
 	}
 	if let Some(known) = payments.iter().find(|known| view.attempt(known.number).is_none()) {
-		return adopt(view, known, facts);
+		return match live {
+			Some(live) => give_way(view, live, memory, facts),
+			None => adopt(view, known, facts),
+		};
 	}
 	if let Some((number, attempt)) = payments.iter().find_map(|known| view.contradicts(known)) {
 		return contradicted(view, number, attempt, facts);
@@ -151,6 +162,23 @@ fn compare(view: View<'_>, payments: &[KnownPayment], memory: NodeMemory, facts:
 	Step { debt: Some(next), ..listed }
 		.note("nothing proves that it was not paid before")
 		.news(News::Unproven)
+}
+
+/// The node knows an attempt that the store does not, and not the one that is live: the store is an old copy,
+/// and what it was about to order was never made. Then the other one is taken over.
+fn give_way(
+	view: View<'_>, (number, attempt): (u32, &AttemptV1), memory: NodeMemory, facts: &Facts,
+) -> Step {
+	let began = (attempt.planned, attempt.planned_at);
+	let was_known = attempt.verdict == VerdictV1::Accepted || attempt.invoice.is_empty();
+	// An order that is still on its way has arrived by then.
+	let is_over = facts.is_long_since(attempt.ordered) && facts.would_know(memory, began);
+	if was_known || !is_over {
+		return view.wait(facts.again());
+	}
+	let what = format!("attempt {number} was never made, and the node knows another one");
+	let end = End { reason: FailureReason::Other, counts: false, never_sent: true, what: &what };
+	dead(view, number, attempt, end, facts)
 }
 
 /// Takes over an attempt that the node knows and the store does not.
@@ -305,6 +333,10 @@ fn not_found(
 	}
 	if facts.is_frozen {
 		return view.wait(facts.again());
+	}
+	// An old copy may be about to order what was given up since, and another attempt has paid.
+	if !facts.is_compared {
+		return Step::ask(Ask::Compare);
 	}
 	// It was not sent yet: the same attempt, under the same name.
 	let live = Some(facts.live(number));
