@@ -4,6 +4,7 @@
 #![cfg(feature = "postgres")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stderr)]
 
+mod batches;
 mod postgres_rig;
 
 use std::collections::BTreeSet;
@@ -12,15 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use batches::{append, bodies, T};
 use leyden_backends::postgres::{PostgresOptions, PostgresStore};
 use leyden_store::group::{Closing, OutagePolicy, Pauser, StoreEvent};
-use leyden_store::{
-	Batch, Expectation, Key, KeyRange, Namespace, RecordType, Store, StoreError, Table, Value,
-};
+use leyden_store::{Batch, Expectation, Key, Namespace, RecordType, Store, StoreError, Value};
 use leyden_testkit::postgres::{Pooler, Server};
 use postgres_rig::{Plan, Road};
-
-const T: Table = Table::new("t");
 
 fn options(seconds: u64) -> PostgresOptions {
 	let timeout = Duration::from_secs(seconds);
@@ -30,24 +28,6 @@ fn options(seconds: u64) -> PostgresOptions {
 
 fn open(url: &str) -> PostgresStore {
 	PostgresStore::open(url, Namespace::default(), options(20)).unwrap()
-}
-
-fn append(body: &str) -> Batch {
-	let mut batch = Batch::new();
-	let _ = batch.append(T, b"", Value::new(RecordType(0x8000), 1, body.as_bytes()));
-	batch
-}
-
-fn bodies(store: &impl Store) -> Vec<String> {
-	let mut found = Vec::new();
-	let mut range = Some(KeyRange::all(T));
-	while let Some(next) = range {
-		let page = store.scan(next, 1000).wait().unwrap();
-		let text = |value: Value| String::from_utf8(value.body).unwrap();
-		found.extend(page.records.into_iter().map(|(_, record)| text(record.value)));
-		range = page.rest;
-	}
-	found
 }
 
 /// A pooler that shares connections is refused by name. One that gives each client its own is none the

@@ -4,10 +4,13 @@
 #![cfg(feature = "vss")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use std::collections::{BTreeSet, HashMap};
+mod batches;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use batches::{append, append_in_trouble, bodies, put, puts, value, T};
 use leyden_backends::vss::client_ng::headers::FixedHeaders;
 use leyden_backends::vss::{VssConfig, VssOptions, VssStore};
 use leyden_store::frame::MAX_BODY_BYTES;
@@ -18,7 +21,6 @@ use leyden_store::{
 use leyden_testkit::vss::{BodyLimit, Server, Trouble};
 use proptest::prelude::*;
 
-const T: Table = Table::new("t");
 const SECRET: [u8; 32] = [9; 32];
 
 fn config(server: &Server) -> VssConfig {
@@ -35,36 +37,6 @@ fn options(timeout: Duration) -> VssOptions {
 
 fn open(server: &Server) -> VssStore {
 	open_within(server, Duration::from_secs(20)).unwrap()
-}
-
-fn value(body: &str) -> Value {
-	Value::new(RecordType(0x8000), 1, body.as_bytes())
-}
-
-fn append(body: &str) -> Batch {
-	let mut batch = Batch::new();
-	let _ = batch.append(T, b"", value(body));
-	batch
-}
-
-fn puts(count: u64, prefix: &[u8]) -> Batch {
-	let mut batch = Batch::new();
-	for n in 0..count {
-		batch.put(Key::numbered(T, prefix, n), value("x"));
-	}
-	batch
-}
-
-fn bodies(store: &impl Store) -> Vec<String> {
-	let mut found = Vec::new();
-	let mut range = Some(KeyRange::all(T));
-	while let Some(next) = range {
-		let page = store.scan(next, 1000).wait().unwrap();
-		let text = |value: Value| String::from_utf8(value.body).unwrap();
-		found.extend(page.records.into_iter().map(|(_, record)| text(record.value)));
-		range = page.rest;
-	}
-	found
 }
 
 /// The published server of May 2026 names no version: a mismatch that no waiting mends.
@@ -218,28 +190,8 @@ proptest! {
 #[test]
 fn a_load_in_trouble_loses_nothing() {
 	let server = Server::start();
-	let store = open(&server);
-	let acknowledged = Mutex::new(BTreeSet::new());
-	std::thread::scope(|scope| {
-		for thread in 0..8 {
-			let (store, acknowledged, server) = (&store, &acknowledged, &server);
-			scope.spawn(move || {
-				for n in 0..25 {
-					server.next_puts([match (thread + n) % 3 {
-						0 => Trouble::LoseReply,
-						1 => Trouble::DoneBeforeTheNext,
-						_ => Trouble::LoseRequest,
-					}]);
-					let body = format!("{thread}-{n}");
-					store.commit(append(&body)).wait().unwrap();
-					acknowledged.lock().unwrap().insert(body);
-				}
-			});
-		}
-	});
-	let found = bodies(&store);
-	assert_eq!(found.len(), 200);
-	assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), acknowledged.into_inner().unwrap());
+	let troubles = [Trouble::LoseReply, Trouble::DoneBeforeTheNext, Trouble::LoseRequest];
+	append_in_trouble(&open(&server), |which| server.next_puts([troubles[which]]));
 }
 
 /// A node that was away while another took over writes nothing, and is told so.
@@ -353,12 +305,6 @@ fn large(first: u8, bytes: usize) -> Value {
 	let mut body = vec![0x5a; bytes];
 	body[0] = first;
 	Value::new(RecordType(0x8000), 1, body)
-}
-
-fn put(key: &Key, value: Value) -> Batch {
-	let mut batch = Batch::new();
-	batch.put(key.clone(), value);
-	batch
 }
 
 /// A batch with more bytes is refused before it is in a group, and takes nobody with it.

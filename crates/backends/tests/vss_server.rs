@@ -14,21 +14,23 @@
 #![cfg(feature = "vss")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::collections::{BTreeSet, HashSet};
+mod batches;
+
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use batches::{append, append_in_trouble, bodies, put, puts, value, T};
 use leyden_backends::vss::{VssConfig, VssOptions, VssStore};
 use leyden_store::conformance::{Backend, CHECKS};
 use leyden_store::group::{OutagePolicy, StoreEvent};
 use leyden_store::key::{MAX_KEY_BYTES, MAX_TABLE_NAME_CHARS};
-use leyden_store::{Batch, Key, KeyRange, Namespace, RecordType, Store, StoreError, Table, Value};
+use leyden_store::{Batch, Key, KeyRange, Namespace, Store, StoreError, Table, Value};
 use leyden_testkit::vss_relay::{Loss, Relay};
 
-const T: Table = Table::new("t");
 const SECRET: [u8; 32] = [9; 32];
 
-/// A relay, and the name of a store that nobody has used.
+/// A relay, and the name of a store that was not used before.
 struct Place {
 	relay: Relay,
 	store_id: String,
@@ -67,45 +69,9 @@ fn options() -> VssOptions {
 	VssOptions { timeout: Duration::from_secs(30), outages: OutagePolicy::none() }
 }
 
-fn value(body: impl Into<Vec<u8>>) -> Value {
-	Value::new(RecordType(0x8000), 1, body)
-}
-
-fn append(body: &str) -> Batch {
-	let mut batch = Batch::new();
-	let _ = batch.append(T, b"", value(body));
-	batch
-}
-
-fn puts(count: u64, prefix: &[u8]) -> Batch {
-	let mut batch = Batch::new();
-	for n in 0..count {
-		batch.put(Key::numbered(T, prefix, n), value("x"));
-	}
-	batch
-}
-
 fn large(bytes: usize) -> Value {
 	let byte = |n: usize| u8::try_from(n % 251).unwrap();
 	value((0..bytes).map(byte).collect::<Vec<u8>>())
-}
-
-fn put(key: &Key, value: Value) -> Batch {
-	let mut batch = Batch::new();
-	batch.put(key.clone(), value);
-	batch
-}
-
-fn bodies(store: &impl Store) -> Vec<String> {
-	let mut found = Vec::new();
-	let mut range = Some(KeyRange::all(T));
-	while let Some(next) = range {
-		let page = store.scan(next, 1000).wait().unwrap();
-		let text = |value: Value| String::from_utf8(value.body).unwrap();
-		found.extend(page.records.into_iter().map(|(_, record)| text(record.value)));
-		range = page.rest;
-	}
-	found
 }
 
 /// Stores on the server, each in a store of its own.
@@ -252,28 +218,8 @@ fn a_deletion_whose_reply_was_lost_is_done_once() {
 #[ignore = "needs a VSS server: LEYDEN_VSS_URL"]
 fn a_load_in_trouble_loses_nothing() {
 	let place = Place::new();
-	let store = place.open();
-	let acknowledged = Mutex::new(BTreeSet::new());
-	std::thread::scope(|scope| {
-		for thread in 0..8 {
-			let (store, acknowledged, relay) = (&store, &acknowledged, &place.relay);
-			scope.spawn(move || {
-				for n in 0..25 {
-					relay.next_puts([match (thread + n) % 3 {
-						0 => Loss::Reply,
-						1 => Loss::ArrivesBeforeTheNext,
-						_ => Loss::Request,
-					}]);
-					let body = format!("{thread}-{n}");
-					store.commit(append(&body)).wait().unwrap();
-					acknowledged.lock().unwrap().insert(body);
-				}
-			});
-		}
-	});
-	let found = bodies(&store);
-	assert_eq!(found.len(), 200);
-	assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), acknowledged.into_inner().unwrap());
+	let losses = [Loss::Reply, Loss::ArrivesBeforeTheNext, Loss::Request];
+	append_in_trouble(&place.open(), |which| place.relay.next_puts([losses[which]]));
 }
 
 /// The server takes a thousand items, of which the head is one.

@@ -32,7 +32,7 @@ pub fn accept(arguments: &AcceptArguments, output: &mut Output) -> Result<(), Fa
 	let told_again = url.accept(&namespace).map_err(tell)?;
 	output.line(&format!("{url} is accepted; its witness is {}", witness.place()))?;
 	output.line(
-		"Readers of its logs and feeds begin anew, and nothing is paid before somebody has",
+		"Readers of its logs and feeds begin anew, and nothing is paid before an operator has",
 	)?;
 	output.line("looked (`leyden payouts`).")?;
 	print_told_again(&told_again, output)

@@ -196,7 +196,7 @@ fn print(
 	}
 	if crashes.len() < shown.len() {
 		output.line(
-			"callback, request: somebody pays a recipient through an LSP, whose service is asked and\n\
+			"callback, request: a sender pays a recipient through an LSP, whose service is asked and\n\
 			 told over HTTP. Without Leyden is what rgb-lightning-node does today. payout: a share of\n\
 			 a bond is owed. Without Leyden is what the first version of Mostro's payouts did.\n",
 		)?;

@@ -63,7 +63,7 @@ enum Command {
 	/// Check a whole store: nothing is damaged, and nothing is missing. Exit code 1 if anything is.
 	Verify(VerifyArguments),
 	/// Accept a database that is not the newest one, or a copy: it gets a new identity, and payouts
-	/// stay frozen until somebody has looked. The node must be stopped.
+	/// stay frozen until an operator has looked. The node must be stopped.
 	Accept(AcceptArguments),
 	/// Remove, reset, rename, pause or resume a consumer, or decide on one of its dead letters. The node
 	/// must be stopped.

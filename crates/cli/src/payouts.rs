@@ -210,7 +210,7 @@ fn to_json(debt: &Debt) -> Value {
 mod tests {
 	use super::*;
 
-	/// What is printed without `--json` has no preimage in it, of an attempt or of a payee's.
+	/// The text without `--json` shows no preimage, neither of an attempt nor of a payee.
 	#[test]
 	fn no_preimage_is_printed() {
 		let shown = json!({ "what": "a preimage was shown", "preimage": "0707" });

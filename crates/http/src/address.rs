@@ -4,7 +4,7 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Where an endpoint or a feed is, how it knows this side, and how it is called.
+//! Addresses of endpoints and feeds: what they know this side by, and how they are called.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,13 +18,13 @@ use crate::guard::{AllowList, Guarded};
 use crate::secret::SigningSecret;
 use crate::token::Token;
 
-/// Where callbacks of an endpoint go, or where a feed is pulled from.
+/// The address that callbacks of an endpoint go to, or that a feed is pulled from.
 #[derive(Clone)]
 pub struct Address {
 	base: Url,
 	paths: BTreeMap<String, String>,
 	pub(crate) secrets: Vec<SigningSecret>,
-	pub(crate) token: Option<Token>,
+	token: Option<Token>,
 	pub(crate) allow: AllowList,
 	pub(crate) authorities: Vec<reqwest::Certificate>,
 }
@@ -34,10 +34,10 @@ pub struct Address {
 pub struct AddressError(&'static str);
 
 impl Address {
-	/// An endpoint at `url`. Only `https`; see [`plain`](Address::plain).
+	/// Returns the address of an endpoint at `url`, which is `https`; see [`plain`](Address::plain).
 	///
 	/// # Errors
-	/// [`AddressError`] for what is no such URL, or has a password in it.
+	/// [`AddressError`] for a text that is no such URL, or has a password in it.
 	pub fn new(url: &str) -> Result<Self, AddressError> {
 		let base = Self::parse(url)?;
 		match base.scheme() {
@@ -46,23 +46,23 @@ impl Address {
 		}
 	}
 
-	/// An endpoint at an `http` URL: everybody on the way reads what is sent. For a network of your
-	/// own.
+	/// Returns the address of an endpoint at a URL that may be `http`. Every machine on the way reads what is
+	/// sent; it is for a network of your own.
 	///
 	/// # Errors
-	/// As [`new`](Address::new).
+	/// The same as of [`new`](Address::new).
 	pub fn plain(url: &str) -> Result<Self, AddressError> {
 		Self::parse(url).map(Self::at)
 	}
 
-	/// Signs what is sent with these, each of which the other side may verify.
+	/// Signs callbacks with these secrets, any one of which the other side may verify.
 	#[must_use]
 	pub fn signed(mut self, secrets: impl IntoIterator<Item = SigningSecret>) -> Self {
 		self.secrets = secrets.into_iter().collect();
 		self
 	}
 
-	/// Sends this token.
+	/// Sends this token with every request.
 	#[must_use]
 	pub fn with_token(mut self, token: Token) -> Self {
 		self.token = Some(token);
@@ -72,7 +72,7 @@ impl Address {
 	/// Trusts this authority as well as the system's: a certificate in PEM, of a network of your own.
 	///
 	/// # Errors
-	/// [`AddressError`] if it is none.
+	/// [`AddressError`] for a text that is no certificate.
 	pub fn trusting(mut self, pem: &[u8]) -> Result<Self, AddressError> {
 		let no_certificate = AddressError("the authority is no certificate in PEM");
 		let bundle = reqwest::Certificate::from_pem_bundle(pem);
@@ -95,7 +95,7 @@ impl Address {
 		self
 	}
 
-	/// Where a callback of this kind goes.
+	/// Returns the URL that a callback of this kind goes to.
 	pub(crate) fn url(&self, kind: &str) -> Url {
 		let mut url = self.base.clone();
 		if let Some(path) = self.paths.get(kind) {
@@ -105,14 +105,22 @@ impl Address {
 		url
 	}
 
-	/// The URL itself, without a path of a kind of callback.
+	/// Returns the URL itself, without a path of a kind of callback.
 	pub(crate) fn base(&self) -> &Url {
 		&self.base
 	}
 
-	/// Builds a client that calls this address and nothing else: with these authorities, no machine
-	/// that is not allowed, no proxy of the environment, no redirect, and no longer than `timeout` from
-	/// the first byte to the last.
+	/// Adds the token to a request. Its header is marked as sensitive, so that no client or layer shows it.
+	pub(crate) fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+		match &self.token {
+			Some(token) => request.bearer_auth(token.text()),
+			None => request,
+		}
+	}
+
+	/// Builds a client that calls this address and nothing else: with these authorities, no machine that is
+	/// not allowed, no proxy of the environment, no redirect, and no longer than `timeout` from the first
+	/// byte to the last.
 	///
 	/// # Errors
 	/// The HTTP client's, if there is no TLS here.
@@ -133,7 +141,7 @@ impl Address {
 			.build()
 	}
 
-	/// Whether the URL itself names an address that is not called; names are looked up later.
+	/// Returns whether the URL itself names an address that is not called. Names are looked up later.
 	pub(crate) fn is_forbidden(&self) -> bool {
 		let host = self.base.host_str().unwrap_or_default();
 		let literal: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
@@ -157,7 +165,7 @@ impl Address {
 	}
 }
 
-/// Without what may be secret in a URL.
+/// Shows no part of the URL that may be secret.
 impl fmt::Debug for Address {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		let origin = self.base.origin().ascii_serialization();

@@ -24,7 +24,7 @@ use crate::address::Address;
 use crate::guard::{is_not_allowed, NotAllowed};
 use crate::signature::Webhook;
 
-/// Most of an answer that is read, in bytes.
+/// Most bytes that are read of an answer.
 pub const MAX_RESPONSE_BYTES: usize = 16 * 1024;
 
 /// A difference of clocks that explains a refusal: most receivers tolerate five minutes.
@@ -39,14 +39,14 @@ const MAX_COMPACTIONS: usize = 1_000;
 /// Most callbacks that are taken in one turn of the outbox.
 const MAX_TURN: usize = 256;
 
-/// How callbacks are sent.
+/// Options of a [`Courier`].
 #[derive(Clone, Copy)]
 pub struct CourierOptions {
-	/// How long a try may take, from the first byte to the last. 20 seconds unless set otherwise; less
-	/// than the outbox's lease.
+	/// Longest time of a try, from the first byte to the last. 20 seconds unless set otherwise; less than the
+	/// outbox's lease.
 	pub timeout: Duration,
-	/// Whether an answer says that the deadline has passed or is too near, from its status and the
-	/// beginning of its body. Unless set otherwise, none does.
+	/// Test of an answer's status and of the beginning of its body: whether it says that the deadline has
+	/// passed or is too near. Unless set otherwise, no answer says so.
 	pub too_late: fn(u16, &[u8]) -> bool,
 	/// The time between two looks at the outbox in [`Courier::run`]. A second unless set otherwise.
 	pub poll_interval: Duration,
@@ -70,22 +70,22 @@ struct Inner {
 	outbox: Outbox,
 	clock: Arc<dyn Clock>,
 	options: CourierOptions,
-	/// By the endpoint's name: its address, and a client that calls nobody else.
+	/// Addresses by the names of endpoints, each with a client that calls no other address.
 	endpoints: HashMap<String, (Address, reqwest::Client)>,
 }
 
-/// What a task comes back with.
+/// The result of a task.
 enum Back {
 	Completed(Box<CompletedDelivery>),
 	Settled(Result<Settled, OutboxError>),
 }
 
-/// What was sent.
+/// Counts of what was sent.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Drained {
 	/// Callbacks that were taken.
 	pub done: u64,
-	/// Tries that failed, and will be repeated.
+	/// Tries that failed and will be repeated.
 	pub again: u64,
 	/// Callbacks that were put aside, or were too late.
 	pub aside: u64,
@@ -94,7 +94,7 @@ pub struct Drained {
 }
 
 impl Courier {
-	/// A courier for these endpoints of an outbox, by name. Connections are kept and used again.
+	/// Returns a courier for these endpoints of an outbox, by name. Connections are kept and used again.
 	///
 	/// # Errors
 	/// The HTTP client's, if there is no TLS here.
@@ -110,9 +110,9 @@ impl Courier {
 		Ok(Self(Arc::new(Inner { outbox, clock, options, endpoints })))
 	}
 
-	/// Sends everything that is to be sent now, as many at once as the endpoints allow, and returns when
-	/// there is nothing more. Call it when something was enqueued, with every block, and every few
-	/// seconds. `height` is that of the chain.
+	/// Sends every callback that is to be sent now, as many at once as the endpoints allow, and returns when
+	/// there are no more. Call it when a callback was enqueued, with every block, and every few seconds.
+	/// `height` is that of the chain.
 	///
 	/// # Errors
 	/// The outbox's. What was sent meanwhile is settled.
@@ -123,8 +123,8 @@ impl Courier {
 		self.drain_until(&|| height, &AtomicBool::new(false)).await
 	}
 
-	/// As [`drain`](Courier::drain), with the height of each turn. Callbacks expire meanwhile. Once it is
-	/// stopped, nothing more is sent.
+	/// Sends as [`drain`](Courier::drain) does, with the height of each turn. Callbacks expire meanwhile.
+	/// Once `is_stopped` is set, no more are sent.
 	async fn drain_until(
 		&self, height: &(dyn Fn() -> u32 + Sync), is_stopped: &AtomicBool,
 	) -> Result<Drained, OutboxError> {
@@ -180,7 +180,7 @@ impl Courier {
 				match back {
 					Ok(Back::Completed(back)) => returned.push(*back),
 					Ok(Back::Settled(Ok(settled))) => drained.count(settled),
-					// Somebody else has it.
+					// Another process has it.
 					Ok(Back::Settled(Err(OutboxError::LeaseLost))) => {},
 					Ok(Back::Settled(Err(error))) => failed = failed.or(Some(error)),
 					// A task does not panic; if one did, its claim is free again.
@@ -192,15 +192,14 @@ impl Courier {
 	}
 
 	/// Sends callbacks until `stop` resolves: [drains](Courier::drain) the outbox, lets callbacks
-	/// [expire](Outbox::expire), and [compacts](Outbox::compact) it, again and again. `height` is that of the
-	/// chain. It ends when what is on its way is back.
+	/// [expire](Outbox::expire), and [compacts](Outbox::compact) it, again and again. `height` is that of
+	/// the chain. The future ends when the callbacks on their way are back.
 	///
 	/// # Errors
-	/// The first error of the outbox that does not pass by itself; a store that is unavailable is waited
-	/// for.
+	/// The first error of the outbox that does not pass by itself; a store that is unavailable is waited for.
 	///
 	/// # Failure Behavior and Persistence
-	/// As [`drain`](Courier::drain), [`Outbox::expire`] and [`Outbox::compact`].
+	/// The same as of [`drain`](Courier::drain), [`Outbox::expire`] and [`Outbox::compact`].
 	pub async fn run(
 		&self, height: impl Fn() -> u32 + Sync, stop: impl Future<Output = ()>,
 	) -> Result<(), OutboxError> {
@@ -262,13 +261,13 @@ impl Courier {
 		.await
 	}
 
-	/// Sends one callback, and settles it by what comes back.
+	/// Sends one callback, and settles it by the answer.
 	///
 	/// # Errors
 	/// The outbox's.
 	///
 	/// # Failure Behavior and Persistence
-	/// As [`drain`](Courier::drain).
+	/// The same as of [`drain`](Courier::drain).
 	pub async fn deliver(&self, claim: Claim, height: u32) -> Result<Settled, OutboxError> {
 		let (reply, said) = self.send(claim.callback()).await;
 		blocking(move || claim.reply(reply, height, &said)).await
@@ -282,10 +281,11 @@ impl Courier {
 			return (Reply::Forbidden, "the address is private, and not allowed".to_owned());
 		}
 		let Ok(headers) = self.headers(callback, address) else {
-			return (Reply::Forbidden, "the token is no header".to_owned());
+			return (Reply::Forbidden, "a value of the callback is no header".to_owned());
 		};
 		let url = address.url(callback.kind());
 		let request = client.post(url).headers(headers).body(callback.payload().to_vec());
+		let request = address.authorized(request);
 		match request.send().await {
 			Ok(response) => self.answer(response).await,
 			Err(error) => failed(&error),
@@ -309,11 +309,6 @@ impl Courier {
 		headers.insert("leyden-sequence", HeaderValue::from(callback.sequence().get()));
 		headers.insert("leyden-epoch", HeaderValue::from(self.0.outbox.epoch()));
 		headers.insert("leyden-schema", HeaderValue::from(callback.schema()));
-		if let Some(token) = &address.token {
-			let mut value = HeaderValue::try_from(token.header())?;
-			value.set_sensitive(true);
-			headers.insert(header::AUTHORIZATION, value);
-		}
 		Ok(headers)
 	}
 
@@ -360,7 +355,8 @@ impl Drained {
 	}
 }
 
-/// What a failed request means. What is said has no URL in it: there may be a secret in that.
+/// Returns the meaning of a failed request, and a text about it. The text has no URL in it, since a URL may
+/// have a secret in it.
 fn failed(error: &reqwest::Error) -> (Reply, String) {
 	if is_not_allowed(error) {
 		return (Reply::Forbidden, NotAllowed.to_string());
@@ -377,7 +373,7 @@ fn failed(error: &reqwest::Error) -> (Reply, String) {
 	}
 }
 
-/// Seconds, or a date.
+/// Returns how long `Retry-After` asks to wait. It is in seconds, or a date.
 pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 	let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
 	// Digits, without a sign.
@@ -399,7 +395,7 @@ fn parse_date(text: &str) -> Option<Timestamp> {
 	Some(Timestamp::default().after(at.duration_since(UNIX_EPOCH).unwrap_or_default()))
 }
 
-/// The difference of clocks that a callback is refused for, if that is the reason: a
+/// Returns the difference of clocks that a callback is refused for, if that is the reason: a
 /// [`Receiver`](crate::Receiver) says so, and of other endpoints the date of the answer tells.
 fn skew(code: u16, date: Option<Timestamp>, body: &[u8], now: Timestamp) -> Option<String> {
 	let said: Option<Refusal> = serde_json::from_slice(body).ok();
@@ -418,8 +414,8 @@ fn skew(code: u16, date: Option<Timestamp>, body: &[u8], now: Timestamp) -> Opti
 	}
 }
 
-/// Whether the body of an answer with this status may say that the deadline has passed, or that clocks
-/// differ.
+/// Returns whether the body of an answer with this status may say that the deadline has passed, or that
+/// clocks differ.
 fn is_explained_by_its_body(code: u16) -> bool {
 	matches!(code, 400..=499) && !matches!(code, 401 | 403 | 404 | 408..=410 | 425 | 429)
 }
@@ -430,7 +426,7 @@ struct Refusal {
 	error: String,
 }
 
-/// The outbox waits for its store; that is not for a task to do.
+/// Calls the outbox outside of the runtime's own threads, since it waits for its store.
 async fn blocking<T: Send + 'static>(
 	f: impl FnOnce() -> Result<T, OutboxError> + Send + 'static,
 ) -> Result<T, OutboxError> {
@@ -438,7 +434,7 @@ async fn blocking<T: Send + 'static>(
 		Ok(done) => done,
 		Err(error) => match error.try_into_panic() {
 			Ok(panic) => std::panic::resume_unwind(panic),
-			// The runtime ends; whoever waits hears nothing any more.
+			// The runtime ends, and no caller is there to hear of it.
 			Err(_) => Err(OutboxError::LeaseLost),
 		},
 	}

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WirePage {
-	/// As text: a JSON number has fewer digits.
+	/// The epoch as text: a JSON number has fewer digits.
 	pub(crate) epoch: String,
 	pub(crate) items: Vec<WireItem>,
 	pub(crate) next: String,
@@ -30,10 +30,10 @@ pub(crate) struct WireItem {
 	id: String,
 	kind: String,
 	endpoint: String,
-	/// Hex.
+	/// The order key in hex.
 	order_key: String,
 	schema: u16,
-	/// Base64.
+	/// The payload in base64.
 	payload: String,
 	#[serde(default, skip_serializing_if = "Option::is_none")]
 	deadline_height: Option<u32>,
@@ -71,7 +71,7 @@ impl WireItem {
 		512 + self.id.len() + 6 * names + self.order_key.len() + self.payload.len()
 	}
 
-	/// `None` for what no outbox has.
+	/// Returns the callback; `None` for one that no outbox has.
 	#[cfg(feature = "client")]
 	pub(crate) fn read(self) -> Option<Callback> {
 		use leyden_outbox::{CallbackId, Deadline, NewCallback, Sequence};

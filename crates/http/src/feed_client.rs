@@ -21,43 +21,43 @@ use crate::guard::is_not_allowed;
 /// Largest page that is read, in bytes: the most callbacks, of the largest size, in base64.
 const MAX_PAGE_BYTES: usize = 64 << 20;
 
-/// Pulls the feed of an outbox. Calls its address as a [`Courier`](crate::Courier) does.
+/// Client of the feed of an outbox. It calls its address as a [`Courier`](crate::Courier) does.
 #[derive(Clone)]
 pub struct FeedClient {
 	address: Address,
 	client: reqwest::Client,
 }
 
-/// Why a feed was not read.
+/// Reason that a feed was not read.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FeedError {
 	/// The source says that the cursor is not good.
 	Cursor(OutboxError),
-	/// There was no answer, or one that is not to be expected. Try again.
+	/// The feed gave no answer, or an unexpected one. Try again.
 	Unavailable {
-		/// The status, if there was one.
+		/// The status of the answer, if there was one.
 		status: Option<u16>,
 	},
 	/// The token is missing, or not the right one.
 	Unauthorized,
 	/// The feed is at a private address, which is not [allowed](Address::allowing).
 	Forbidden,
-	/// What came is no page of a feed.
+	/// The answer is no page of a feed.
 	Malformed,
 }
 
 impl FeedError {
-	/// Whether the same may succeed later, with nothing repaired.
+	/// Returns whether the same call may succeed later, with nothing repaired.
 	pub fn is_retriable(&self) -> bool {
 		matches!(self, Self::Unavailable { .. })
 	}
 }
 
 impl FeedClient {
-	/// Pulls from the feed at this address, whose URL ends in `/events`, with the address's token. Secrets
-	/// for signing and paths for kinds of callbacks are not used. A page that takes longer than `timeout`,
-	/// from the first byte to the last, is not taken.
+	/// Returns a client of the feed at this address, whose URL ends in `/events`, with the address's token.
+	/// Secrets for signing and paths for kinds of callbacks are not used. A page that takes longer than
+	/// `timeout`, from the first byte to the last, is not taken.
 	///
 	/// # Errors
 	/// The HTTP client's, if there is no TLS here.
@@ -66,7 +66,7 @@ impl FeedClient {
 		Ok(Self { address, client })
 	}
 
-	/// The page behind a cursor.
+	/// Pulls the page behind a cursor.
 	///
 	/// # Errors
 	/// [`FeedError`]: [`Cursor`](FeedError::Cursor) for what the source says of the cursor,
@@ -77,19 +77,11 @@ impl FeedClient {
 		if self.address.is_forbidden() {
 			return Err(FeedError::Forbidden);
 		}
-		let mut url = self.address.base().clone();
-		url.query_pairs_mut()
-			.append_pair("after", &cursor.to_string())
-			.append_pair("limit", &limit.to_string());
-		let mut request = self.client.get(url);
-		if let Some(token) = &self.address.token {
-			request = request.header("authorization", token.header());
-		}
 		let unavailable = |error: reqwest::Error| match is_not_allowed(&error) {
 			true => FeedError::Forbidden,
 			false => FeedError::Unavailable { status: None },
 		};
-		let mut response = request.send().await.map_err(unavailable)?;
+		let mut response = self.request(cursor, limit).send().await.map_err(unavailable)?;
 		let status = response.status().as_u16();
 		let mut body = Vec::new();
 		while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
@@ -105,9 +97,17 @@ impl FeedClient {
 			_ => Err(FeedError::Unavailable { status: Some(status) }),
 		}
 	}
+
+	fn request(&self, cursor: FeedCursor, limit: usize) -> reqwest::RequestBuilder {
+		let mut url = self.address.base().clone();
+		url.query_pairs_mut()
+			.append_pair("after", &cursor.to_string())
+			.append_pair("limit", &limit.to_string());
+		self.address.authorized(self.client.get(url))
+	}
 }
 
-/// A page that is read has as many items as it says, and each is written as it is read again.
+/// Returns each item of a page as it is written, and as it is written after it was read again.
 #[cfg(feature = "fuzz")]
 pub(crate) fn page_law(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 	let _ = cursor_error(bytes, FeedCursor::default());
@@ -162,5 +162,25 @@ impl std::error::Error for FeedError {}
 impl fmt::Debug for FeedClient {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		f.write_str("FeedClient")
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use crate::token::Token;
+
+	/// An HTTP client or a layer around it may log a request with its headers.
+	#[test]
+	fn a_request_does_not_show_its_token() {
+		let address = Address::new("https://h/events").unwrap();
+		let address = address.with_token(Token::new("sesame").unwrap());
+		let client = FeedClient::new(address, Duration::from_secs(1)).unwrap();
+		let request = client.request(FeedCursor::default(), 1);
+		let shown = format!("{request:?}");
+		assert!(shown.contains("authorization") && !shown.contains("sesame"), "{shown}");
+		let request = request.build().unwrap();
+		assert!(request.headers()["authorization"].is_sensitive());
+		assert_eq!(request.headers()["authorization"], "Bearer sesame");
 	}
 }

@@ -29,8 +29,8 @@ const PIECE_ITEMS: usize = 8;
 /// Most of a page around its callbacks, in bytes: names, an epoch, a cursor and a number.
 const PAGE_FRAME_BYTES: usize = 256;
 
-/// Serves an outbox to who missed something. Bind it to loopback, or put TLS in front of it: there
-/// are preimages in what it serves.
+/// Server of the feed of an outbox, for receivers that missed callbacks. Bind it to loopback, or put TLS in
+/// front of it: there are preimages in what it serves.
 #[derive(Clone)]
 pub struct FeedServer {
 	outbox: Outbox,
@@ -38,12 +38,12 @@ pub struct FeedServer {
 }
 
 impl FeedServer {
-	/// Serves to whoever has the token.
+	/// Returns a server for clients that have the token.
 	pub fn new(outbox: Outbox, token: Token) -> Self {
 		Self { outbox, token }
 	}
 
-	/// The service, at `/events`.
+	/// Returns the service, at `/events`.
 	pub fn router(&self) -> Router {
 		Router::new().route("/events", axum::routing::get(serve)).with_state(self.clone())
 	}

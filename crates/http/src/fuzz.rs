@@ -18,7 +18,7 @@ use crate::{courier, feed_client, signature, Address, AllowList, SigningSecret, 
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Returns everything that must hold of any bytes, by name.
+/// Returns the laws that hold of any bytes, by name.
 pub fn laws() -> Vec<(&'static str, Law)> {
 	vec![
 		("Retry-After", retry_after),
@@ -39,7 +39,7 @@ fn flag(value: bool) -> Vec<u8> {
 	vec![u8::from(value)]
 }
 
-/// Digits are seconds; a date in the past is no wait.
+/// Checks that digits are seconds, and that a date in the past is no wait.
 fn retry_after(bytes: &[u8]) -> Pairs {
 	let Ok(value) = HeaderValue::from_bytes(bytes) else { return Vec::new() };
 	let mut headers = HeaderMap::new();
@@ -65,7 +65,7 @@ fn timestamp(bytes: &[u8]) -> Pairs {
 	vec![(format!("{number:0>width$}", width = text.len()).into(), bytes.to_vec())]
 }
 
-/// A key takes the signatures of its secret.
+/// Checks that a key takes the signatures of its secret.
 fn secret(bytes: &[u8]) -> Pairs {
 	let Ok(secret) = SigningSecret::parse(text(bytes)) else { return Vec::new() };
 	let webhook = Webhook { id: "msg_1", timestamp: 1_700_000_000 };
@@ -76,7 +76,7 @@ fn secret(bytes: &[u8]) -> Pairs {
 	vec![(flag(true), flag(verified.is_ok()))]
 }
 
-/// A token opens with itself, and neither with more nor with less.
+/// Checks that a token opens with itself, and neither with more nor with less.
 fn token(bytes: &[u8]) -> Pairs {
 	let Some(token) = Token::new(text(bytes)) else { return Vec::new() };
 	let bearer = format!("Bearer {}", text(bytes));
@@ -90,7 +90,7 @@ fn token(bytes: &[u8]) -> Pairs {
 	]
 }
 
-/// No kind of callback leads to another host.
+/// Checks that no kind of callback leads to another host.
 fn address(bytes: &[u8]) -> Pairs {
 	let mut pairs = Vec::new();
 	for address in [Address::new(text(bytes)), Address::plain(text(bytes))] {
@@ -107,7 +107,7 @@ fn address(bytes: &[u8]) -> Pairs {
 	pairs
 }
 
-/// An address of the list is called, and a mapped address is the address that it maps.
+/// Checks that an address of the list is called, and that a mapped address is judged as what it maps.
 fn allow_list(bytes: &[u8]) -> Pairs {
 	let mut pairs = Vec::new();
 	if let Ok(list) = text(bytes).parse::<AllowList>() {

@@ -4,7 +4,7 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Which machines are called: none in private networks, unless they are allowed.
+//! Guard of the machines that are called: none in private networks, unless they are allowed.
 
 use std::error::Error;
 use std::fmt;
@@ -25,12 +25,12 @@ pub struct AllowList(Vec<(IpAddr, u8)>);
 pub struct AllowListError(String);
 
 impl AllowList {
-	/// Nothing private is called.
+	/// Returns an empty list: no private address is called.
 	pub fn none() -> Self {
 		Self::default()
 	}
 
-	/// Whether this address is called.
+	/// Returns whether this address is called.
 	pub fn allows(&self, address: IpAddr) -> bool {
 		is_public(address) || self.0.iter().any(|(network, bits)| is_in(address, *network, *bits))
 	}
@@ -39,7 +39,7 @@ impl AllowList {
 impl FromStr for AllowList {
 	type Err = AllowListError;
 
-	/// Addresses and networks, with commas between them.
+	/// Reads addresses and networks, with commas between them.
 	fn from_str(text: &str) -> Result<Self, AllowListError> {
 		let entry = |text: &str| {
 			let (address, bits) = match text.split_once('/') {
@@ -67,8 +67,8 @@ pub(crate) fn is_not_allowed(error: &(dyn Error + 'static)) -> bool {
 	error.is::<NotAllowed>() || error.source().is_some_and(is_not_allowed)
 }
 
-/// Looks names up, and leaves out what is not called: also when a name leads elsewhere than a moment
-/// ago.
+/// Resolver of names that leaves out addresses that are not called, also when a name leads elsewhere than a
+/// moment ago.
 pub(crate) struct Guarded(pub(crate) AllowList);
 
 impl Resolve for Guarded {

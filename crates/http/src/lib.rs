@@ -9,15 +9,15 @@
 //! # Sending
 //! A [`Courier`] takes callbacks from an outbox and sends each to its endpoint, signed as [Standard
 //! Webhooks] says: the id is the callback's, and the same in every try; the time is that of the try.
-//! What comes back is judged by the outbox's law. Redirects are not followed, private addresses are
+//! An answer is judged by the outbox's law. Redirects are not followed, private addresses are
 //! not called unless they are allowed, answers are cut off after a few kilobytes, and no answer in
 //! time is no answer.
 //!
 //! # Receiving
 //! A [`Receiver`] checks signature and age, carries out each callback once, through
-//! `leyden-request`, and answers by what was committed. A [`FeedServer`] serves an outbox to who
-//! missed something, and a [`FeedClient`] pulls it, from an [`Address`] as a courier's. [`serve`] is the
-//! server for both, with limits of headers, bodies, times and connections.
+//! `leyden-request`, and answers by what was committed. A [`FeedServer`] serves an outbox to
+//! receivers that missed callbacks, and a [`FeedClient`] pulls it, from an [`Address`] as a courier's.
+//! [`serve`] is the server for both, with limits of headers, bodies, times and connections.
 //!
 //! # Secrets
 //! Keys, tokens and payloads are in no `Debug`, error or log. Signatures and tokens are compared in

@@ -4,7 +4,7 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Places for connections. There are so many, and the connection that has waited longest for its peer
+//! Places for connections. Their number is limited, and the connection that has waited longest for its peer
 //! gives way to a new one.
 
 use std::collections::BTreeMap;
@@ -17,11 +17,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 pub(crate) struct Places {
 	free: Arc<Semaphore>,
 	waiting: Mutex<Waiting>,
-	/// Tells that a connection has begun to wait for its peer.
+	/// Notice that a connection has begun to wait for its peer.
 	has_begun: Notify,
 }
 
-/// Connections that wait for their peers, by the order in which they began to.
+/// Connections that wait for their peers, in the order in which they began to wait.
 #[derive(Default)]
 struct Waiting {
 	next: u64,
@@ -92,7 +92,7 @@ impl Place {
 		}
 	}
 
-	/// Notes that the peer has sent what it had to, and waits for this side.
+	/// Notes that the peer has sent its part, and waits for this side.
 	pub(crate) fn work(&self) {
 		if let Some(number) = self.waits.lock().take() {
 			self.places.waiting.lock().since.remove(&number);

@@ -4,7 +4,7 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Takes callbacks, each once.
+//! [`Receiver`] takes callbacks, each once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,10 +29,10 @@ use crate::token::Token;
 /// Largest body that is taken, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Longest path of a callback, in bytes: what a request of `leyden-request` may say of itself.
+/// Longest path of a callback, in bytes: that of a field of a request of `leyden-request`.
 const MAX_PATH_BYTES: usize = leyden_request::MAX_FIELD_BYTES;
 
-/// How far a timestamp may be from the receiver's clock, unless set otherwise.
+/// Largest difference of a timestamp and the receiver's clock, unless set otherwise.
 const TOLERANCE: Duration = Duration::from_secs(300);
 
 // An id that is taken is one that a request may have.
@@ -41,18 +41,18 @@ const _: () = assert!(MAX_ID_BYTES <= leyden_request::MAX_KEY_BYTES);
 /// A callback whose signature is good.
 #[derive(Clone)]
 pub struct Incoming {
-	/// `webhook-id`: the same in every try.
+	/// Value of `webhook-id`: the same in every try.
 	pub id: String,
-	/// The path that it was sent to.
+	/// The path that the callback was sent to.
 	pub path: String,
-	/// What it says.
+	/// The body of the request.
 	pub body: Vec<u8>,
 }
 
 /// Longest text of an answer, in bytes.
 pub const MAX_SAID_BYTES: usize = 1024;
 
-/// What is to be answered, and what it changes.
+/// Answer to a callback, and the change that the callback makes.
 pub struct Handled {
 	status: StatusCode,
 	said: String,
@@ -60,26 +60,26 @@ pub struct Handled {
 }
 
 impl Handled {
-	/// It is taken, with this change. The change, the note that it was taken, and nothing else are one
-	/// commit.
+	/// Takes the callback, with this change. The change, the note that the callback was taken, and nothing
+	/// else are one commit.
 	pub fn taken(plan: Plan<()>) -> Self {
 		Self { status: StatusCode::OK, said: String::new(), plan: Some(plan) }
 	}
 
-	/// It is taken, and changes nothing.
+	/// Takes the callback, which changes nothing.
 	pub fn ignored() -> Self {
 		Self { status: StatusCode::OK, said: String::new(), plan: None }
 	}
 
-	/// It is not taken now. The other side sees this status and comes again, or not: see what the
+	/// Refuses the callback for now. The other side sees this status and comes again, or not: see what the
 	/// outbox's law makes of it. Nothing is stored.
 	pub fn refused(status: u16) -> Self {
 		let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
 		Self { status, said: String::new(), plan: None }
 	}
 
-	/// With this text in the answer, for a sender that looks for it: that it is too late, say. Up to
-	/// [`MAX_SAID_BYTES`]; what is longer is left out.
+	/// Puts this text into the answer, for a sender that looks for it: that a callback is too late, say. A
+	/// text of more than [`MAX_SAID_BYTES`] is left out.
 	#[must_use]
 	pub fn saying(mut self, said: impl Into<String>) -> Self {
 		let said = said.into();
@@ -90,10 +90,10 @@ impl Handled {
 	}
 }
 
-/// What a callback is handled by. It must do nothing but give a plan: it may be asked twice.
+/// Function that handles a callback. It must do nothing but give a plan, since it may be asked twice.
 pub type Handler = Arc<dyn Fn(&Incoming) -> Handled + Send + Sync>;
 
-/// Takes callbacks: verified, each once, answered by what was committed. Cheap to clone.
+/// Service that takes callbacks: verified, each once, answered by what was committed. Cheap to clone.
 #[derive(Clone)]
 pub struct Receiver(Arc<Inner>);
 
@@ -110,11 +110,11 @@ struct Inner {
 }
 
 impl Receiver {
-	/// Takes callbacks of a source that are signed by one of these keys, at a time that the
+	/// Returns a receiver of callbacks of a source that are signed by one of these keys, at a time that the
 	/// [tolerance](Receiver::with_tolerance) allows. Ids of other sources are other callbacks.
 	///
 	/// Each callback is known for as long as the sender may repeat it: `replay_for`, and longer by what
-	/// `requests` remembers. With more of one source than
+	/// `requests` remembers. With more callbacks of one source than
 	/// [`max_per_scope`](leyden_request::RequestOptions::max_per_scope) the sender is told to come again
 	/// later, so `requests` are opened with [`request_options`](Receiver::request_options).
 	pub fn new(
@@ -133,7 +133,7 @@ impl Receiver {
 		RequestOptions { max_per_scope: u64::MAX, ..RequestOptions::default() }
 	}
 
-	/// As [`new`](Receiver::new), for senders that also have this token.
+	/// Takes callbacks only from senders that also have this token.
 	#[must_use]
 	pub fn with_token(self, token: Token) -> Self {
 		let mut inner = Arc::unwrap_or_clone(self.0);
@@ -153,8 +153,8 @@ impl Receiver {
 		Self(Arc::new(inner))
 	}
 
-	/// The service, for any path. [`serve`](crate::serve) is a server for it. Another server must limit
-	/// headers, times and connections itself, and send a `Date` with every answer.
+	/// Returns the service, for any path. [`serve`](crate::serve) is a server for it. Another server must
+	/// limit headers, times and connections itself, and send a `Date` with every answer.
 	///
 	/// # Answers
 	/// - 200: the callback is taken, now or earlier.
@@ -174,14 +174,14 @@ impl Receiver {
 		Router::new().fallback(axum::routing::post(take)).layer(limit).with_state(self.clone())
 	}
 
-	/// Takes a callback that was pulled from a feed, as if it had been pushed to `path`: the same
-	/// handler, the same memory of ids. For [`Reconciler::apply`](leyden_outbox::Reconciler::apply).
-	/// What the handler refuses for good will never be taken, nor will what the source has
-	/// [forgotten](FeedItem::is_forgotten) and this side does not know; what it refuses for now waits.
+	/// Takes a callback that was pulled from a feed, as if it had been pushed to `path`: with the same
+	/// handler and the same memory of ids. For [`Reconciler::apply`](leyden_outbox::Reconciler::apply). A
+	/// callback that the handler refuses for good will never be taken, nor will one that the source has
+	/// [forgotten](FeedItem::is_forgotten) and this side does not know; one that is refused for now waits.
 	///
 	/// # Failure Behavior and Persistence
-	/// What it changes is durable when this returns; the reconciler's cursor follows in a commit of its
-	/// own. Died in between, the callback is pulled again and known.
+	/// The callback's change is durable when this returns; the reconciler's cursor follows in a commit of its
+	/// own. If the process dies in between, the callback is pulled again and known.
 	pub fn pulled(&self, item: &FeedItem, path: &str) -> Applied {
 		let body = item.payload().to_vec();
 		let incoming = Incoming { id: item.id().to_string(), path: path.to_owned(), body };
@@ -201,7 +201,7 @@ impl Receiver {
 		}
 	}
 
-	/// Whether a callback was taken.
+	/// Returns whether a callback was taken.
 	fn knows(&self, id: &str) -> Result<bool, RequestError> {
 		let key = RequestKey::new(self.0.source.as_bytes(), "callback", id.as_bytes())?;
 		let info = self.0.requests.info(&key)?;
@@ -210,7 +210,7 @@ impl Receiver {
 		}))
 	}
 
-	/// Handles a callback, or gives the answer that it got.
+	/// Handles a callback, or gives the answer that it got earlier.
 	fn handle(&self, incoming: &Incoming) -> (StatusCode, String) {
 		let plain = |status| (status, String::new());
 		if incoming.path.len() > MAX_PATH_BYTES {
@@ -337,7 +337,7 @@ impl Effect for Handling<'_> {
 		})
 	}
 
-	/// All that it does is in the commit with the answer, and there is no answer.
+	/// Returns no outcome: a handler's change is in the commit with the answer, and there is no answer.
 	fn recover(&mut self, _: &RequestKey) -> Result<Option<Outcome>, Unknown> {
 		Ok(None)
 	}
@@ -351,7 +351,7 @@ fn fingerprint(incoming: &Incoming) -> Option<Params> {
 	pieces.try_fold(params, |params, (n, piece)| params.bytes(&format!("body{n}"), piece).ok())
 }
 
-/// The status, and what is said with it.
+/// Reads the status of an answer, and its text.
 fn read_answer(answer: &Answer) -> (StatusCode, String) {
 	let (status, said) = answer.bytes().split_first_chunk().unwrap_or((&[0; 2], &[]));
 	let status = StatusCode::from_u16(u16::from_be_bytes(*status));
@@ -359,7 +359,7 @@ fn read_answer(answer: &Answer) -> (StatusCode, String) {
 	(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), said)
 }
 
-/// Without what it says.
+/// Shows no body.
 impl fmt::Debug for Incoming {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		write!(f, "Incoming({} to {})", self.id, self.path)

@@ -19,7 +19,7 @@ const MIN_SECRET_BYTES: usize = 24;
 /// Longest symmetric secret, in bytes.
 const MAX_SECRET_BYTES: usize = 64;
 
-/// What a callback is signed with.
+/// Secret that callbacks are signed with.
 #[derive(Clone)]
 pub enum SigningSecret {
 	/// A secret that both sides have (`whsec_…`); signatures `v1`.
@@ -28,7 +28,7 @@ pub enum SigningSecret {
 	Ed25519(Box<ed25519_dalek::SigningKey>),
 }
 
-/// What a signature is verified with.
+/// Key that signatures are verified with.
 #[derive(Clone)]
 pub enum VerifyingKey {
 	/// A secret that both sides have (`whsec_…`).
@@ -37,7 +37,7 @@ pub enum VerifyingKey {
 	Ed25519(ed25519_dalek::VerifyingKey),
 }
 
-/// 24 to 64 bytes that both sides have.
+/// Secret of 24 to 64 bytes that both sides have.
 #[derive(Clone)]
 pub struct HmacSecret(Vec<u8>);
 
@@ -49,7 +49,7 @@ impl SigningSecret {
 	/// Reads `whsec_…` or `whsk_…`.
 	///
 	/// # Errors
-	/// [`SecretError`].
+	/// [`SecretError`] for any other text.
 	pub fn parse(text: &str) -> Result<Self, SecretError> {
 		if let Some(secret) = text.strip_prefix("whsk_") {
 			let bytes = BASE64_STANDARD.decode(secret).map_err(|_| SecretError)?;
@@ -61,7 +61,7 @@ impl SigningSecret {
 		HmacSecret::parse(text).map(Self::Hmac)
 	}
 
-	/// What others verify with: the secret itself, or the public key.
+	/// Returns the key that others verify with: the secret itself, or the public key.
 	pub fn verifying_key(&self) -> VerifyingKey {
 		match self {
 			Self::Hmac(secret) => VerifyingKey::Hmac(secret.clone()),
@@ -83,7 +83,7 @@ impl VerifyingKey {
 	/// Reads `whsec_…` or `whpk_…`.
 	///
 	/// # Errors
-	/// [`SecretError`].
+	/// [`SecretError`] for any other text.
 	pub fn parse(text: &str) -> Result<Self, SecretError> {
 		if let Some(key) = text.strip_prefix("whpk_") {
 			let bytes = BASE64_STANDARD.decode(key).map_err(|_| SecretError)?;

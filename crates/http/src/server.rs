@@ -36,7 +36,7 @@ const MAX_READ_PATH_BYTES: usize = 64 * 1024;
 /// Limits of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerOptions {
-	/// Most connections at once. 256 unless set otherwise; 0 is taken as 1. When there are so many, the
+	/// Most connections at once. 256 unless set otherwise; 0 is taken as 1. When all places are taken, the
 	/// connection that has waited longest for its peer (for a request, for a body, or for an answer to be
 	/// read) is closed for a new one. A connection whose request is being carried out is not closed.
 	pub max_connections: usize,
@@ -48,15 +48,15 @@ pub struct ServerOptions {
 	/// Longest path of a request with its query, in bytes. 8 KiB unless set otherwise; if it is longer,
 	/// the answer is 414. A path that is longer than `max_header_bytes` and 64 KiB together is answered 431.
 	pub max_path_bytes: usize,
-	/// How long a connection may take until the headers of its first request, or of the next one, have
-	/// come. 30 seconds unless set otherwise; then the connection is closed. An idle connection is kept for
-	/// so long.
+	/// Longest time until the headers of a connection's first request, or of its next one, have come. 30
+	/// seconds unless set otherwise; then the connection is closed. An idle connection is kept for so long.
 	pub header_time: Duration,
-	/// How long the body of a request may take, from the end of its headers. 30 seconds unless set
-	/// otherwise; then the answer is 408, and the connection is closed.
+	/// Longest time of a request's body, from the end of its headers. 30 seconds unless set otherwise; then
+	/// the answer is 408, and the connection is closed.
 	pub body_time: Duration,
-	/// How long an answer may take to be read, from its first byte to its last. 30 seconds unless set
-	/// otherwise; then the connection is closed.
+	/// Longest time of an answer, from its first byte to its last, whether its reader or its service is slow.
+	/// 30 seconds unless set otherwise; then the connection is closed. Answers to pipelined requests may
+	/// share the time of the first of them.
 	pub answer_time: Duration,
 }
 
@@ -115,18 +115,22 @@ pub async fn serve<L: Listener>(mut listener: L, router: Router, options: Server
 		let place = Arc::new(places.take().await);
 		// Connections that have ended are forgotten.
 		while connections.try_join_next().is_some() {}
-		let io = TokioIo::new(Timed::new(io, options.answer_time));
+		let io = Timed::new(io, options.answer_time);
+		let answering = io.answering();
 		let service = Limited { router: router.clone(), place: Arc::clone(&place), options };
 		let connection = http.serve_connection(
-			io,
+			TokioIo::new(io),
 			hyper::service::service_fn(move |request| {
-				let service = service.clone();
-				async move { Ok::<_, Infallible>(service.answer(request).await) }
+				let (service, answering) = (service.clone(), answering.clone());
+				async move {
+					let answer = service.answer(request).await;
+					Ok::<_, Infallible>(answer.map(|body| answering.until_dropped(body)))
+				}
 			}),
 		);
 		connections.spawn(async move {
 			tokio::select! {
-				// A connection that fails has nobody to tell.
+				// A failure of a connection is no news for its server.
 				_ = connection => {},
 				() = place.gives_way() => {},
 			}
@@ -172,7 +176,7 @@ async fn too_slow(read: oneshot::Receiver<Infallible>, time: Duration) {
 	}
 }
 
-/// A body of a request. When it was read, or is not wanted, its connection waits for this side.
+/// Body of a request. When it was read, or is not wanted, its connection waits for this side.
 struct Watched {
 	body: Incoming,
 	place: Arc<Place>,

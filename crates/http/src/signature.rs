@@ -15,42 +15,42 @@ use leyden_store::Timestamp;
 
 use crate::secret::{SigningSecret, VerifyingKey};
 
-/// Signatures that are looked at in one header.
+/// Most signatures of a header that are looked at.
 pub const MAX_SIGNATURES: usize = 16;
 /// Longest header with signatures, in bytes.
 const MAX_HEADER_BYTES: usize = 4096;
-/// Longest id, in bytes: what a request of `leyden-request` may be called.
+/// Longest id, in bytes: that of a request of `leyden-request`.
 pub(crate) const MAX_ID_BYTES: usize = 255;
 
-/// Why a callback is not believed.
+/// Reason that a callback is not believed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum SignatureError {
-	/// A header is missing, too long, or is not what it should be.
+	/// A header is missing, too long or malformed.
 	Malformed {
-		/// Which.
+		/// The name of the header.
 		header: &'static str,
 	},
-	/// It is signed by one of these keys, and too long ago: it is a copy, or one of the two clocks is
-	/// wrong.
+	/// The callback is signed by one of these keys, and too long ago: it is a copy, or one of the two clocks
+	/// is wrong.
 	TooOld,
-	/// It is signed by one of these keys, in the future: one of the two clocks is wrong.
+	/// The callback is signed by one of these keys, in the future: one of the two clocks is wrong.
 	TooNew,
-	/// No signature is one of our keys'.
+	/// No signature is by one of these keys.
 	NoMatch,
 }
 
 /// The headers of a callback.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Webhook<'a> {
-	/// `webhook-id`.
+	/// Value of `webhook-id`.
 	pub id: &'a str,
-	/// `webhook-timestamp`, in seconds.
+	/// Value of `webhook-timestamp`, in seconds.
 	pub timestamp: u64,
 }
 
 impl Webhook<'_> {
-	/// The value of `webhook-signature`: a signature by each of these, so that keys can be changed
+	/// Returns the value of `webhook-signature`: a signature by each of these, so that keys can be changed
 	/// while both sides go on.
 	pub fn sign(&self, body: &[u8], secrets: &[SigningSecret]) -> String {
 		let message = self.message(body);
@@ -58,14 +58,14 @@ impl Webhook<'_> {
 		signatures.join(" ")
 	}
 
-	/// Checks that one of the signatures is by one of these keys, and not further than the tolerance from
-	/// now. Signatures that are malformed, or of a version that is not known, are skipped.
+	/// Checks that one of the signatures is by one of these keys, and that the timestamp is no further than
+	/// the tolerance from now. Signatures that are malformed, or of a version that is not known, are skipped.
 	///
 	/// # Errors
 	/// [`Malformed`](SignatureError::Malformed) for an id that is empty, too long or has a dot in it, and
-	/// for a header that is too long or in which nothing is a signature,
-	/// [`NoMatch`](SignatureError::NoMatch) if none is by one of these keys; and if one is,
-	/// [`TooOld`](SignatureError::TooOld) and [`TooNew`](SignatureError::TooNew).
+	/// for a header that is too long or has no signature in it; [`NoMatch`](SignatureError::NoMatch) if no
+	/// signature is by one of these keys; and if one is, [`TooOld`](SignatureError::TooOld) and
+	/// [`TooNew`](SignatureError::TooNew).
 	pub fn verify(
 		&self, body: &[u8], signatures: &str, keys: &[VerifyingKey], now: Timestamp,
 		tolerance: Duration,
@@ -104,10 +104,10 @@ impl Webhook<'_> {
 	}
 }
 
-/// Checks what can be seen of an id and of signatures without the body.
+/// Checks the forms and lengths of an id and of signatures, without the body.
 ///
 /// # Errors
-/// [`SignatureError::Malformed`].
+/// [`SignatureError::Malformed`], with the header that is.
 pub(crate) fn check_headers(id: &str, signatures: &str) -> Result<(), SignatureError> {
 	// An id with a dot could be another id with another time.
 	if id.is_empty() || id.len() > MAX_ID_BYTES || id.contains('.') {
@@ -122,7 +122,7 @@ pub(crate) fn check_headers(id: &str, signatures: &str) -> Result<(), SignatureE
 /// Reads `webhook-timestamp`: digits, and nothing else.
 ///
 /// # Errors
-/// [`SignatureError::Malformed`].
+/// [`SignatureError::Malformed`] for any other text.
 #[cfg(any(feature = "server", test))]
 pub(crate) fn parse_timestamp(text: &str) -> Result<u64, SignatureError> {
 	let is_number = (1..=12).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
@@ -190,7 +190,7 @@ mod tests {
 		assert!(only_new.starts_with("v1a,"));
 		let both_keys = [old.verifying_key(), new_key];
 		webhook().verify(BODY, &only_new, &both_keys, NOW, TOLERANCE).unwrap();
-		// With a version that nobody knows yet.
+		// With a version that is not known yet.
 		let future = format!("v9,AAAA {only_new}");
 		webhook().verify(BODY, &future, &both_keys, NOW, TOLERANCE).unwrap();
 	}
@@ -243,7 +243,7 @@ mod tests {
 		assert_eq!(check(&buried), Err(malformed));
 	}
 
-	/// An age is told to nobody who has no key.
+	/// An age is not told to a sender that has no key.
 	#[test]
 	fn what_is_forged_and_old_is_forged() {
 		let now = Timestamp(NOW.0 + 1_000_000);

@@ -224,7 +224,7 @@ mod tests {
 	}
 
 	proptest! {
-		/// Whatever the standard library calls special by a stable name is refused, also embedded.
+		/// An address that the standard library calls special by a stable name is refused, also embedded.
 		#[test]
 		fn what_the_standard_library_calls_special_is_refused(v4 in v4(), v6 in v6()) {
 			prop_assert!(!std_says_special(v4.into()) || !is_public(v4.into()), "{}", v4);

@@ -9,34 +9,44 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
+use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{sleep, Sleep};
 
-/// Longest that the rest of what a peer sends is read for, after the last answer. TCP resets a connection
-/// that is closed with something unread, and its peer may then lose the answer (RFC 9112, section 9.6).
+/// Longest time that the rest of a peer's bytes is read for, after the last answer. TCP resets a connection
+/// that is closed with bytes unread, and its peer may then lose the answer (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A connection. hyper has a limit of time for what is read and none for what is written. A limit that
-/// begins anew with every byte that is taken would hold a connection for as long as its peer likes, so
-/// this one goes from the first byte of an answer to the last.
+/// begins anew with every byte that is taken, or with every piece of an answer, would hold a connection for
+/// as long as its peer likes, so this one goes from the first byte of an answer to the last.
 pub(crate) struct Timed<T> {
 	io: T,
 	time: Duration,
-	/// When what is being written must be written.
+	answering: Answering,
+	/// End of the time of what is being written.
 	until: Option<Pin<Box<Sleep>>>,
-	/// Nothing more is written, and the rest is read up to this time.
+	/// End of the time that the rest is read for, after the last write.
 	lingers: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Timed<T> {
 	pub(crate) fn new(io: T, time: Duration) -> Self {
-		Self { io, time, until: None, lingers: None }
+		Self { io, time, answering: Answering::default(), until: None, lingers: None }
 	}
 
-	/// Passes on what became of a write, unless it is too late for that.
+	/// Returns the mark that an answer of this connection is under way.
+	pub(crate) fn answering(&self) -> Answering {
+		self.answering.clone()
+	}
+
+	/// Passes on the result of a write, or an error if the time is over.
 	fn in_time<R>(
 		&mut self, context: &mut Context<'_>, done: Poll<io::Result<R>>,
 	) -> Poll<io::Result<R>> {
@@ -66,8 +76,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<T> {
 
 	fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
 		match Pin::new(&mut self.io).poll_flush(context) {
-			// All that was written is on its way: hyper flushes after an answer's last byte.
-			Poll::Ready(Ok(())) => {
+			// All of an answer is on its way: hyper flushes after its last byte. It also flushes between
+			// pieces.
+			Poll::Ready(Ok(())) if !self.answering.is_set() => {
 				self.until = None;
 				Poll::Ready(Ok(()))
 			},
@@ -107,12 +118,59 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<T> {
 	}
 }
 
+/// Mark that an answer of a connection is under way: hyper has not taken all of its body yet.
+#[derive(Clone, Default)]
+pub(crate) struct Answering(Arc<AtomicBool>);
+
+impl Answering {
+	/// Returns the body of an answer, which is under way until hyper drops the body.
+	pub(crate) fn until_dropped(&self, body: Body) -> Body {
+		self.0.store(true, Ordering::Release);
+		Body::new(Answer { body, answering: self.clone() })
+	}
+
+	fn is_set(&self) -> bool {
+		self.0.load(Ordering::Acquire)
+	}
+}
+
+/// The body of an answer that is under way.
+struct Answer {
+	body: Body,
+	answering: Answering,
+}
+
+impl http_body::Body for Answer {
+	type Data = Bytes;
+	type Error = axum::Error;
+
+	fn poll_frame(
+		mut self: Pin<&mut Self>, context: &mut Context<'_>,
+	) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+		Pin::new(&mut self.body).poll_frame(context)
+	}
+
+	fn is_end_stream(&self) -> bool {
+		self.body.is_end_stream()
+	}
+
+	fn size_hint(&self) -> SizeHint {
+		self.body.size_hint()
+	}
+}
+
+impl Drop for Answer {
+	fn drop(&mut self) {
+		self.answering.0.store(false, Ordering::Release);
+	}
+}
+
 #[cfg(test)]
 mod tests {
 	use super::*;
 	use std::io::IoSlice;
 	use tokio::io::{duplex, AsyncReadExt, AsyncWriteExt, DuplexStream};
-	use tokio::time::timeout;
+	use tokio::time::{advance, interval, timeout};
 
 	const TIME: Duration = Duration::from_secs(10);
 
@@ -124,8 +182,9 @@ mod tests {
 	/// A peer that takes a byte per second.
 	fn slow(mut peer: DuplexStream) {
 		tokio::spawn(async move {
+			let mut every_second = interval(Duration::from_secs(1));
 			while peer.read_u8().await.is_ok() {
-				sleep(Duration::from_secs(1)).await;
+				every_second.tick().await;
 			}
 		});
 	}
@@ -157,7 +216,7 @@ mod tests {
 			timed.write_all(b"answer").await.unwrap();
 			timed.flush().await.unwrap();
 			peer.read_exact(&mut [0; 6]).await.unwrap();
-			sleep(TIME).await;
+			advance(TIME).await;
 		}
 	}
 

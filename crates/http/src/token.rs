@@ -10,27 +10,28 @@ use std::fmt;
 
 use subtle::ConstantTimeEq;
 
-/// A token that whoever asks must have. It is not shown.
+/// A token that a client must have. It is not shown.
 #[derive(Clone)]
 pub struct Token(String);
 
 impl Token {
-	/// A token; `None` for an empty one, which everybody has, and for what is not visible ASCII.
+	/// Returns a token; `None` for an empty one, which every client has, and for one that is not visible
+	/// ASCII.
 	pub fn new(token: impl Into<String>) -> Option<Self> {
 		let token = token.into();
 		let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
 		is_token.then_some(Self(token))
 	}
 
-	/// Whether a header `authorization` has it, in constant time.
+	/// Returns whether a header `authorization` has this token, in constant time.
 	pub fn is_in(&self, authorization: Option<&str>) -> bool {
 		let given = authorization.and_then(|header| header.strip_prefix("Bearer "));
 		given.is_some_and(|given| given.as_bytes().ct_eq(self.0.as_bytes()).into())
 	}
 
 	#[cfg(feature = "client")]
-	pub(crate) fn header(&self) -> String {
-		format!("Bearer {}", self.0)
+	pub(crate) fn text(&self) -> &str {
+		&self.0
 	}
 }
 

@@ -13,7 +13,7 @@ use rig::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Headers, body, path and token, as whoever receives it expects them.
+/// Headers, body, path and token, as its receiver expects them.
 #[tokio::test]
 async fn a_callback_is_sent_signed() {
 	let (node, server) = (Node::new(), Server::start());
@@ -61,7 +61,7 @@ async fn every_try_is_the_same_callback() {
 	}
 }
 
-/// What the law says, from real answers.
+/// Real answers have the meaning that the law gives them.
 #[tokio::test]
 async fn answers_are_what_the_law_says() {
 	let one = |done, again, aside, paused| Drained { done, again, aside, paused };
@@ -126,7 +126,7 @@ async fn retry_after_is_waited_for() {
 	}
 }
 
-/// Nothing is sent into a private network, by address or by name, unless it is allowed.
+/// A private network is not called, by address or by name, unless it is allowed.
 #[tokio::test]
 async fn private_addresses_are_not_called() {
 	let server = Server::start();
@@ -147,7 +147,7 @@ async fn private_addresses_are_not_called() {
 	assert_eq!(courier.drain(HEIGHT).await.unwrap().done, 1);
 }
 
-/// Nobody listens: nothing is lost, and it arrives when somebody does.
+/// A callback to an endpoint that does not listen yet is not lost, and arrives when the endpoint does.
 #[tokio::test]
 async fn an_endpoint_that_is_not_there_yet() {
 	let node = Node::new();
@@ -215,8 +215,8 @@ async fn a_body_that_breaks_off_changes_no_answer() {
 	assert_eq!(server.got().len(), 2);
 }
 
-/// A7: a refusal whose reason are the clocks is told from one of the sender: by what a receiver of ours says,
-/// and by the date of an answer.
+/// A7: a refusal whose reason are the clocks is told from one of the sender: by the text of our receiver, and
+/// by the date of an answer.
 #[tokio::test]
 async fn a_refusal_because_of_clocks_pauses_nothing() {
 	let said =

@@ -1,4 +1,4 @@
-//! Limits of a server: nobody keeps it busy for long, or keeps others out. Time passes only where a test
+//! Limits of a server: no client keeps it busy for long, or keeps others out. Time passes only where a test
 //! waits for a connection to be closed.
 
 #![cfg(all(feature = "client", feature = "server"))]
@@ -6,9 +6,15 @@
 
 mod rig;
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::{mpsc, Arc, Mutex};
+use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use http_body::Frame;
 use leyden_http::{FeedServer, Handled, Receiver, ServerOptions};
 use leyden_outbox::{CallbackId, NewCallback, MAX_PAYLOAD_BYTES};
 use leyden_request::Requests;
@@ -17,8 +23,11 @@ use rig::lsp::*;
 use rig::pipes::*;
 use rig::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::Instant;
+use tokio::time::{advance, interval, interval_at, timeout, Instant, Interval};
 
+/// Bytes that a connection with a slow reader holds.
+const PIPE: usize = 8 * 1024;
+const SECOND: Duration = Duration::from_secs(1);
 const FEED: &str = "GET /events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sesame\r\n";
 
 fn options() -> ServerOptions {
@@ -40,6 +49,28 @@ fn large_feed(callbacks: u32) -> axum::Router {
 		node.outbox.enqueue(new).unwrap().commit(&*node.store).wait().unwrap();
 	}
 	FeedServer::new(node.outbox.clone(), token()).router()
+}
+
+/// A service whose answer has no end. So many pieces of it are there at once, and then one after each pause.
+fn endless(pieces: usize, pause: Duration) -> axum::Router {
+	struct Pieces(usize, Interval);
+	impl http_body::Body for Pieces {
+		type Data = Bytes;
+		type Error = Infallible;
+		fn poll_frame(
+			mut self: Pin<&mut Self>, context: &mut Context<'_>,
+		) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+			match self.0.checked_sub(1) {
+				Some(left) => self.0 = left,
+				None => drop(ready!(self.1.poll_tick(context))),
+			}
+			Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[7; 1024])))))
+		}
+	}
+	axum::Router::new().fallback(move || async move {
+		let pauses = interval_at(Instant::now() + pause, pause);
+		Response::new(Body::new(Pieces(pieces, pauses)))
+	})
 }
 
 /// A receiver whose sender must wait as long as the test likes.
@@ -69,14 +100,13 @@ async fn headers_that_do_not_come_end_a_connection() {
 	}
 	// A header now and then is no reason to wait any longer.
 	let mut connection = pipes.begin("POST / HTTP/1.1\r\n").await;
-	let begin = Instant::now();
-	while begin.elapsed() < options().header_time * 2 {
-		if connection.write_all(b"a: b\r\n").await.is_err() {
-			break;
+	let mut every_second = interval(SECOND);
+	let sends = async {
+		while connection.write_all(b"a: b\r\n").await.is_ok() {
+			every_second.tick().await;
 		}
-		tokio::time::sleep(Duration::from_secs(1)).await;
-	}
-	assert!(begin.elapsed() < options().header_time * 2);
+	};
+	timeout(options().header_time * 2, sends).await.expect("the connection ends");
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,26 +135,66 @@ async fn a_body_that_does_not_come_is_408() {
 	}
 }
 
-/// The time of an answer ends it, whether its reader reads nothing or a little now and then.
+/// The time of an answer ends it, whether it is one piece or many, and whether its reader reads nothing or a
+/// little now and then.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_not_read_ends_its_connection() {
-	let pipes = Pipes::serve(large_feed(10), options());
-	for reads in [false, true] {
-		let mut connection = pipes.connect(8 * 1024);
+	let time = options().answer_time;
+	for router in [large_feed(10), endless(usize::MAX, DAY)] {
+		let pipes = Pipes::serve(router, options());
+		// A reader that stops after the first byte is left with what was under way: a full pipe, and the
+		// write that waited for room in it.
+		let mut connection = pipes.connect(PIPE);
 		connection.write_all(format!("{FEED}\r\n").as_bytes()).await.unwrap();
-		let (mut byte, mut read) = ([0], 0);
-		for _ in 0..options().answer_time.as_secs() + 5 {
-			tokio::time::sleep(Duration::from_secs(1)).await;
-			read += if reads { connection.read(&mut byte).await.unwrap() } else { 0 };
-		}
-		// What was under way, and then the end.
-		let left = rest(connection).await.len() + read;
-		assert!(left < 16 * 1024, "{left}");
+		connection.read_u8().await.unwrap();
+		advance(time).await;
+		let left = rest(connection).await.len();
+		assert!(left <= 2 * PIPE, "{left}");
+
+		let mut connection = pipes.connect(PIPE);
+		connection.write_all(format!("{FEED}\r\n").as_bytes()).await.unwrap();
+		let (begin, mut every_second) = (Instant::now(), interval(SECOND));
+		let (mut piece, mut read) = ([0; 3 * 1024], 0);
+		let reads = async {
+			while let Ok(bytes @ 1..) = connection.read(&mut piece).await {
+				read += bytes;
+				every_second.tick().await;
+			}
+		};
+		timeout(time * 2, reads).await.expect("the connection ends");
+		assert!(begin.elapsed() >= time && read > 64 * 1024, "{read} bytes, {:?}", begin.elapsed());
 	}
 	// Who reads is given all of it.
+	let pipes = Pipes::serve(large_feed(10), options());
 	let answer = pipes.ask(&format!("{FEED}connection: close\r\n\r\n")).await;
 	assert_eq!(answer.body.len().to_string(), answer.headers["content-length"]);
 	assert!(answer.body.len() > 100 * 1024);
+}
+
+/// The time of an answer does not begin anew with each piece, also if its reader is fast and its service is
+/// not.
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_end_ends_its_connection() {
+	for (pieces, pause) in [(0, DAY), (1, DAY), (1_000, DAY), (0, SECOND), (1_000, SECOND)] {
+		let pipes = Pipes::serve(endless(pieces, pause), options());
+		let begin = Instant::now();
+		let read = rest(pipes.begin(&format!("{FEED}\r\n")).await).await;
+		let seen = format!("{pieces} pieces, {} bytes, {:?}", read.len(), begin.elapsed());
+		assert!(read.len() > pieces * 1024, "{seen}");
+		assert!(begin.elapsed() < options().answer_time * 2, "{seen}");
+	}
+}
+
+/// A connection that is kept has the whole time for each of its answers.
+#[tokio::test(start_paused = true)]
+async fn every_answer_has_its_own_time() {
+	let pipes = Pipes::serve(axum::Router::new().fallback(|| async { "~" }), options());
+	let (begin, mut connection) = (Instant::now(), pipes.connect(PIPE));
+	while begin.elapsed() < options().answer_time * 2 {
+		connection.write_all(format!("{FEED}\r\n").as_bytes()).await.unwrap();
+		while connection.read_u8().await.unwrap() != b'~' {}
+		advance(options().header_time / 2).await;
+	}
 }
 
 /// Connections that were begun and go no further, far more than there are places for: the next one is

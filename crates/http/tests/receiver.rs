@@ -93,7 +93,7 @@ async fn sources_do_not_see_each_other() {
 	assert_eq!((seen, lsp.orders()), (vec![200, 503, 200, 503], 2));
 }
 
-/// What is refused is not stored: the next try is a first one.
+/// A callback that is refused is not stored: the next try is a first one.
 #[tokio::test]
 async fn what_is_refused_may_come_again() {
 	let node = Node::new();
@@ -199,12 +199,12 @@ async fn push_and_pull_are_one() {
 	lsp.refuses.store(0, Ordering::SeqCst);
 	let done = reconciler.retry(|item| lsp.receiver.pulled(item, "/")).unwrap();
 	assert_eq!((done.applied, done.later, lsp.orders()), (4, 0, 7));
-	// What is refused for good is kept, and in nobody's way.
+	// What is refused for good is kept, and blocks nothing.
 	lsp.refuses.store(400, Ordering::SeqCst);
 	node.owe("claimable", "h7");
 	let (seen, reconciler) = pull(reconciler).await;
 	assert_eq!((seen, reconciler.refused().unwrap().len()), ((0, 0, 1), 1));
-	// What the node has forgotten: known here, or for somebody who asks its ledger.
+	// What the node has forgotten: known here, or for an operator who asks its ledger.
 	let page = node.outbox.feed(FeedCursor::default(), 1).unwrap();
 	let forget = |item: &leyden_outbox::FeedItem, id: leyden_outbox::CallbackId| {
 		let new = leyden_outbox::NewCallback::new(id, item.kind(), "lsp", item.order_key(), "");

@@ -64,7 +64,7 @@ fn secure(url: &str) -> Address {
 	Address::new(url).unwrap().allowing("127.0.0.1".parse().unwrap()).signed([secret()])
 }
 
-/// Whoever cannot show that they are who they say is told nothing; it is no answer, so the callback stays.
+/// A server that cannot prove its name is told nothing; it is no answer, so the callback stays.
 #[tokio::test]
 async fn only_who_is_trusted_is_told() {
 	let (url, got) = serve();
@@ -104,7 +104,7 @@ async fn a_feed_is_pulled_only_from_who_is_trusted() {
 	assert!(got[0].contains("authorization: Bearer sesame"), "{got:?}");
 }
 
-/// What does not speak TLS at all.
+/// A server that does not speak TLS at all.
 #[tokio::test]
 async fn a_server_without_tls_is_no_answer() {
 	let (server, node) = (Server::start(), Node::new());

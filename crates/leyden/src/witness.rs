@@ -61,7 +61,7 @@ impl StoreUrl {
 
 	/// Accepts the database at this place, although it is older than its witness knows, another one,
 	/// or a copy. It gets a new identity: cursors of readers are refused, and payouts are frozen until
-	/// somebody has looked. Returns what a node on it will be told again.
+	/// an operator has looked. Returns what a node on it will be told again.
 	///
 	/// # Errors
 	/// [`StoreError::Invalid`] for a place without a file, whose witness only its program knows (see

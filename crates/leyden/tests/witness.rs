@@ -91,7 +91,7 @@ fn owe(payouts: &Payouts, number: u8) {
 }
 
 /// Yesterday's database in the place of today's: refused, left as it is, and accepted by hand. Then
-/// readers begin anew, nothing is paid before somebody has looked, and what was not acked in it is
+/// readers begin anew, nothing is paid before an operator has looked, and what was not acked in it is
 /// delivered again.
 #[test]
 fn yesterdays_database_is_refused_until_it_is_accepted() {

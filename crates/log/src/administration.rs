@@ -4,7 +4,7 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! What an operator does to a consumer of a log while nobody uses it.
+//! Administration of a consumer by an operator, while no handle of it is in use.
 
 use leyden_store::{sharing, StoreError};
 

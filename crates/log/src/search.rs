@@ -25,7 +25,7 @@ pub(crate) const PAGE: usize = 256;
 /// Entries looked at for one lane before other lanes have their turn.
 const LOOK_AT_A_TIME: usize = 4096;
 
-/// What is to be done with an entry that was passed.
+/// The step that an entry which was passed is due.
 enum Due {
 	/// Deliver it.
 	Now(Box<Entry>),

@@ -94,6 +94,7 @@ mod tests {
 		wall: Timestamp(100),
 		running: Timestamp(100),
 		steady: Timestamp(100),
+		followed_ms: 0,
 		lived_ms: 50,
 		latest: Timestamp(100),
 	};

@@ -13,7 +13,8 @@ use leyden_store::{Key, KeyRange, StoreError, Version};
 use crate::error::PayoutError;
 use crate::ids::DebtId;
 use crate::invariants;
-use crate::payouts::{Loaded, Payouts};
+use crate::loaded::Loaded;
+use crate::payouts::Payouts;
 use crate::records::{self, AttemptV1, DebtV1, HashV1, ShareV1, SourceV1, StateV1};
 use crate::text::hex;
 
@@ -30,12 +31,12 @@ pub struct AuditIssue {
 	pub what: String,
 }
 
-/// What is wrong, and the version of the record that it was found for.
+/// Suspicions in words, and the version of the record that they were found for.
 type Examined = (Vec<String>, Option<Version>);
 
 impl Payouts {
 	/// Reads every record of debts and returns what does not add up. If there is anything, payouts are
-	/// frozen. What changes while it is read is no issue.
+	/// frozen. A record that changes while it is read is no issue.
 	///
 	/// # Errors
 	/// [`Store`](PayoutError::Store). A damaged record is an issue, and hides no other.
@@ -71,7 +72,7 @@ impl Payouts {
 		Ok(issues)
 	}
 
-	/// What is wrong, if the record of this key is the same before and after everything was read.
+	/// Returns the suspicions, if the record of this key is the same before and after everything was read.
 	fn examined(
 		&self, key: &Key, examine: impl Fn() -> Result<Examined, PayoutError>,
 	) -> Result<Vec<String>, PayoutError> {
@@ -174,7 +175,7 @@ impl Payouts {
 		Ok(())
 	}
 
-	/// Whether a debt is counted into the sum of its source, as it should be.
+	/// Checks that a debt is counted into the sum of its source, as it should be.
 	fn examine_share(
 		&self, id: &DebtId, debt: &DebtV1, wrong: &mut Vec<String>,
 	) -> Result<(), PayoutError> {
@@ -190,7 +191,7 @@ impl Payouts {
 		Ok(())
 	}
 
-	/// Whether a key among what is due is the debt's.
+	/// Checks that a key among what is due is the debt's.
 	fn examine_due(&self, id: &DebtId, key: &Key) -> Result<Examined, PayoutError> {
 		let loaded = match self.load(id) {
 			Ok(loaded) => loaded,
@@ -209,7 +210,7 @@ impl Payouts {
 		Ok((wrong, loaded.map(|loaded| loaded.version)))
 	}
 
-	/// Whether the debts of a source are its sum, and not more than its amount.
+	/// Checks that the debts of a source are its sum, and not more than its amount.
 	fn examine_source(&self, key: &Key) -> Result<Examined, PayoutError> {
 		let mut wrong = Vec::new();
 		let record = noted(self.0.store.get(key).wait().map_err(PayoutError::Store), &mut wrong)?;
@@ -255,7 +256,7 @@ impl Payouts {
 	}
 }
 
-/// What was read; `None`, and an issue, if it is damaged.
+/// Returns the record that was read; `None`, and an issue, if it is damaged.
 fn noted<T>(
 	read: Result<T, PayoutError>, wrong: &mut Vec<String>,
 ) -> Result<Option<T>, PayoutError> {

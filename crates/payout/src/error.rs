@@ -31,7 +31,7 @@ pub enum PayoutError {
 		/// The most that it may be.
 		most: u64,
 	},
-	/// There is no such debt.
+	/// The debt does not exist.
 	NoSuchDebt {
 		/// The name that was asked for.
 		debt: DebtId,
@@ -84,7 +84,7 @@ pub enum PayoutError {
 		/// The debt.
 		debt: DebtId,
 	},
-	/// Nothing is owed to the payee.
+	/// The payee is owed nothing.
 	NothingOwed {
 		/// The debt.
 		debt: DebtId,
@@ -96,7 +96,7 @@ pub enum PayoutError {
 		/// The number of the attempt.
 		number: u32,
 	},
-	/// There is no attempt of this number that is not over.
+	/// The debt has no attempt of this number that is not over.
 	NoSuchAttempt {
 		/// The debt.
 		debt: DebtId,
@@ -129,7 +129,7 @@ pub enum PayoutError {
 		/// The debt.
 		debt: DebtId,
 	},
-	/// Payouts are frozen for a reason that the operator has not seen. They stay frozen.
+	/// Payouts are frozen for a reason that the operator has not seen. Payouts stay frozen.
 	UnseenReason {
 		/// The reason.
 		reason: String,

@@ -15,14 +15,14 @@ use crate::error::PayoutError;
 use crate::freeze::Freeze;
 use crate::ids::DebtId;
 
-/// A function that is told of events. It must not call the payouts that call it.
+/// A function that is told of events. The function must not call the payouts that call it.
 pub type PayoutObserver = Arc<dyn Fn(&PayoutEvent) + Send + Sync>;
 
 /// An event that an operator should know of. The same event is told once in a process.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PayoutEvent {
-	/// Nothing is paid until an operator has looked.
+	/// Payouts are frozen until an operator has looked.
 	Frozen {
 		/// The reasons.
 		freeze: Freeze,

@@ -4,7 +4,7 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! Why nothing is paid: the reasons of a freeze. A reason is added to those before it, and goes only by
+//! The reasons of a freeze, for which nothing is paid. A reason is added to those before it, and goes only by
 //! the word of an operator who has seen it.
 
 use std::fmt;
@@ -39,12 +39,12 @@ pub struct Freeze {
 /// A freeze as it is stored, and what a change of it expects to find.
 struct Found {
 	freeze: FreezeV1,
-	/// `None` for a record that is damaged.
+	/// The freeze; `None` for a record that is damaged.
 	version: Option<Version>,
 }
 
 impl Payouts {
-	/// Returns why nothing is paid; `None` if payouts are not frozen.
+	/// Returns the freeze of payouts; `None` if payouts are not frozen.
 	///
 	/// # Errors
 	/// [`Store`](PayoutError::Store). A freeze whose record is damaged is one.
@@ -221,7 +221,7 @@ fn add_reason(
 	Ok(())
 }
 
-/// The freeze in the store. One that cannot be read is one.
+/// Returns the freeze in the store. A freeze that cannot be read is one.
 fn find(store: &dyn Store) -> Result<Option<Found>, StoreError> {
 	let key = records::freeze_key();
 	let read = |record: Record| {

@@ -46,7 +46,7 @@ fn invoice(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 	pairs
 }
 
-/// No key of whatever length or content ends a process.
+/// Keys of any length and content end no process.
 fn key_parts(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 	let key = Key::new(Table::new("fuzz"), bytes);
 	let _ = (records::due_of(&key), records::id_of(&key), records::number_of(&key));

@@ -52,6 +52,7 @@
 //! That a debt is paid: an invoice that cannot be paid stays unpaid, and the debt is [`State::Failed`] in
 //! the end. Payments are not split over several nodes.
 
+mod added;
 mod audit;
 mod awake;
 mod call;
@@ -63,19 +64,28 @@ pub mod fuzz;
 mod ids;
 mod invariants;
 mod invoice;
+mod loaded;
 mod machine;
+mod memory;
 mod new_debt;
 mod notice;
+mod options;
+mod outside_proof;
 mod payer;
 mod payouts;
+mod plan;
 mod records;
 mod reply;
 mod run;
+mod shares;
 mod state;
+mod submitted;
 mod text;
+mod told;
 mod view;
 mod worker;
 
+pub use added::Added;
 pub use audit::AuditIssue;
 pub use error::PayoutError;
 pub use events::{PayoutEvent, PayoutObserver};
@@ -86,15 +96,17 @@ pub use new_debt::{
 	NewDebt, Source, Terms, MAX_AMOUNT_SAT, MAX_CAUSE_BYTES, MAX_FAILED_ATTEMPTS, MAX_PAYEE_BYTES,
 };
 pub use notice::{News, Notice, Notices};
+pub use options::PayoutOptions;
+pub use outside_proof::{OutsideProof, MAX_PROOF_CHARS};
 pub use payer::{
 	AttemptStatus, FailureReason, KnownPayment, KnownPayments, NodeMemory, NodeToken, PayOrder,
 	PayReply, Payer, SettleReply, MAX_TOKEN_BYTES,
 };
-pub use payouts::{
-	Added, OutsideProof, PayoutOptions, Payouts, Submitted, MAX_NOTES, MAX_PROOF_CHARS,
-};
+pub use payouts::Payouts;
+pub use plan::MAX_NOTES;
 pub use reply::{Completer, Reply};
 pub use state::State;
+pub use submitted::Submitted;
 pub use view::{Debt, DebtPage, Proof, MAX_PAGE};
 pub use worker::{TickSummary, MAX_TICK};
 

@@ -4,7 +4,7 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! A debt before it is added: who is owed how much, out of which money, and on which terms.
+//! A debt before it is added: its payee and amount, the money that it is paid out of, and its terms.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use crate::ids::DebtId;
 pub const MAX_PAYEE_BYTES: usize = 255;
 /// Longest cause, in bytes.
 pub const MAX_CAUSE_BYTES: usize = 300;
-/// More than there will ever be, in satoshi.
+/// The most that there will ever be, in satoshi.
 pub const MAX_AMOUNT_SAT: u64 = 21_000_000 * 100_000_000;
 /// Most failed attempts that the terms of a debt may allow.
 pub const MAX_FAILED_ATTEMPTS: u32 = 1_000;
 
-/// The terms of a debt. They are stored with it: neither a restart nor another configuration changes them.
+/// The terms of a debt, which are stored with it: neither a restart nor another configuration changes them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Terms {
-	/// The time for which the payee may give an invoice, from the moment that the money is in. It is
+	/// The time for which the payee may give an invoice, from the moment that the money is in. The window is
 	/// half-open: its end does not belong to it any more.
 	pub invoice_window: Duration,
 	/// The time between two reminders of the payee.
@@ -42,7 +42,7 @@ pub struct Terms {
 pub enum Source {
 	/// Money that is the node's already, shared with no other debt.
 	InHand,
-	/// A payment that the node holds. It is settled once the debt is durable; all debts of one payment
+	/// A payment that the node holds, and that is settled once the debt is durable; all debts of one payment
 	/// together are never more than its amount.
 	Held {
 		/// The hash of the payment.
@@ -65,7 +65,7 @@ pub enum Source {
 pub struct NewDebt {
 	/// The name of the debt.
 	pub id: DebtId,
-	/// The name of the payee, in bytes of the caller's. It is stored, and never derived anew.
+	/// The name of the payee, in bytes of the caller's; stored, and never derived anew.
 	pub payee: Vec<u8>,
 	/// The cause of the debt, in words.
 	pub cause: String,
@@ -118,7 +118,7 @@ impl NewDebt {
 	}
 }
 
-/// Without the payee, who may be a person.
+/// Shows no payee, who may be a person.
 impl fmt::Debug for NewDebt {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		let Self { id, amount_sat, node_share_sat, .. } = self;

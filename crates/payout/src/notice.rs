@@ -56,13 +56,14 @@ pub enum News {
 	Forfeited,
 	/// The payment that was held is gone, and was never the node's: nothing is paid out of it.
 	Void,
-	/// The node has not enough to pay this debt; it is tried again. It is said once for each invoice.
+	/// The node has not enough to pay this debt; the payment is tried again. The news is given once for each
+	/// invoice.
 	NoFunds,
-	/// Five attempts in a row have found no route to the payee with this invoice; it is tried again, and
-	/// the payee may give another invoice. It is said once for each invoice.
+	/// Five attempts in a row have found no route to the payee with this invoice; the payment is tried again,
+	/// and the payee may give another invoice. The news is given once for each invoice.
 	NoRoute,
-	/// Nothing proves that this debt was not paid before: the store may be an old copy, and the node
-	/// forgets payments. It is not paid until an operator [vouches](crate::Payouts::vouch) for it.
+	/// The debt may have been paid before, as far as anything proves: the store may be an old copy, and the
+	/// node forgets payments. The debt is not paid until an operator [vouches](crate::Payouts::vouch) for it.
 	Unproven,
 }
 
@@ -78,7 +79,7 @@ impl Notice {
 	}
 }
 
-/// Without the preimage.
+/// Shows no preimage.
 impl fmt::Debug for News {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		match self {
@@ -94,7 +95,7 @@ impl fmt::Debug for News {
 	}
 }
 
-/// Without the payee, who may be a person.
+/// Shows no payee, who may be a person.
 impl fmt::Debug for Notice {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		let Self { debt, share_sat, news, .. } = self;

@@ -24,7 +24,7 @@ pub const MAX_TOKEN_BYTES: usize = 255;
 /// [`PayoutOptions::call_timeout`](crate::PayoutOptions) counts as not answered at all, which never
 /// means no.
 pub trait Payer: Send + Sync {
-	/// Settles a payment that is held. It is asked until the answer is definite.
+	/// Settles a payment that is held. The payer is asked until the answer is definite.
 	fn settle_held(&self, payment_hash: &[u8; 32]) -> Reply<SettleReply>;
 
 	/// Gives the token that the attempt is stored with before anything is sent, and by which it is
@@ -42,14 +42,14 @@ pub trait Payer: Send + Sync {
 	/// Pays. Asked twice for the same [attempt](PayOrder::attempt), it must pay once.
 	fn pay(&self, order: &PayOrder) -> Reply<PayReply>;
 
-	/// Says how an attempt is. How an earlier attempt with the same payment hash is, is no answer: see
-	/// [`token`](PayOrder::token). Without a token, when debts are compared with the node, it is asked
-	/// for any payment with this hash, however old.
+	/// Returns the status of an attempt. The status of an earlier attempt with the same payment hash is no
+	/// answer: see [`token`](PayOrder::token). Without a token, when debts are compared with the node, it is
+	/// asked for any payment with this hash, however old.
 	fn lookup(&self, order: &PayOrder) -> Reply<AttemptStatus>;
 
-	/// Lists the attempts to pay a debt that this node knows of. It is asked when an open debt is looked at
-	/// for the first time after a start, since the store may be an old copy, and again when an operator has
-	/// declared an attempt dead.
+	/// Lists the attempts to pay a debt that this node knows of. The payer is asked when an open debt is
+	/// looked at for the first time after a start, since the store may be an old copy, and again when an
+	/// operator has declared an attempt dead.
 	fn list_attempts(&self, debt: &DebtId) -> Reply<KnownPayments> {
 		let _ = debt;
 		Reply::ready(KnownPayments::ByHashOnly)
@@ -87,7 +87,7 @@ pub struct PayOrder {
 	pub attempt: AttemptId,
 	/// The number of the attempt, from 1 on.
 	pub number: u32,
-	/// The invoice. It is empty for an attempt that the node knew and the store did not.
+	/// The invoice; empty for an attempt that the node knew and the store did not.
 	pub invoice: String,
 	/// The payment hash of the invoice.
 	pub payment_hash: [u8; 32],
@@ -104,12 +104,12 @@ pub struct PayOrder {
 pub enum SettleReply {
 	/// The money is the node's, now or since before.
 	Settled,
-	/// It is not settled yet: it is asked again.
+	/// The payment is not settled yet: the payer is asked again.
 	NotYet,
 	/// The payment is gone for good: it was failed back, or has timed out, and was not claimed. The debt
 	/// ends as [`State::Void`](crate::State).
 	Gone,
-	/// This payer settles no payments that are held, and never will: an operator is told.
+	/// The payer settles no payments that are held, and never will: an operator is told.
 	Unable,
 }
 
@@ -128,17 +128,17 @@ pub enum PayReply {
 /// The reason why an attempt has failed, or was not sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FailureReason {
-	/// There was no route, or no peer. It does not count as a failed attempt: the next one is made after
-	/// a pause that grows.
+	/// A route, or a peer, was missing. The failure does not count as a failed attempt: the next one is made
+	/// after a pause that grows.
 	NoRoute,
-	/// The node has not enough to send. It does not count; the pause grows, and an operator is told.
+	/// The node has not enough to send. The failure does not count; the pause grows, and an operator is told.
 	NoFunds,
-	/// The invoice has expired. It does not count; the payee is asked for another invoice.
+	/// The invoice has expired. The failure does not count; the payee is asked for another invoice.
 	Expired,
-	/// The recipient, or the node, does not take this invoice and never will. It counts, and the payee
-	/// is asked for another invoice.
+	/// The recipient, or the node, does not take this invoice and never will. The failure counts, and the
+	/// payee is asked for another invoice.
 	Rejected,
-	/// Another reason, or an unknown one. It counts.
+	/// Another reason, or an unknown one. The failure counts.
 	Other,
 }
 
@@ -160,7 +160,7 @@ pub enum AttemptStatus {
 	NoRecord(NodeMemory),
 }
 
-/// How long a node remembers payments: what it proves that it has no record of one.
+/// The time for which a node remembers payments, which says what it proves that it has no record of one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NodeMemory {
 	/// The node never forgets a payment. No record of one is proof that there was none.
@@ -193,14 +193,14 @@ pub enum KnownPayments {
 	Listed {
 		/// The attempts.
 		payments: Vec<KnownPayment>,
-		/// How long the node remembers.
+		/// The memory of the node.
 		memory: NodeMemory,
 	},
 	/// The node knows payments by their hash alone.
 	ByHashOnly,
 }
 
-/// Without the preimage.
+/// Shows no preimage.
 impl fmt::Debug for AttemptStatus {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		match self {

@@ -4,100 +4,33 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! [`Payouts`]: debts are added, given invoices and looked after. Decisions are the state machine's; this
-//! file writes them down.
+//! The debts of a store: they are added, given invoices, and closed by operators. Decisions are the state
+//! machine's.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use leyden_store::witness::restorations;
-use leyden_store::{
-	block_on, read_around_damage, Batch, Clock, DamagedPage, Expectation, Key, KeyRange, Plan,
-	Record, Store, StoreClock, StoreError, Timestamp, Version,
-};
+use leyden_store::{Batch, Clock, Expectation, Plan, Store, StoreClock, StoreError, Timestamp};
 use parking_lot::Mutex;
 
+use crate::added::Added;
 use crate::awake::Awake;
-use crate::call::Call;
 use crate::error::PayoutError;
-use crate::events::{PayoutEvent, PayoutObserver};
-use crate::freeze::{distrust_restored, Freeze};
+use crate::freeze::distrust_restored;
 use crate::ids::{AttemptId, DebtId};
 use crate::invariants;
-use crate::invoice::InvoiceRules;
-use crate::machine::{self, Ask, Facts, HashChange, Pauses, Step, View, MAX_BEYOND};
+use crate::loaded::Loaded;
+use crate::machine::{self, Facts, HashChange, Pauses, View};
+use crate::memory::Memory;
 use crate::new_debt::{NewDebt, Source};
-use crate::notice::{Notice, Notices};
+use crate::options::PayoutOptions;
+use crate::outside_proof::OutsideProof;
 use crate::payer::AttemptStatus;
-use crate::records::{
-	self, AttemptV1, DebtV1, DueV1, FreezeV1, HashV1, NoteV1, ShareV1, SourceV1, StateV1,
-};
-use crate::text::cut;
-
-/// Most notes that are kept of a debt.
-pub const MAX_NOTES: u32 = 200;
-/// Longest text of a proof, in characters.
-pub const MAX_PROOF_CHARS: usize = 300;
-/// Attempts and debts read in one go.
-const PAGE: usize = 256;
-/// A debt of which the node says what cannot be is looked at again so soon.
-const MISMATCH_PAUSE: Duration = Duration::from_secs(60);
-/// Attempts beyond those that the store knows, and most names of attempts in all, that are tried for a payment
-/// of an unknown hash.
-const SEARCHED_BEYOND: u32 = 100;
-const MAX_NAMES: u64 = 100_000;
-
-/// Options of [`Payouts`].
-#[derive(Clone)]
-pub struct PayoutOptions {
-	/// The rules for invoices.
-	pub invoices: InvoiceRules,
-	/// The function that passes on what payees and operators are told, in the same commit as its cause.
-	/// None unless set otherwise.
-	pub notices: Option<Notices>,
-	/// The number of calls of the node that are under way at once. 64 unless set otherwise.
-	pub max_calls: usize,
-	/// The time that a call of the node may take. 30 seconds unless set otherwise.
-	pub call_timeout: Duration,
-	/// The pause after the first attempt that did not pay; it doubles with each, up to
-	/// [`longest_pause`](PayoutOptions::longest_pause). A minute unless set otherwise.
-	pub retry_pause: Duration,
-	/// The longest pause between two attempts. An hour unless set otherwise.
-	pub longest_pause: Duration,
-	/// The time between two looks at an attempt, or at a payment that is held. 15 seconds unless set
-	/// otherwise.
-	pub poll_interval: Duration,
-	/// Trusts a store without a [`witness`](leyden_store::witness) to be the newest copy of itself.
-	///
-	/// `false` unless set otherwise: with a node that forgets payments, as LDK does, nothing then proves
-	/// that an open debt was not paid after an old copy was taken, and it waits for an operator
-	/// ([`Payouts::vouch`]). With `true`, the operator guarantees that no old copy is ever started.
-	pub trust_store_without_witness: bool,
-	/// The time between two ticks of [`Payouts::run`]. A second unless set otherwise.
-	pub tick_interval: Duration,
-	/// The function that is told what an operator should know. None unless set otherwise.
-	pub observer: Option<PayoutObserver>,
-}
-
-impl PayoutOptions {
-	/// Makes the usual options, for invoices like these.
-	pub fn new(invoices: InvoiceRules) -> Self {
-		Self {
-			invoices,
-			notices: None,
-			max_calls: 64,
-			call_timeout: Duration::from_secs(30),
-			retry_pause: Duration::from_secs(60),
-			longest_pause: Duration::from_secs(3600),
-			poll_interval: Duration::from_secs(15),
-			trust_store_without_witness: false,
-			tick_interval: Duration::from_secs(1),
-			observer: None,
-		}
-	}
-}
+use crate::plan::note;
+use crate::records::{self, DebtV1, DueV1, StateV1};
+use crate::submitted::Submitted;
 
 /// The debts of one store. Cheap to clone; all clones are one. Several may work on one handle of a store.
 #[derive(Clone)]
@@ -110,89 +43,9 @@ pub(crate) struct Inner {
 	/// A random number for this worker: attempts name the worker that looks after them.
 	owner: u64,
 	/// The database was restored once: payments may come to their end that it never knew.
-	was_restored: bool,
-	/// Apart from the store, so that a commit can change it.
+	pub(crate) was_restored: bool,
+	/// The memory of the process, apart from the store, so that a commit can change it.
 	pub(crate) state: Arc<Mutex<Memory>>,
-}
-
-pub(crate) struct Memory {
-	awake: Awake,
-	/// The freeze of a restored database, in a store that did not take it.
-	pub(crate) restored: Option<FreezeV1>,
-	/// The calls of the node that are not answered.
-	pub(crate) calls: HashMap<DebtId, Call>,
-	/// The debts whose attempts were compared with those that the node knows of, and how many had been
-	/// declared dead by then.
-	compared: HashMap<DebtId, u32>,
-	/// The debts of which the node has said which attempts it knows, in the same way.
-	listed: HashMap<DebtId, u32>,
-	/// The debts that an operator has vouched for in this process.
-	vouched: HashSet<DebtId>,
-	/// The news that the observer was told last, so that it is told once.
-	told: Told,
-}
-
-#[derive(Default)]
-struct Told {
-	frozen: Option<Freeze>,
-	broken: HashMap<DebtId, String>,
-	/// The attempts, and the payments that are held, that have waited for long.
-	waits: HashSet<(DebtId, Option<u32>)>,
-}
-
-impl Memory {
-	/// The number of debts of which something is known that is not in the store.
-	fn remembered(&self) -> usize {
-		let Told { broken, waits, .. } = &self.told;
-		let told = broken.keys().chain(waits.iter().map(|(id, _)| id));
-		let asked = self.compared.keys().chain(self.listed.keys()).chain(&self.vouched);
-		asked.chain(told).collect::<HashSet<_>>().len()
-	}
-
-	/// Forgets a debt that is closed.
-	pub(crate) fn forget(&mut self, id: &DebtId) {
-		self.compared.remove(id);
-		self.listed.remove(id);
-		self.vouched.remove(id);
-		self.told.broken.remove(id);
-		self.told.waits.retain(|(of, _)| of != id);
-	}
-}
-
-/// A debt as it is stored.
-pub(crate) struct Loaded {
-	pub(crate) id: DebtId,
-	pub(crate) debt: DebtV1,
-	pub(crate) version: Version,
-}
-
-/// The answer to [`Payouts::add_debt`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Added {
-	/// The debt is in the store now.
-	Inserted,
-	/// The debt was in the store, with the same terms.
-	AlreadyExists,
-}
-
-/// The answer to [`Payouts::submit_invoice`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Submitted {
-	/// The invoice is accepted, and will be paid.
-	Accepted,
-	/// The debt had failed, and the invoice has opened it again.
-	Reopened,
-	/// The invoice takes the place of one that could not be paid.
-	Replaced,
-}
-
-/// Proof that a debt was paid by other means.
-#[derive(Clone, Eq, PartialEq)]
-pub enum OutsideProof {
-	/// The preimage of an invoice that was given for the debt.
-	Preimage([u8; 32]),
-	/// A reference in words: a transaction, a receipt. Up to [`MAX_PROOF_CHARS`].
-	Reference(String),
 }
 
 impl Payouts {
@@ -215,10 +68,7 @@ impl Payouts {
 		let mut bytes = [0; 8];
 		getrandom::getrandom(&mut bytes).map_err(|_| PayoutError::NoRandomness)?;
 		let owner = u64::from_be_bytes(bytes);
-		let (calls, vouched, told) = (HashMap::new(), HashSet::new(), Told::default());
-		let (compared, listed) = (HashMap::new(), HashMap::new());
-		let memory = Memory { awake, restored, calls, compared, listed, vouched, told };
-		let state = Arc::new(Mutex::new(memory));
+		let state = Arc::new(Mutex::new(Memory::new(awake, restored)));
 		let was_restored = restorations > 0;
 		Ok(Self(Arc::new(Inner { store, clock, options, owner, was_restored, state })))
 	}
@@ -295,8 +145,8 @@ impl Payouts {
 		Ok(Plan::of(batch).map(|()| Added::Inserted))
 	}
 
-	/// Takes an invoice of the payee's. One that could not be paid so far is replaced, unless an attempt may
-	/// still pay it.
+	/// Takes an invoice of the payee's. An invoice that could not be paid so far is replaced, unless an
+	/// attempt may still pay it.
 	///
 	/// # Errors
 	/// [`NoSuchDebt`](PayoutError::NoSuchDebt), [`NotThePayee`](PayoutError::NotThePayee),
@@ -350,19 +200,18 @@ impl Payouts {
 	/// Plans to write down how a payment ended, for a node that says so by itself in an event; the plan is
 	/// meant to be joined with the ack of the event. `None` if the payment is of no debt, or known.
 	///
-	/// `attempt` is the name that the node has for the payment, if it has one. A failure is only believed
-	/// of the attempt that is live, by its name: another attempt of the same payment hash may have failed
-	/// long ago. A payment that settles although its attempt was known to be dead, or is not known at
-	/// all, is written down, and freezes payouts. That is also so for a payment that was not made for the
-	/// debt, and has paid its invoice.
+	/// `attempt` is the name that the node has for the payment, if it has one. A failure is only believed of
+	/// the attempt that is live, by its name: another attempt of the same payment hash may have failed long
+	/// ago. A payment that settles although its attempt was known to be dead, or is not known at all, is
+	/// written down, and freezes payouts. The same is so for a payment that was not made for the debt, and
+	/// has paid its invoice.
 	///
-	/// If the store may be an old copy of itself, or was one once, a payment whose hash it does not know is found by its name
-	/// among the debts that are open: up to about a thousand of them.
+	/// If the store may be an old copy of itself, or was one once, a payment whose hash it does not know is
+	/// found by its name among the debts that are open: up to about a thousand of them.
 	///
-	/// # Errors
-	/// [`Damaged`](PayoutError::Damaged) if a record of the debt is damaged, and
-	/// [`Store`](PayoutError::Store). What cannot be recorded must not be lost: the event is acked with the
-	/// plan of [`freeze`](Payouts::freeze), which says so, and an operator looks.
+	/// # Errors [`Damaged`](PayoutError::Damaged) if a record of the debt is damaged, and
+	/// [`Store`](PayoutError::Store). An outcome that cannot be recorded must not be lost: the event is acked
+	/// with the plan of [`freeze`](Payouts::freeze), which says so, and an operator looks.
 	///
 	/// # Failure Behavior and Persistence
 	/// If the debt or the reasons of a freeze have changed meanwhile, the commit is refused, and the same can
@@ -419,9 +268,9 @@ impl Payouts {
 		})
 	}
 
-	/// Takes an operator's word that a debt was not paid by an attempt that this store does not know:
-	/// the operator has looked at the node's payments. It is needed for a debt of which the news was
-	/// [`Unproven`](crate::News::Unproven), and counts until the next start: the store that is started
+	/// Takes an operator's word that a debt was not paid by an attempt that this store does not know: the
+	/// operator has looked at the node's payments. The operator's word is needed for a debt of which the news
+	/// was [`Unproven`](crate::News::Unproven), and counts until the next start: the store that is started
 	/// then may be an old copy that has the operator's word in it, and not what was paid since.
 	///
 	/// # Errors
@@ -437,8 +286,8 @@ impl Payouts {
 	}
 
 	/// Takes an operator's word that an attempt has not paid and never will, for one that the node says
-	/// nothing more about. It counts as a failed attempt. Before the next one, the node is asked again which
-	/// attempts it knows.
+	/// nothing more about. The attempt counts as a failed one. Before the next one, the node is asked again
+	/// which attempts it knows.
 	///
 	/// # Errors
 	/// [`NoSuchDebt`](PayoutError::NoSuchDebt); [`NoSuchAttempt`](PayoutError::NoSuchAttempt) if that
@@ -456,35 +305,6 @@ impl Payouts {
 		&self.0.store
 	}
 
-	/// Tells the observer that payouts are frozen, once for each set of reasons.
-	pub(crate) fn tell_frozen(&self, freeze: Option<Freeze>) {
-		let is_told = std::mem::replace(&mut self.0.state.lock().told.frozen, freeze.clone());
-		if let (Some(observer), Some(freeze)) = (&self.0.options.observer, freeze) {
-			if is_told.as_ref() != Some(&freeze) {
-				observer(&PayoutEvent::Frozen { freeze });
-			}
-		}
-	}
-
-	/// Tells the observer of an attempt, or of a payment that is held, that has waited for long; once.
-	pub(crate) fn tell_waits(&self, debt: &DebtId, attempt: Option<u32>) {
-		let is_new = self.0.state.lock().told.waits.insert((*debt, attempt));
-		if let Some(observer) = self.0.options.observer.as_ref().filter(|_| is_new) {
-			observer(&PayoutEvent::Waits { debt: *debt, attempt });
-		}
-	}
-
-	/// Tells the observer of a debt that cannot be looked after; once for each error of it.
-	pub(crate) fn tell_broken(&self, debt: &DebtId, error: &PayoutError) {
-		let what = error.to_string();
-		let told = self.0.state.lock().told.broken.insert(*debt, what.clone());
-		if let Some(observer) = &self.0.options.observer {
-			if told.as_ref() != Some(&what) {
-				observer(&PayoutEvent::Broken { debt: *debt, error: error.clone() });
-			}
-		}
-	}
-
 	/// Counts a look at the debts. Returns the running time.
 	pub(crate) fn looked(&self) -> Timestamp {
 		let times = self.0.clock.look();
@@ -492,7 +312,7 @@ impl Payouts {
 		times.running
 	}
 
-	/// Everything that decisions on a debt depend on besides its records.
+	/// Returns everything that decisions on a debt depend on besides its records.
 	pub(crate) fn facts(&self, loaded: &Loaded, is_frozen: bool) -> Facts {
 		let Loaded { id, debt, .. } = loaded;
 		let times = self.0.clock.look();
@@ -518,286 +338,10 @@ impl Payouts {
 		}
 	}
 
-	/// Whether the store is the newest copy of itself, as far as it and the options know.
-	fn is_newest(&self) -> bool {
+	/// Returns `true` if the store is the newest copy of itself, as far as it and the options know.
+	pub(crate) fn is_newest(&self) -> bool {
 		let is_watched = self.0.store.guarantees().notices_old_copies;
 		is_watched || self.0.options.trust_store_without_witness
-	}
-
-	/// Writes a step down, if the debt is still as it was; returns whether it was.
-	pub(crate) fn apply(
-		&self, loaded: &Loaded, step: Step, facts: &Facts,
-	) -> Result<bool, PayoutError> {
-		{
-			let (id, declared) = (loaded.id, loaded.debt.declared);
-			let mut memory = self.0.state.lock();
-			if step.is_compared {
-				memory.compared.insert(id, declared);
-			}
-			if step.is_listed {
-				memory.listed.insert(id, declared);
-			}
-		}
-		if step.writes_nothing() {
-			return Ok(true);
-		}
-		let plan = self.plan(loaded, step, facts)?;
-		match plan.run(&*self.0.store) {
-			Ok(()) => Ok(true),
-			Err(StoreError::Conflict { key, .. }) if records::is_own(key.table()) => Ok(false),
-			// The user's own plan expects something that is not so.
-			Err(error @ (StoreError::Conflict { .. } | StoreError::Invalid { .. })) => {
-				Err(PayoutError::Notice { debt: loaded.id, error })
-			},
-			Err(error) => Err(error.into()),
-		}
-	}
-
-	/// Plans what a step writes.
-	pub(crate) fn plan(
-		&self, loaded: &Loaded, step: Step, facts: &Facts,
-	) -> Result<Plan<()>, PayoutError> {
-		let Loaded { id, debt, version } = loaded;
-		let violated = |what| PayoutError::InvariantViolated { debt: *id, what };
-		let owner = match step.hash {
-			Some(HashChange::Adopt(hash)) => self.debt_of(&hash)?,
-			_ => None,
-		};
-		let step = match owner.filter(|owner| owner != id) {
-			Some(owner) => another_debts(loaded, &owner, facts),
-			None => step,
-		};
-		let mut next = step.debt.unwrap_or_else(|| debt.clone());
-		invariants::check(&next).map_err(violated)?;
-		invariants::check_change(debt, &next).map_err(violated)?;
-		let mut batch = Batch::new();
-		if let Some(what) = &step.note {
-			note(&mut batch, id, &mut next, facts.times.running, what)?;
-		}
-		if let Some(change) = &step.attempt {
-			let key = records::attempt_key(id, change.number);
-			if change.is_new {
-				batch.expect(key.clone(), Expectation::Absent);
-			}
-			batch.put(key, records::value(&change.record)?);
-		}
-		if let Some(change) = step.hash {
-			let (HashChange::Take(hash) | HashChange::Adopt(hash)) = change;
-			let key = records::hash_key(&hash);
-			// One that is known as this debt's stays so: a hash changes hands never.
-			if owner.is_none() {
-				batch.expect(key.clone(), Expectation::Absent);
-				batch.put(key, records::value(&HashV1 { debt: *id.as_bytes() })?);
-			}
-		}
-		match (&step.freeze, &step.ask) {
-			(Some(reason), _) => self.freeze_in(&mut batch, reason)?,
-			// What was frozen a moment ago is not paid.
-			(None, Some(Ask::Pay(_))) => {
-				batch.expect(records::freeze_key(), Expectation::Absent);
-			},
-			(None, _) => {},
-		}
-		if debt.is_counted() && !next.is_counted() {
-			self.give_share_back(&mut batch, id, &next)?;
-		}
-		if next.state.is_over() {
-			let (memory, id) = (Arc::clone(&self.0.state), *id);
-			batch.after_commit(move |_| memory.lock().forget(&id));
-		}
-		let key = records::debt_key(id);
-		batch.expect(key.clone(), Expectation::Version(*version));
-		if debt.due != next.due {
-			if let Some(due) = debt.due {
-				batch.delete(records::due_key(due, id));
-			}
-			if let Some(due) = next.due {
-				batch.put(records::due_key(due, id), records::value(&DueV1 {})?);
-			}
-		}
-		batch.put(key, records::value(&next)?);
-		let plan = Plan::of(batch);
-		Ok(match (&self.0.options.notices, step.news) {
-			(Some(notices), Some(news)) => {
-				plan.and(notices(&Notice::new(id, &next, news))).map(|((), ())| ())
-			},
-			_ => plan,
-		})
-	}
-
-	pub(crate) fn load(&self, id: &DebtId) -> Result<Option<Loaded>, PayoutError> {
-		let key = records::debt_key(id);
-		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
-		let debt = records::read(&key, &record)?;
-		Ok(Some(Loaded { id: *id, debt, version: record.version }))
-	}
-
-	pub(crate) fn find(&self, id: &DebtId) -> Result<Loaded, PayoutError> {
-		self.load(id)?.ok_or(PayoutError::NoSuchDebt { debt: *id })
-	}
-
-	pub(crate) fn attempt(
-		&self, id: &DebtId, number: u32,
-	) -> Result<Option<AttemptV1>, PayoutError> {
-		let key = records::attempt_key(id, number);
-		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
-		Ok(Some(records::read(&key, &record)?))
-	}
-
-	pub(crate) fn all_attempts(&self, id: &DebtId) -> Result<Vec<(u32, AttemptV1)>, PayoutError> {
-		let mut found = Vec::new();
-		self.each(records::attempts(id), |key, record| {
-			found.push((records::number_of(key)?, records::read(key, record)?));
-			Ok(())
-		})?;
-		Ok(found)
-	}
-
-	/// Reads every record of a range.
-	pub(crate) fn each(
-		&self, range: KeyRange, mut f: impl FnMut(&Key, &Record) -> Result<(), PayoutError>,
-	) -> Result<(), PayoutError> {
-		let mut rest = Some(range);
-		while let Some(range) = rest.take() {
-			let page = self.0.store.scan(range, PAGE).wait()?;
-			page.records.iter().try_for_each(|(key, record)| f(key, record))?;
-			rest = page.rest;
-		}
-		Ok(())
-	}
-
-	/// As [`each`](Payouts::each); a damaged record is an error in its place.
-	pub(crate) fn each_readable(
-		&self, range: KeyRange,
-		mut f: impl FnMut(Key, Result<Record, StoreError>) -> Result<(), PayoutError>,
-	) -> Result<(), PayoutError> {
-		let mut rest = Some(range);
-		while let Some(range) = rest.take() {
-			let page = self.scan_around_damage(range, PAGE)?;
-			page.records.into_iter().try_for_each(|(key, record)| f(key, record))?;
-			rest = page.rest;
-		}
-		Ok(())
-	}
-
-	pub(crate) fn scan_around_damage(
-		&self, range: KeyRange, limit: usize,
-	) -> Result<DamagedPage, PayoutError> {
-		let store = &*self.0.store;
-		let scanned = store.scan(range.clone(), limit).wait();
-		Ok(block_on(store, read_around_damage(store, range, limit, scanned))?)
-	}
-
-	/// Applies what a request of an operator or payee comes to.
-	fn decide(
-		&self, id: &DebtId, decide: impl FnOnce(View<'_>, &Facts) -> Result<Step, PayoutError>,
-	) -> Result<(), PayoutError> {
-		let loaded = self.find(id)?;
-		let attempts = self.all_attempts(id)?;
-		let facts = self.facts(&loaded, false);
-		let step = decide(View { id, debt: &loaded.debt, attempts: &attempts }, &facts)?;
-		match self.apply(&loaded, step, &facts)? {
-			true => Ok(()),
-			false => Err(PayoutError::Conflict),
-		}
-	}
-
-	/// The debt that a payment hash pays.
-	fn debt_of(&self, payment_hash: &[u8; 32]) -> Result<Option<DebtId>, PayoutError> {
-		let key = records::hash_key(payment_hash);
-		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(None) };
-		let HashV1 { debt } = records::read(&key, &record)?;
-		Ok(Some(DebtId::from_bytes(debt)))
-	}
-
-	/// The debt of an attempt of this name. If it is none of the debt that owns its payment hash, it is searched
-	/// for; and also if no debt does, and the store may be an old copy.
-	fn debt_of_name(
-		&self, owner: Option<&DebtId>, name: &AttemptId,
-	) -> Result<Option<DebtId>, PayoutError> {
-		let is_of = |id: &DebtId, debt: &DebtV1, beyond| {
-			let view = View { id, debt, attempts: &[] };
-			view.number_of(name, beyond).is_some()
-		};
-		if let Some(owner) = owner {
-			// One that is damaged is an error of the caller's.
-			let Ok(Some(loaded)) = self.load(owner) else { return Ok(None) };
-			if is_of(owner, &loaded.debt, MAX_BEYOND) {
-				return Ok(Some(*owner));
-			}
-		} else if self.is_newest() && !self.0.was_restored && self.frozen()?.is_none() {
-			return Ok(None);
-		}
-		let mut left = MAX_NAMES;
-		let mut rest = Some(records::all_due());
-		while let Some(range) = rest.take() {
-			let page = self.scan_around_damage(range, PAGE)?;
-			for (key, _) in &page.records {
-				let Ok(id) = records::due_of(key) else { continue };
-				let loaded = match self.load(&id) {
-					Ok(loaded) => loaded,
-					Err(PayoutError::Store(StoreError::Corrupt { .. })) => None,
-					Err(error) => return Err(error),
-				};
-				let Some(Loaded { debt, .. }) = loaded else { continue };
-				if is_of(&id, &debt, SEARCHED_BEYOND) {
-					return Ok(Some(id));
-				}
-				left = left.saturating_sub(u64::from(debt.attempts) + u64::from(SEARCHED_BEYOND));
-				if left == 0 {
-					return Ok(None);
-				}
-			}
-			rest = page.rest;
-		}
-		Ok(None)
-	}
-
-	/// Counts a debt out of the sum of its source: it takes nothing out of it.
-	fn give_share_back(
-		&self, batch: &mut Batch, id: &DebtId, debt: &DebtV1,
-	) -> Result<(), PayoutError> {
-		let Some(bytes) = debt.source.bytes() else { return Ok(()) };
-		let key = records::source_key(&bytes);
-		let Some(record) = self.0.store.get(&key).wait()? else { return Ok(()) };
-		let SourceV1 { amount_sat, debts_sat } = records::read(&key, &record)?;
-		let debts_sat = debts_sat.saturating_sub(debt.amount_sat);
-		batch.expect(key.clone(), Expectation::Version(record.version));
-		batch.put(key, records::value(&SourceV1 { amount_sat, debts_sat })?);
-		batch.delete(records::share_key(&bytes, id));
-		Ok(())
-	}
-
-	/// Counts a debt into the sum of its source, which is never more than its amount.
-	fn take_share(&self, batch: &mut Batch, new: &NewDebt) -> Result<(), PayoutError> {
-		let (Source::Held { amount_sat, .. } | Source::Budget { amount_sat, .. }) = new.source
-		else {
-			return Ok(());
-		};
-		let source = records::SourceRefV1::from(new.source);
-		let Some(bytes) = source.bytes() else { return Ok(()) };
-		let key = records::source_key(&bytes);
-		let (expected, debts_sat) = match self.0.store.get(&key).wait()? {
-			Some(record) => {
-				let known: SourceV1 = records::read(&key, &record)?;
-				if known.amount_sat != amount_sat {
-					let known_sat = known.amount_sat;
-					return Err(PayoutError::SourceMismatch { debt: new.id, known_sat });
-				}
-				(Expectation::Version(record.version), known.debts_sat)
-			},
-			None => (Expectation::Absent, 0),
-		};
-		let left_sat = amount_sat.saturating_sub(debts_sat);
-		if new.amount_sat > left_sat {
-			return Err(PayoutError::SourceExceeded { debt: new.id, left_sat });
-		}
-		let debts_sat = debts_sat.saturating_add(new.amount_sat);
-		batch.expect(key.clone(), expected);
-		batch.put(key, records::value(&SourceV1 { amount_sat, debts_sat })?);
-		let share = ShareV1 { amount_sat: new.amount_sat };
-		batch.put(records::share_key(&bytes, &new.id), records::value(&share)?);
-		Ok(())
 	}
 }
 
@@ -816,36 +360,6 @@ fn same_terms(debt: &DebtV1, new: &NewDebt) -> bool {
 		&& debt.fee_cap_msat == new.terms.fee_cap_msat
 }
 
-/// What follows if the node lists an attempt of a debt with a payment hash of another debt's: an operator is
-/// told, and nothing is written down as paid.
-fn another_debts(loaded: &Loaded, owner: &DebtId, facts: &Facts) -> Step {
-	let Loaded { id, debt, .. } = loaded;
-	let what = "the node gives an attempt of one debt the payment hash of another";
-	let due = debt.due.map(|_| facts.times.running.after(MISMATCH_PAUSE));
-	let freeze = Some(format!("{what}: {id}, {owner}"));
-	Step { freeze, ..Step::debt(DebtV1 { due, ..debt.clone() }) }
-}
-
-/// Writes a decision down. Beyond [`MAX_NOTES`], the newest takes the place of the one before.
-fn note(
-	batch: &mut Batch, id: &DebtId, debt: &mut DebtV1, at: Timestamp, what: &str,
-) -> Result<(), PayoutError> {
-	debt.notes = (debt.notes + 1).min(MAX_NOTES);
-	let note = NoteV1 { at, what: cut(what) };
-	batch.put(records::note_key(id, debt.notes), records::value(&note)?);
-	Ok(())
-}
-
-/// Without the preimage.
-impl fmt::Debug for OutsideProof {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		match self {
-			Self::Preimage(_) => f.write_str("Preimage"),
-			Self::Reference(text) => write!(f, "Reference({text})"),
-		}
-	}
-}
-
 impl fmt::Debug for Payouts {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		let memory = self.0.state.lock();
@@ -853,18 +367,6 @@ impl fmt::Debug for Payouts {
 		f.debug_struct("Payouts")
 			.field("calls", &calls)
 			.field("remembered", &remembered)
-			.finish_non_exhaustive()
-	}
-}
-
-impl fmt::Debug for PayoutOptions {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.debug_struct("PayoutOptions")
-			.field("invoices", &self.invoices)
-			.field("max_calls", &self.max_calls)
-			.field("call_timeout", &self.call_timeout)
-			.field("retry_pause", &self.retry_pause)
-			.field("poll_interval", &self.poll_interval)
 			.finish_non_exhaustive()
 	}
 }

@@ -53,7 +53,7 @@ pub(crate) struct DebtV1 {
 	pub(crate) max_failed_attempts: u32,
 	pub(crate) fee_cap_msat: u64,
 	pub(crate) decided: Stamp,
-	/// The moment when the money was in, and the window began. It never moves.
+	/// The moment when the money was in, and the window began. That moment never moves.
 	pub(crate) window_start: Option<Stamp>,
 	pub(crate) state: StateV1,
 	pub(crate) invoice: Option<InvoiceV1>,
@@ -78,7 +78,8 @@ pub(crate) struct DebtV1 {
 	/// The running time at which the first reminder was delivered.
 	pub(crate) first_delivered_at: Option<Timestamp>,
 	pub(crate) reminded_at: Option<Timestamp>,
-	/// Nothing proves that it was not paid before this store knew of it, and an operator was told.
+	/// The debt may have been paid before this store knew of it, as far as anything proves, and an operator
+	/// was told.
 	pub(crate) is_unproven: bool,
 	/// The time at which it is looked at next; `None` if it is over.
 	pub(crate) due: Option<Timestamp>,
@@ -125,13 +126,13 @@ pub(crate) struct InvoiceV1 {
 pub(crate) struct LiveV1 {
 	pub(crate) number: u32,
 	pub(crate) owner: u64,
-	/// No other worker looks after it before then.
+	/// The time until which no other worker looks after the attempt.
 	pub(crate) lease: Timestamp,
 }
 
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct AttemptV1 {
-	/// Empty for an attempt that the node knew and the store did not.
+	/// The invoice; empty for an attempt that the node knew and the store did not.
 	pub(crate) invoice: String,
 	pub(crate) payment_hash: [u8; 32],
 	pub(crate) amount_msat: u64,
@@ -144,7 +145,7 @@ pub(crate) struct AttemptV1 {
 	/// The moment when the node was told last.
 	pub(crate) ordered: Stamp,
 	pub(crate) verdict: VerdictV1,
-	/// What the node says of it contradicts what the store knows: an operator was told.
+	/// The node's word on the attempt contradicts what the store knows: an operator was told.
 	pub(crate) is_questioned: bool,
 	pub(crate) ended_at: Option<Timestamp>,
 }
@@ -155,16 +156,16 @@ pub(crate) enum VerdictV1 {
 	Planned,
 	/// The node has accepted it.
 	Accepted,
-	/// It is not known whether the node was told.
+	/// The node may have been told.
 	Unknown,
 	Settled {
 		preimage: [u8; 32],
 		fee_msat: Option<u64>,
 	},
 	Dead {
-		/// Whether it counts as a failed attempt.
+		/// `true` if the attempt counts as a failed one.
 		counts: bool,
-		/// Whether the node is known to have sent nothing for it.
+		/// `true` if the node is known to have sent nothing for the attempt.
 		never_sent: bool,
 	},
 }
@@ -238,7 +239,7 @@ impl From<StateV1> for State {
 }
 
 impl StateV1 {
-	/// Whether nothing is done any more.
+	/// Returns `true` if nothing is done any more.
 	pub(crate) fn is_over(self) -> bool {
 		!matches!(self, Self::Decided | Self::Owed)
 	}
@@ -279,7 +280,7 @@ impl DebtV1 {
 		Duration::from_millis(self.reminder_interval_ms)
 	}
 
-	/// The rest of the window; none if it is over. It is endless before the window has begun.
+	/// The rest of the window; none if the window is over, and endless before it has begun.
 	pub(crate) fn window_left(&self, times: &Times) -> Option<Duration> {
 		let window = Duration::from_millis(self.invoice_window_ms);
 		let Some(start) = self.window_start else { return Some(Duration::MAX) };
@@ -296,19 +297,19 @@ impl DebtV1 {
 		})
 	}
 
-	/// Whether the debt is counted into the sum of its source: a void one has given its part back.
+	/// Returns `true` if the debt is counted into the sum of its source: a void one has given its part back.
 	pub(crate) fn is_counted(&self) -> bool {
 		self.window_start.is_some() || self.state == StateV1::Decided
 	}
 }
 
 impl VerdictV1 {
-	/// Whether it may still pay.
+	/// Returns `true` if the attempt may still pay.
 	pub(crate) fn is_open(self) -> bool {
 		matches!(self, Self::Planned | Self::Accepted | Self::Unknown)
 	}
 
-	/// Whether the node may have sent something for it.
+	/// Returns `true` if the node may have sent something for the attempt.
 	pub(crate) fn may_have_paid(self) -> bool {
 		!matches!(self, Self::Dead { never_sent: true, .. })
 	}
@@ -321,7 +322,7 @@ impl VerdictV1 {
 	}
 }
 
-/// Without the payee, who may be a person, and without proof.
+/// Shows no payee, who may be a person, and no proof.
 impl fmt::Debug for DebtV1 {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		let Self { state, attempts, live, due, .. } = self;
@@ -359,7 +360,7 @@ pub(crate) fn all_due() -> KeyRange {
 	KeyRange::all(DUE)
 }
 
-/// Whether a table is one of payouts.
+/// Returns `true` if a table is one of payouts.
 pub(crate) fn is_own(table: Table) -> bool {
 	[DEBTS, ATTEMPTS, HASHES, DUE, NOTES, SOURCES, SHARES, META].contains(&table)
 }
@@ -430,7 +431,7 @@ mod tests {
 	/// The bytes on users' disks. A change is a new schema, never another golden.
 	#[test]
 	fn golden_bytes() {
-		let stamp = Stamp { wall: Timestamp(9), steady: Timestamp(10) };
+		let stamp = Stamp { wall: Timestamp(9), steady: Timestamp(10), followed_ms: 27 };
 		let debt = DebtV1 {
 			payee: vec![1],
 			cause: "c".to_owned(),
@@ -472,11 +473,11 @@ mod tests {
 		expected += "000000000000000300000001";
 		expected += &"04".repeat(32);
 		expected += "0000000000000005000000000000000600000007000000000000000800000000000000090000";
-		expected += "00000000000a010000000000000009000000000000000a00000006";
+		expected += "00000000000a000000000000001b010000000000000009000000000000000a000000000000001b00000006";
 		assert!(hex(&debt).starts_with(&expected), "{}", hex(&debt));
 		// The rest, by its hash: it is long.
 		let hash = sha256::Hash::hash(hex(&debt).as_bytes()).to_string();
-		assert_eq!(hash, "5dbb96e0e3c93bf69d5ec55dc28dad8429df4db0e227072b13ebe05f53fce596");
+		assert_eq!(hash, "13539b21fe65c9d617a5c27c9ac42cbcc0e762ace20676982b11bba4da262f5f");
 		let attempt = |verdict| AttemptV1 {
 			invoice: "i".to_owned(),
 			payment_hash: [1; 32],
@@ -493,9 +494,9 @@ mod tests {
 		let head = format!(
 			"000000000000000169{}00000000000000020000000000000003000000000000000104{}{}{}",
 			"01".repeat(32),
-			"0000000000000009000000000000000a",
+			"0000000000000009000000000000000a000000000000001b",
 			"0000000000000005",
-			"0000000000000009000000000000000a",
+			"0000000000000009000000000000000a000000000000001b",
 		);
 		let tail = "01010000000000000006";
 		let settled = |fee_msat| VerdictV1::Settled { preimage: [6; 32], fee_msat };

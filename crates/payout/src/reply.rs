@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// An answer that is there now or later. It is looked at in each [tick](crate::Payouts::tick).
+/// An answer that is there now or later, and is looked at in each [tick](crate::Payouts::tick).
 pub struct Reply<T>(Arc<Mutex<Option<T>>>);
 
 /// The other end of a [`Reply`]. Dropped without an answer, the reply stays empty, and counts as no

@@ -16,8 +16,8 @@ use crate::worker::MAX_TICK;
 
 impl Payouts {
 	/// Looks after debts until `stop` says so: [ticks](Payouts::tick) every
-	/// [`tick_interval`](crate::PayoutOptions::tick_interval), and at once while more are due. It blocks
-	/// this thread, which should be one of its own.
+	/// [`tick_interval`](crate::PayoutOptions::tick_interval), and at once while more are due. The call
+	/// blocks this thread, which should be one of its own.
 	///
 	/// # Errors
 	/// The first error of a tick that does not pass by itself. A store that is unavailable is waited

@@ -17,7 +17,7 @@ pub enum State {
 	Owed,
 	/// The debt was paid.
 	Paid,
-	/// Nothing was owed: the node keeps everything.
+	/// The payee is owed nothing: the node keeps everything.
 	Kept,
 	/// The payee gave no invoice in time: the node keeps everything.
 	Forfeited,

@@ -77,7 +77,7 @@ pub struct DebtPage {
 	pub next: Option<DebtId>,
 }
 
-/// Everything that is known of a debt, for whom proof is shown to. There are preimages in it.
+/// The history of a debt, as proof that may be shown to others. There are preimages in it.
 #[derive(Clone, Serialize)]
 pub struct Proof {
 	v: u32,
@@ -271,7 +271,7 @@ fn other_means(proof: OutsideV1) -> OtherMeansProof {
 	}
 }
 
-/// Without the payee, who may be a person.
+/// Shows no payee, who may be a person.
 impl fmt::Debug for Debt {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		let Self { id, state, share_sat, attempts, .. } = self;
@@ -279,7 +279,7 @@ impl fmt::Debug for Debt {
 	}
 }
 
-/// Without preimages, which [`to_json`](Proof::to_json) shows.
+/// Shows no preimages, which [`to_json`](Proof::to_json) shows.
 impl fmt::Debug for Proof {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		write!(f, "Proof({}, {})", self.debt, self.state)

@@ -14,9 +14,10 @@ use crate::call::Call;
 use crate::error::PayoutError;
 use crate::ids::DebtId;
 use crate::invariants;
+use crate::loaded::Loaded;
 use crate::machine::{self, Answer, Facts, Step, View};
 use crate::payer::Payer;
-use crate::payouts::{Loaded, Payouts};
+use crate::payouts::Payouts;
 use crate::records::{self, AttemptV1, StateV1};
 
 /// The passes of one tick at most: answers that are there at once are not left for the next tick.
@@ -41,13 +42,13 @@ pub struct TickSummary {
 	/// The debts that could not be looked after: their records are damaged or do not add up, or the plan
 	/// of their notice is refused.
 	pub broken: usize,
-	/// More debts are due now.
+	/// `true` if more debts are due now.
 	pub more: bool,
 }
 
 impl Payouts {
-	/// Looks at the answers of the node and at the debts that are due, up to `limit`, and does what is to
-	/// be done. It is called every few seconds, and when the node has news. It does not wait for the
+	/// Looks at the answers of the node and at the debts that are due, up to `limit`, and does what is to be
+	/// done. A tick is called for every few seconds, and when the node has news; and does not wait for the
 	/// node.
 	///
 	/// # Errors
@@ -115,7 +116,7 @@ impl Payouts {
 		Ok(())
 	}
 
-	/// One debt's trouble is not another's; a store that fails is everybody's.
+	/// Reports the error of one debt, which stops no other; the error of a store that fails stops all.
 	fn failed(
 		&self, id: &DebtId, error: PayoutError, summary: &mut TickSummary,
 	) -> Result<(), PayoutError> {
@@ -133,7 +134,7 @@ impl Payouts {
 		Ok(())
 	}
 
-	/// The answers that are there, and those that will not come.
+	/// Takes the answers that are there, and those that will not come.
 	fn answers(&self, now: Timestamp) -> Vec<(DebtId, Answer)> {
 		let mut memory = self.0.state.lock();
 		let call_timeout = self.0.options.call_timeout;

@@ -36,10 +36,7 @@ fn an_invoice_pays_one_debt() {
 /// H-A7: only the payee who is stored with the debt is paid.
 #[test]
 fn only_the_payee_may_ask() {
-	let world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (world, id) = owed();
 	let error = world.payouts.submit_invoice(&id, b"buyer", &world.good(1)).unwrap_err();
 	assert!(
 		matches!(error, PayoutError::NotThePayee { .. }) && !error.to_string().contains("seller")
@@ -119,10 +116,7 @@ fn numbers_are_checked() {
 /// Invoices that are not good: typed, and nothing is changed.
 #[test]
 fn bad_invoices_are_refused() {
-	let world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (world, id) = owed();
 	let before = world.payouts.debt(&id).unwrap();
 	let good = Like::good(1, 500, world.now());
 	let is = |invoice: &str, expected: InvoiceError| {
@@ -183,10 +177,7 @@ fn invoices_of_wallets_are_accepted() {
 		("capitals", |like| like.text().to_uppercase()),
 	];
 	for (what, form) in forms {
-		let world = World::new();
-		let id = world.bond().id;
-		world.owe(&world.bond());
-		world.settle();
+		let (world, id) = owed();
 		let invoice = form(&Like::good(1, 500, world.now()));
 		world.clock.advance(Duration::from_secs(1));
 		assert_eq!(world.submit(&id, &invoice).unwrap(), Submitted::Accepted, "{what}");
@@ -194,4 +185,49 @@ fn invoices_of_wallets_are_accepted() {
 		assert_eq!((world.state(&id), world.node.paid(&id)), (State::Paid, 1), "{what}");
 		assert_eq!(world.node.amounts(), [500_000], "{what}");
 	}
+}
+
+/// An invoice without a route is replaced by the payee; an operator is told once. The failures that count
+/// are kept.
+#[test]
+fn an_invoice_that_cannot_be_paid_may_be_replaced() {
+	let (world, id) = owed();
+	world.submit(&id, &world.good(1)).unwrap();
+	let early = world.submit(&id, &world.good(2));
+	assert!(matches!(early, Err(PayoutError::HasInvoice { .. })), "no attempt was made yet");
+	world.node.then([How::Not(FailureReason::NoRoute), How::Hold]);
+	world.pass(5 * MINUTE);
+	let under_way = world.submit(&id, &world.good(2));
+	assert!(matches!(under_way, Err(PayoutError::AttemptLive { number: 2, .. })), "{under_way:?}");
+	world.node.release(false);
+	world.node.then([How::Not(FailureReason::NoRoute); 30]);
+	world.pass(8 * HOUR);
+	let debt = world.debt(&id);
+	assert_eq!((debt.live, debt.failed_attempts), (None, 1));
+	assert_eq!(world.times_told("NoRoute"), 1);
+	world.node.clear();
+	world.node.then([How::Hold]);
+	assert_eq!(world.submit(&id, &world.good(2)).unwrap(), Submitted::Replaced);
+	assert_eq!(world.debt(&id).failed_attempts, 1);
+	let again = world.submit(&id, &world.good(1));
+	assert!(again.is_err(), "an invoice is given once");
+	world.pass(MINUTE);
+	let under_way = world.submit(&id, &world.good(3));
+	assert!(matches!(under_way, Err(PayoutError::HasInvoice { .. })), "{under_way:?}");
+	world.node.release(true);
+	world.pass(MINUTE);
+	assert_eq!((world.state(&id), world.node.paid(&id)), (State::Paid, 1));
+	assert!(world.payouts.audit().unwrap().is_empty());
+}
+
+/// An invoice that outlives every debt is refused.
+#[test]
+fn an_invoice_has_an_end() {
+	let (world, id) = owed();
+	let long = |days: u32| Like { lives: days * DAY, ..Like::good(1, 500, world.now()) }.text();
+	let refused = world.submit(&id, &long(91));
+	let Err(PayoutError::Invoice(error)) = refused else { panic!("{refused:?}") };
+	assert_eq!(error, InvoiceError::Outlives { longest: 90 * DAY });
+	assert!(error.to_string().contains("90 days"), "{error}");
+	world.submit(&id, &long(90)).unwrap();
 }

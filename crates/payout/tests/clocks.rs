@@ -13,8 +13,8 @@ use rig::*;
 
 const INTERVAL: Duration = Duration::from_secs(3600);
 
-/// One history. A debt without an invoice is not forfeited before its window has ended, whatever
-/// a clock shows; its payee is reminded all the while; and in the end it is forfeited.
+/// Runs one history. A debt without an invoice is not forfeited before its window has ended, whatever a clock
+/// shows; its payee is reminded all the while; and in the end it is forfeited.
 fn history(seed: u64) {
 	let mut clock = ClockHistory::new(seed);
 	for _ in 0..clock.draw(40) {

@@ -1,4 +1,4 @@
-//! What things cost, counted: reads and commits, not seconds.
+//! Costs, counted: reads, commits and memory, not seconds.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -41,4 +41,23 @@ fn a_look_costs_what_is_due() {
 	}
 	assert_eq!(costs[0], costs[1]);
 	assert!(costs[0].commits <= u64::from(DUE) + 1 && costs[0].gets <= 2 * u64::from(DUE));
+}
+
+/// The memory of debts that are closed holds nothing.
+#[test]
+fn closed_debts_are_forgotten() {
+	let (world, id) = owed();
+	for n in 2..=20 {
+		world.owe(&bond(n));
+	}
+	world.settle();
+	let remembered = || format!("{:?}", world.payouts);
+	assert!(remembered().contains("remembered: 20"), "{}", remembered());
+	for n in 1..=20 {
+		world.payouts.vouch(&bond(n).id).unwrap();
+		world.submit(&bond(n).id, &world.good(n.into())).unwrap();
+	}
+	world.pass(2 * MINUTE);
+	assert_eq!(world.state(&id), State::Paid);
+	assert!(remembered().contains("remembered: 0"), "{}", remembered());
 }

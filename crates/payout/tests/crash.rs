@@ -81,7 +81,7 @@ fn debt(story: Story) -> NewDebt {
 	NewDebt { source: Source::Held { payment_hash: [4; 32], amount_sat: 1000 }, terms, ..bond(1) }
 }
 
-/// What a caller was promised.
+/// The promises that a caller was given.
 #[derive(Clone, Copy, Default)]
 struct Promised {
 	owed: bool,
@@ -90,7 +90,7 @@ struct Promised {
 	reminders_delivered: u32,
 }
 
-/// One life, up to the end of the debt.
+/// Runs one life, up to the end of the debt.
 fn live(
 	story: Story, payer: &Mortal, clock: &Arc<ManualClock>, promised: &Cell<Promised>,
 ) -> Result<(), PayoutError> {

@@ -1,5 +1,5 @@
-//! What proves that a debt was not paid, and what does not: nodes that forget, old copies of the store,
-//! payments that are known by their hash alone, and what is said twice.
+//! Proof that a debt was not paid, and what is none: nodes that forget, old copies of the store, payments
+//! that are known by their hash alone, and what is said twice.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -8,15 +8,10 @@ mod rig;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bitcoin::hashes::{sha256, Hash};
 use leyden_payout::*;
 use leyden_store::witness::{accept, HistoryMark, Witness, WitnessedStore};
 use leyden_store::{MemoryStore, Namespace, Store, StoreError};
 use rig::*;
-
-fn hash(number: u16) -> [u8; 32] {
-	sha256::Hash::hash(&preimage(number)).to_byte_array()
-}
 
 /// A debt that was paid; the store of yesterday, in which it was not.
 fn paid_and_restored(mut world: World) -> World {
@@ -52,7 +47,7 @@ fn a_node_that_forgets_proves_nothing_about_an_old_copy() {
 			"{memory:?}"
 		);
 		assert!(debt.is_unproven);
-		let told = world.told().iter().filter(|told| told.starts_with("Unproven")).count();
+		let told = world.times_told("Unproven");
 		assert_eq!(told, 1, "said, and said once");
 		// An operator has looked at the node: it was paid by other means, or was not paid.
 		world.payouts.vouch(&id).unwrap();
@@ -74,8 +69,13 @@ fn an_attempt_that_the_node_forgets_meanwhile_is_not_made_again() {
 	let id = world.bond().id;
 	world.node.set_memory(NodeMemory::WithStore);
 	world.restart();
-	// One look: what the node lists is taken over.
-	world.payouts.tick(&Forgets(world.node.clone()), 10).unwrap();
+	// One look: what the node lists is taken over. The node forgets everything once it has listed it.
+	let list = |node: &FakeNode, debt: &DebtId| {
+		let listed = node.list_attempts(debt);
+		node.forget();
+		listed
+	};
+	world.payouts.tick(&Listing { node: world.node.clone(), list }, 10).unwrap();
 	assert_eq!(world.debt(&id).live, Some(1));
 	world.pass(2 * DAY);
 	assert_eq!((world.debt(&id).live, world.node.told()), (Some(1), 1));
@@ -86,29 +86,7 @@ fn an_attempt_that_the_node_forgets_meanwhile_is_not_made_again() {
 	assert!(world.payouts.audit().unwrap().is_empty());
 }
 
-/// A node that forgets everything once it has listed it.
-struct Forgets(FakeNode);
-
-impl Payer for Forgets {
-	fn settle_held(&self, payment_hash: &[u8; 32]) -> Reply<SettleReply> {
-		self.0.settle_held(payment_hash)
-	}
-
-	fn pay(&self, order: &PayOrder) -> Reply<PayReply> {
-		self.0.pay(order)
-	}
-
-	fn lookup(&self, order: &PayOrder) -> Reply<AttemptStatus> {
-		self.0.lookup(order)
-	}
-
-	fn list_attempts(&self, debt: &DebtId) -> Reply<KnownPayments> {
-		let listed = self.0.list_attempts(debt);
-		self.0.forget();
-		listed
-	}
-}
-
+/// A witness in memory.
 #[derive(Clone, Default)]
 struct Known(Arc<Mutex<Option<HistoryMark>>>);
 
@@ -171,11 +149,9 @@ fn a_store_with_a_witness_vouches_until_it_is_restored() {
 #[test]
 fn a_nodes_own_token_tells_attempts_apart() {
 	for second in [How::Lost, How::SettleSilently, How::HoldSilently] {
-		let mut world = World::trusting();
+		let world = World::trusting();
 		world.node.set_by_hash(true);
-		let id = world.bond().id;
-		world.owe(&world.bond());
-		world.settle();
+		let (mut world, id) = owed_in(world);
 		world.node.then([How::Fail, second]);
 		world.submit(&id, &world.good(1)).unwrap();
 		world.settle();
@@ -204,9 +180,7 @@ fn a_nodes_own_token_tells_attempts_apart() {
 fn nothing_is_sent_without_a_token() {
 	let world = World::trusting();
 	world.node.set_by_hash(true);
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (world, id) = owed_in(world);
 	world.payouts.tick(&world.node, 10).unwrap();
 	world.node.set_down(true);
 	world.submit(&id, &world.good(1)).unwrap();
@@ -262,10 +236,10 @@ fn the_debts_of_one_source_are_never_more_than_it_has() {
 	}
 }
 
-/// What was changed by hand, so that more goes out than is held, is found over the whole book.
+/// A change by hand, so that more goes out than is held, is found over the whole book.
 #[test]
 fn the_audit_sums_over_the_debts_of_a_source() {
-	use leyden_store::{Batch, KeyRange, Table};
+	use leyden_store::{KeyRange, Table};
 	let source = Source::Held { payment_hash: [4; 32], amount_sat: 1_000 };
 	let part = |n: u8, amount_sat| NewDebt {
 		source,
@@ -280,9 +254,7 @@ fn the_audit_sums_over_the_debts_of_a_source() {
 	let first = world.store.scan(table("pay_sources"), 9).wait().unwrap().records.remove(0);
 	// The sum of one debt, when there are two.
 	world.owe(&part(2, 400));
-	let mut batch = Batch::new();
-	batch.put(first.0.clone(), first.1.value.clone());
-	world.store.commit(batch).wait().unwrap();
+	world.by_hand(|batch| batch.put(first.0.clone(), first.1.value.clone()));
 	world.owe(&part(3, 400));
 	let issues = world.payouts.audit().unwrap();
 	assert_eq!(issues.len(), 1, "{issues:?}");
@@ -290,9 +262,7 @@ fn the_audit_sums_over_the_debts_of_a_source() {
 	assert!(world.payouts.frozen().unwrap().is_some());
 	// A debt that is not counted.
 	let share = world.store.scan(table("pay_shares"), 9).wait().unwrap().records.remove(0);
-	let mut batch = Batch::new();
-	batch.delete(share.0);
-	world.store.commit(batch).wait().unwrap();
+	world.by_hand(|batch| batch.delete(share.0));
 	let issues = world.payouts.audit().unwrap();
 	assert!(issues.iter().any(|issue| issue.what.contains("not counted")), "{issues:?}");
 }
@@ -301,10 +271,7 @@ fn the_audit_sums_over_the_debts_of_a_source() {
 /// under way, and pays, too. Both payments are written down, and payouts are frozen.
 #[test]
 fn a_late_settlement_is_recorded_for_its_own_attempt() {
-	let world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (world, id) = owed();
 	world.node.then([How::Fail, How::Hold]);
 	world.submit(&id, &world.good(1)).unwrap();
 	world.pass(2 * MINUTE);
@@ -354,10 +321,7 @@ fn a_debt_of_a_payment_that_is_gone_is_void() {
 /// A18: an attempt has been under way for 40 days, and the payee shows the preimage of its invoice.
 #[test]
 fn the_preimage_ends_an_attempt_that_is_under_way() {
-	let world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (world, id) = owed();
 	world.node.then([How::Hold]);
 	world.submit(&id, &world.good(1)).unwrap();
 	world.pass(40 * DAY);
@@ -366,7 +330,7 @@ fn the_preimage_ends_an_attempt_that_is_under_way() {
 	assert!(matches!(wrong, Err(PayoutError::NoProof { .. })));
 	world.payouts.resolve_with_proof(&id, &OutsideProof::Preimage(preimage(1))).unwrap();
 	assert_eq!(world.state(&id), State::Paid);
-	assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
+	assert_eq!(world.times_told("Paid"), 1);
 	assert!(world.payouts.audit().unwrap().is_empty());
 	world.pass(DAY);
 	assert_eq!(world.node.told(), 1);
@@ -376,10 +340,7 @@ fn the_preimage_ends_an_attempt_that_is_under_way() {
 /// is paid, loudly, until an operator says what became of it.
 #[test]
 fn an_accepted_attempt_without_a_record_freezes_payouts() {
-	let world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (world, id) = owed();
 	world.node.then([How::Settle]);
 	world.submit(&id, &world.good(1)).unwrap();
 	world.settle();
@@ -400,16 +361,10 @@ fn an_accepted_attempt_without_a_record_freezes_payouts() {
 	assert!(world.payouts.audit().unwrap().is_empty());
 }
 
-/// What is frozen between the plan of an attempt and its commit is not paid.
+/// An attempt that is frozen between its plan and its commit is not paid.
 #[test]
 fn a_freeze_counts_at_once() {
-	let world = World::new();
-	world.owe(&bond(1));
-	world.owe(&bond(2));
-	world.settle();
-	for n in 1..=2 {
-		world.submit(&bond(n).id, &world.good(n.into())).unwrap();
-	}
+	let world = invoiced(2);
 	// Two are looked up in one pass: the answer about one freezes the other.
 	world.node.set_lies(true);
 	for _ in 0..5 {
@@ -420,4 +375,73 @@ fn a_freeze_counts_at_once() {
 	let told = world.node.told();
 	world.pass(DAY);
 	assert_eq!(world.node.told(), told, "nothing more is sent");
+}
+
+/// An old copy hears that the node has paid an invoice that it does not know.
+#[test]
+fn an_old_copy_finds_a_payment_by_its_name() {
+	for trusts in [false, true] {
+		let (mut world, id, yesterday) = under_way_since(30);
+		world.restore(yesterday, trusts);
+		let record = |name: &AttemptId| {
+			world.payouts.record_outcome(&hash(1), Some(name), &settled(1)).unwrap()
+		};
+		assert!(record(&AttemptId::from_bytes([5; 32])).is_none(), "a payment for something else");
+		let plan = record(&id.attempt(1));
+		assert_eq!(plan.is_none(), trusts);
+		let Some(plan) = plan else { continue };
+		plan.run(&*world.store).unwrap();
+		assert_eq!(world.state(&id), State::Paid);
+		assert!(record(&id.attempt(1)).is_none(), "known");
+		assert!(world.why().contains("after all"), "{}", world.why());
+		assert!(world.payouts.audit().unwrap().is_empty());
+	}
+}
+
+/// An old copy in which the money is still held hears that the debt was paid: the money is taken, and the
+/// debt ends.
+#[test]
+fn an_old_copy_takes_the_money_of_what_was_paid() {
+	let mut world = World::trusting();
+	let held = Source::Held { payment_hash: [4; 32], amount_sat: 1_000 };
+	let new = NewDebt { source: held, ..world.bond() };
+	world.owe(&new);
+	let yesterday = world.medium.snapshot();
+	world.settle();
+	world.node.then([How::Hold]);
+	world.submit(&new.id, &world.good(1)).unwrap();
+	world.settle();
+	world.node.set_memory(NodeMemory::WithStore);
+	world.node.release(true);
+	world.node.forget();
+	world.restore(yesterday, false);
+	let plan = world.payouts.record_outcome(&hash(1), Some(&new.id.attempt(1)), &settled(1));
+	plan.unwrap().unwrap().run(&*world.store).unwrap();
+	assert_eq!(world.state(&new.id), State::Decided);
+	assert_eq!(world.payouts.audit().unwrap(), []);
+	world.unfreeze();
+	world.pass(MINUTE);
+	assert_eq!((world.state(&new.id), world.node.told()), (State::Paid, 1));
+	assert_eq!(world.told(), ["Paid to seller"], "the payee is not asked for an invoice");
+	assert_eq!(world.payouts.audit().unwrap(), []);
+}
+
+/// A debt without an invoice is compared at its first look, and what the node has under way is taken over.
+#[test]
+fn an_old_copy_asks_the_node_before_there_is_an_invoice() {
+	let (mut world, id, yesterday) = under_way_since(1);
+	world.restore(yesterday, false);
+	world.pass(6 * MINUTE);
+	assert_eq!(world.debt(&id).live, Some(1));
+	let fresh = world.submit(&id, &world.good(2));
+	assert!(matches!(fresh, Err(PayoutError::AttemptLive { .. })), "{fresh:?}");
+	world.node.release(true);
+	world.pass(MINUTE);
+	assert_eq!((world.state(&id), world.node.told()), (State::Paid, 1));
+	// A node that does not answer stops no reminder.
+	let world = World::new();
+	world.node.set_down(true);
+	world.owe(&world.bond());
+	world.pass(HOUR);
+	assert!(world.debt(&id).reminders >= 12, "{}", world.debt(&id).reminders);
 }

@@ -44,20 +44,13 @@ fn two_workers_are_one() {
 	for n in 1..=10 {
 		assert_eq!((world.state(&bond(n).id), world.node.paid(&bond(n).id)), (State::Paid, 1));
 	}
-	assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 10);
+	assert_eq!(world.times_told("Paid"), 10);
 }
 
 /// Two workers in two threads, at the same debts at the same time.
 #[test]
 fn two_threads_are_one() {
-	let world = World::new();
-	for n in 1..=30 {
-		world.owe(&bond(n));
-	}
-	world.settle();
-	for n in 1..=30 {
-		world.submit(&bond(n).id, &world.good(n.into())).unwrap();
-	}
+	let world = invoiced(30);
 	let others = [open(&world.store, &world.clock), open(&world.store, &world.clock)];
 	for _ in 0..30 {
 		std::thread::scope(|scope| {
@@ -70,47 +63,38 @@ fn two_threads_are_one() {
 	for n in 1..=30 {
 		assert_eq!((world.state(&bond(n).id), world.node.paid(&bond(n).id)), (State::Paid, 1));
 	}
-	assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 30);
+	assert_eq!(world.times_told("Paid"), 30);
 }
 
-/// What was decided on something that is not so any more is refused, and changes nothing (H-A13).
+/// A decision on something that is not so any more is refused, and changes nothing (H-A13).
 #[test]
 fn what_was_decided_on_something_old_is_refused() {
-	use bitcoin::hashes::{sha256, Hash};
-	let world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (world, id) = owed();
 	let stale_reminder = world.payouts.reminder_delivered(&id).unwrap();
 	world.node.then([How::Hold]);
 	world.submit(&id, &world.good(1)).unwrap();
 	world.settle();
-	let hash = sha256::Hash::hash(&preimage(1)).to_byte_array();
 	let attempt = id.attempt(1);
-	let settled = AttemptStatus::Settled { preimage: preimage(1), fee_msat: Some(0) };
 	let learn = |outcome: &AttemptStatus| {
-		world.payouts.record_outcome(&hash, Some(&attempt), outcome).unwrap()
+		world.payouts.record_outcome(&hash(1), Some(&attempt), outcome).unwrap()
 	};
 	let (failed, again) =
-		(learn(&AttemptStatus::Failed(FailureReason::Other)).unwrap(), learn(&settled).unwrap());
-	learn(&settled).unwrap().run(&*world.store).unwrap();
+		(learn(&AttemptStatus::Failed(FailureReason::Other)).unwrap(), learn(&settled(1)).unwrap());
+	learn(&settled(1)).unwrap().run(&*world.store).unwrap();
 	for stale in [failed, again, stale_reminder] {
 		let refused = stale.run(&*world.store);
 		assert!(matches!(refused, Err(leyden_store::StoreError::Conflict { .. })), "{refused:?}");
 	}
 	assert_eq!(world.state(&id), State::Paid);
-	assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
+	assert_eq!(world.times_told("Paid"), 1);
 	assert!(world.payouts.audit().unwrap().is_empty());
 }
 
-/// What does not add up freezes payouts, over restarts, until an operator has looked.
+/// A contradiction freezes payouts, over restarts, until an operator has looked.
 #[test]
 fn what_does_not_add_up_freezes_payouts() {
 	// A preimage of something else.
-	let mut world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (mut world, id) = owed();
 	world.node.set_lies(true);
 	world.submit(&id, &world.good(1)).unwrap();
 	world.pass(MINUTE);
@@ -142,30 +126,21 @@ fn what_does_not_add_up_freezes_payouts() {
 /// A record that was changed by hand is found, and stops no other debt.
 #[test]
 fn the_audit_finds_what_does_not_add_up() {
-	use leyden_store::{Batch, Key, KeyRange, Table};
-	let world = World::new();
-	world.owe(&bond(1));
-	world.owe(&bond(2));
-	world.settle();
-	for n in 1..=2 {
-		world.submit(&bond(n).id, &world.good(n.into())).unwrap();
-	}
+	use leyden_store::{KeyRange, Table};
+	let world = invoiced(2);
 	world.pass(MINUTE);
 	assert!(world.payouts.audit().unwrap().is_empty());
 	// The attempt of one, under the other.
 	let attempts = world.store.scan(KeyRange::all(Table::new("pay_attempts")), 9).wait().unwrap();
 	let [(first, _), (_, second)] = &attempts.records[..] else { panic!() };
-	let mut batch = Batch::new();
-	batch.put(first.clone(), second.value.clone());
-	world.store.commit(batch).wait().unwrap();
+	world.by_hand(|batch| batch.put(first.clone(), second.value.clone()));
 	let findings = world.payouts.audit().unwrap();
 	assert_eq!(findings.len(), 1, "{findings:?}");
 	assert!(findings[0].what.contains("another debt"), "{findings:?}");
 	assert!(world.payouts.frozen().unwrap().is_some());
 	// Bytes that are none.
 	world.unfreeze();
-	let key = Key::new(Table::new("pay_debts"), *bond(1).id.as_bytes());
-	world.medium.damage(&leyden_store::Namespace::default(), &key, |frame| frame.truncate(30));
+	world.damage(&key("pay_debts", *bond(1).id.as_bytes()), 30);
 	assert_eq!(world.payouts.audit().unwrap().len(), 1);
 	world.unfreeze();
 	world.owe(&bond(3));
@@ -176,14 +151,7 @@ fn the_audit_finds_what_does_not_add_up() {
 /// An operator has paid a debt by other means, and says how (H-A18).
 #[test]
 fn an_operator_may_resolve_with_proof() {
-	let world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
-	world.node.then([How::Fail; 3]);
-	world.submit(&id, &world.good(1)).unwrap();
-	world.pass(10 * MINUTE);
-	assert_eq!(world.state(&id), State::Failed);
+	let (world, id) = failed();
 	let resolve = |proof: OutsideProof| world.payouts.resolve_with_proof(&id, &proof);
 	assert!(matches!(resolve(OutsideProof::Preimage([1; 32])), Err(PayoutError::NoProof { .. })));
 	assert!(matches!(
@@ -227,10 +195,7 @@ fn an_old_copy_pays_nothing_twice() {
 		assert!(world.payouts.audit().unwrap().is_empty());
 	}
 	// From before there was an invoice: the payee is asked again, and gives another.
-	let mut world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (mut world, id) = owed();
 	let yesterday = world.medium.snapshot();
 	world.submit(&id, &world.good(1)).unwrap();
 	world.pass(MINUTE);
@@ -255,18 +220,8 @@ fn an_old_copy_pays_nothing_twice() {
 /// nothing else is until an operator has looked.
 #[test]
 fn what_was_dead_and_is_paid_is_loud() {
-	use bitcoin::hashes::{sha256, Hash};
-	let hash = |n: u16| sha256::Hash::hash(&preimage(n)).to_byte_array();
-	let settled = |n: u16| AttemptStatus::Settled { preimage: preimage(n), fee_msat: Some(0) };
 	for paid_again in [false, true] {
-		let world = World::new();
-		let id = world.bond().id;
-		world.owe(&world.bond());
-		world.settle();
-		world.node.then([How::Fail; 3]);
-		world.submit(&id, &world.good(1)).unwrap();
-		world.pass(10 * MINUTE);
-		assert_eq!(world.state(&id), State::Failed);
+		let (world, id) = failed();
 		if paid_again {
 			world.submit(&id, &world.good(2)).unwrap();
 			world.pass(MINUTE);
@@ -280,7 +235,7 @@ fn what_was_dead_and_is_paid_is_loud() {
 			world.payouts.record_outcome(&hash(1), None, &settled(1)).unwrap().is_none(),
 			"known"
 		);
-		assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
+		assert_eq!(world.times_told("Paid"), 1);
 		let findings = world.payouts.audit().unwrap();
 		assert_eq!(findings.iter().any(|f| f.what.contains("more than once")), paid_again);
 		let refused = world.submit(&id, &world.good(3));
@@ -291,21 +246,15 @@ fn what_was_dead_and_is_paid_is_loud() {
 /// The same while another attempt is under way: it ends with that one, and nothing more is sent.
 #[test]
 fn what_was_dead_and_is_paid_while_another_is_under_way() {
-	use bitcoin::hashes::{sha256, Hash};
 	for settles in [false, true] {
-		let world = World::new();
-		let id = world.bond().id;
-		world.owe(&world.bond());
-		world.settle();
+		let (world, id) = owed();
 		world.node.then([How::Fail, How::Fail, How::Fail, How::Hold]);
 		world.submit(&id, &world.good(1)).unwrap();
 		world.pass(10 * MINUTE);
 		world.submit(&id, &world.good(2)).unwrap();
 		world.pass(MINUTE);
 		assert_eq!(world.debt(&id).live, Some(4));
-		let hash = sha256::Hash::hash(&preimage(1)).to_byte_array();
-		let settled = AttemptStatus::Settled { preimage: preimage(1), fee_msat: Some(0) };
-		let late = world.payouts.record_outcome(&hash, None, &settled).unwrap().unwrap();
+		let late = world.payouts.record_outcome(&hash(1), None, &settled(1)).unwrap().unwrap();
 		late.run(&*world.store).unwrap();
 		assert!(world.payouts.frozen().unwrap().is_some());
 		assert_eq!((world.state(&id), world.debt(&id).live), (State::Owed, Some(4)));
@@ -313,6 +262,6 @@ fn what_was_dead_and_is_paid_while_another_is_under_way() {
 		world.node.release(settles);
 		world.pass(10 * MINUTE);
 		assert_eq!((world.state(&id), world.node.told()), (State::Paid, 4));
-		assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
+		assert_eq!(world.times_told("Paid"), 1);
 	}
 }

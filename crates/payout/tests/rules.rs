@@ -49,10 +49,7 @@ fn a_debt_is_paid() {
 /// them doubles.
 #[test]
 fn a_debt_fails_with_its_last_failed_attempt() {
-	let mut world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (mut world, id) = owed();
 	world.node.then([How::Fail; 9]);
 	world.submit(&id, &world.good(1)).unwrap();
 	for (failed, pause) in [(1, MINUTE), (2, 2 * MINUTE), (3, 4 * MINUTE)] {
@@ -75,17 +72,14 @@ fn a_debt_fails_with_its_last_failed_attempt() {
 #[test]
 fn a_missing_route_backs_off_and_does_not_count() {
 	for why in [FailureReason::NoRoute, FailureReason::NoFunds] {
-		let world = World::new();
-		let id = world.bond().id;
-		world.owe(&world.bond());
-		world.settle();
+		let (world, id) = owed();
 		world.node.then([How::Not(why); 99]);
 		world.submit(&id, &world.good(1)).unwrap();
 		world.pass(47 * HOUR);
 		let debt = world.debt(&id);
 		assert_eq!((debt.state, debt.failed_attempts), (State::Owed, 0), "{why:?}");
 		assert!(debt.attempts < 60, "{} attempts ({why:?})", debt.attempts);
-		let told = world.told().iter().filter(|told| told.starts_with("NoFunds")).count();
+		let told = world.times_told("NoFunds");
 		assert_eq!(told, usize::from(why == FailureReason::NoFunds), "said once");
 		world.node.clear();
 		world.pass(HOUR);
@@ -97,10 +91,7 @@ fn a_missing_route_backs_off_and_does_not_count() {
 /// the end.
 #[test]
 fn a_rejected_invoice_counts_and_another_is_asked_for() {
-	let world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (world, id) = owed();
 	world.node.then([How::Not(FailureReason::Rejected); 3]);
 	for number in 1..=3_u16 {
 		let reminders = world.debt(&id).reminders;
@@ -122,10 +113,7 @@ fn a_rejected_invoice_counts_and_another_is_asked_for() {
 /// A fresh invoice opens a debt that has failed, with a full budget, strictly inside the window.
 #[test]
 fn a_fresh_invoice_opens_a_failed_debt() {
-	let world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (world, id) = owed();
 	for round in 0..3 {
 		world.node.then([How::Fail; 3]);
 		let expected = if round == 0 { Submitted::Accepted } else { Submitted::Reopened };
@@ -146,10 +134,7 @@ fn a_fresh_invoice_opens_a_failed_debt() {
 #[test]
 fn what_may_be_paid_is_not_paid_again() {
 	for how in [How::HoldSilently, How::Hold] {
-		let mut world = World::new();
-		let id = world.bond().id;
-		world.owe(&world.bond());
-		world.settle();
+		let (mut world, id) = owed();
 		world.node.then([how]);
 		world.submit(&id, &world.good(1)).unwrap();
 		world.settle();
@@ -182,10 +167,7 @@ fn what_may_be_paid_is_not_paid_again() {
 #[test]
 fn a_lost_reply_is_asked_for() {
 	// It has paid.
-	let world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (world, id) = owed();
 	world.node.then([How::SettleSilently]);
 	world.submit(&id, &world.good(1)).unwrap();
 	world.pass(2 * MINUTE);
@@ -217,10 +199,7 @@ fn a_lost_reply_is_asked_for() {
 /// H-A4: never dispatched, and its invoice has expired: known to be dead, and the budget is whole.
 #[test]
 fn what_was_never_sent_and_has_expired_is_dead() {
-	let world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (world, id) = owed();
 	let short = Like { lives: 2 * HOUR, ..Like::good(1, 500, world.now()) };
 	world.node.set_down(true);
 	world.submit(&id, &short.text()).unwrap();
@@ -310,18 +289,14 @@ fn what_was_decided_is_taken() {
 	assert!(world.debt(&held.id).window_start.unwrap() >= START.after(Duration::from_secs(30)));
 }
 
-/// What the node says by itself is one commit with the ack of its event, and the node is not asked.
+/// An outcome that the node tells by itself is one commit with the ack of its event, and the node is not
+/// asked.
 #[test]
 fn what_the_node_says_is_learned() {
-	let world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (world, id) = owed();
 	world.node.then([How::Hold, How::Hold]);
 	world.submit(&id, &world.good(1)).unwrap();
 	world.settle();
-	use bitcoin::hashes::{sha256, Hash};
-	let hash = |n: u16| sha256::Hash::hash(&preimage(n)).to_byte_array();
 	let first = id.attempt(1);
 	let learn = |n: u16, attempt: Option<&AttemptId>, outcome: &AttemptStatus| {
 		world.payouts.record_outcome(&hash(n), attempt, outcome).unwrap()
@@ -355,7 +330,7 @@ fn what_the_node_says_is_learned() {
 	assert!(learn(1, Some(&second), &settled).is_none(), "known");
 	world.node.release(true);
 	world.pass(MINUTE);
-	assert_eq!(world.told().iter().filter(|told| told.starts_with("Paid")).count(), 1);
+	assert_eq!(world.times_told("Paid"), 1);
 }
 
 /// A node that does not answer, and more debts than it may be asked about at once: every payee is reminded,
@@ -415,4 +390,43 @@ fn payouts_do_not_wait_for_each_other() {
 	world.settle();
 	world.pass(16 * Duration::from_secs(1));
 	assert!((1..=64).all(|n| world.state(&bond(n).id) == State::Paid));
+}
+
+/// An answer that is there counts, however late it is looked at; unless another worker has taken over.
+#[test]
+fn a_late_answer_is_one() {
+	for taken_over in [false, true] {
+		let (world, id) = owed();
+		let other = open(&world.store, &world.clock);
+		world.node.then([How::Hold]);
+		world.node.set_slow(50 * Duration::from_secs(1));
+		world.submit(&id, &world.good(1)).unwrap();
+		world.settle();
+		world.clock.advance(2 * MINUTE);
+		world.node.pass(world.now());
+		if taken_over {
+			other.tick(&world.node, 10).unwrap();
+		}
+		world.tick();
+		let proof = world.payouts.proof(&id).unwrap().to_json();
+		assert_eq!(proof.contains("\"accepted\""), !taken_over, "{proof}");
+	}
+}
+
+/// An order may still be on its way when its invoice expires: the attempt is not given up at once.
+#[test]
+fn an_order_that_is_on_its_way_is_not_given_up() {
+	let (world, id) = owed();
+	let short = Like { lives: 20 * MINUTE, ..Like::good(1, 500, world.now()) };
+	world.submit(&id, &short.text()).unwrap();
+	// Each order is lost, and given again until the invoice expires.
+	world.node.then([How::Lost; 200]);
+	world.pass(20 * MINUTE);
+	assert!(world.node.told() > 10 && world.debt(&id).attempts == 1, "{}", world.node.told());
+	let told = world.node.told();
+	world.pass(Duration::from_secs(70));
+	assert_eq!(world.debt(&id).live, Some(1), "two minutes have not passed");
+	world.pass(2 * MINUTE);
+	assert_eq!(world.node.told(), told);
+	assert_eq!((world.debt(&id).live, world.debt(&id).has_invoice), (None, false));
 }

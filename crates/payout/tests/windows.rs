@@ -14,10 +14,7 @@ use rig::*;
 /// S2, S3: the payee gives no invoice, and a late one is refused.
 #[test]
 fn a_share_without_an_invoice_is_forfeited() {
-	let mut world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (mut world, id) = owed();
 	world.arrived(&id);
 	world.pass(15 * DAY - Duration::from_secs(5));
 	assert_eq!(world.state(&id), State::Owed);
@@ -52,14 +49,7 @@ fn what_is_owed_to_no_payee_is_kept() {
 #[test]
 fn the_end_of_the_window_is_past() {
 	for (before, taken) in [(1, true), (0, false), (-1, false)] {
-		let world = World::new();
-		let id = world.bond().id;
-		world.owe(&world.bond());
-		world.settle();
-		world.node.then([How::Fail; 3]);
-		world.submit(&id, &world.good(1)).unwrap();
-		world.pass(10 * MINUTE);
-		assert_eq!(world.state(&id), State::Failed);
+		let (world, id) = failed();
 		let end = START.after(15 * DAY).0;
 		let until = end.saturating_add_signed(-before);
 		world.pass(Duration::from_millis(until - 1000 - world.now().0));
@@ -114,10 +104,7 @@ fn a_look_at_another_year_makes_no_longer_window() {
 #[test]
 fn a_clock_that_jumps_forfeits_nothing() {
 	// A jump, and back.
-	let world = World::new();
-	let id = world.bond().id;
-	world.owe(&world.bond());
-	world.settle();
+	let (world, id) = owed();
 	world.arrived(&id);
 	world.pass(HOUR);
 	let right = world.now();

@@ -433,7 +433,7 @@ mod tests {
 			failures: 2,
 			canceling: true,
 			number: 3,
-			asked: Stamp { wall: Timestamp(10), steady: Timestamp(9) },
+			asked: Stamp { wall: Timestamp(10), steady: Timestamp(9), followed_ms: 8 },
 			expires_at: Timestamp(20),
 			steps: vec![
 				Step { at: Timestamp(10), what: What::Asked },
@@ -486,6 +486,7 @@ mod tests {
 			&number(3),
 			&number(10),
 			&number(9),
+			&number(8),
 			&number(20),
 			&number(2),
 			&number(10),

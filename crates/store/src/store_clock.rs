@@ -52,6 +52,8 @@ pub struct Times {
 	pub running: Timestamp,
 	/// The time that ignores jumps, for what is given up.
 	pub steady: Timestamp,
+	/// The sum by which steady time has followed jumps of the wall clock, in milliseconds.
+	pub followed_ms: u64,
 	/// The time in which processes have run with the store, in milliseconds, for what is forgotten.
 	pub lived_ms: u64,
 	/// The latest date that it may be, for how near a deadline of others is: the later one of `wall`
@@ -73,23 +75,19 @@ impl Times {
 
 	/// Returns the stamp of what begins now.
 	pub fn stamp(&self) -> Stamp {
-		Stamp { wall: self.wall, steady: self.steady }
+		Stamp { wall: self.wall, steady: self.steady, followed_ms: self.followed_ms }
 	}
 
-	/// Returns for how long something has gone on at least, by steady time.
+	/// Returns for how long something has gone on: the time in which processes have run since, and
+	/// outages since that steady time has followed.
 	///
-	/// For an hour after an outage, steady time lags behind by the length of the outage. What began
-	/// then must not be that much older when it has caught up: the date of the wall clock counts,
-	/// unless that is still to come. Then it was wrong.
+	/// For an hour after an outage, steady time lags behind by the length of the outage. A beginning in
+	/// that hour must not be that much older when steady time has caught up: what steady time follows
+	/// does not count, up to the lag at the beginning.
 	pub fn age(&self, began: Stamp) -> Duration {
-		let Stamp { wall, steady } = began;
-		match wall <= self.steady {
-			true => self.steady.since(wall.max(steady)),
-			// At most what the wall clock says, if that has not gone back: steady time may have caught up
-			// with a part of an outage, and not come to that date yet.
-			false if wall <= self.wall => self.steady.since(steady).min(self.wall.since(wall)),
-			false => self.steady.since(steady),
-		}
+		let followed = Duration::from_millis(self.followed_ms.saturating_sub(began.followed_ms));
+		let lag = began.wall.since(began.steady);
+		self.steady.since(began.steady).saturating_sub(followed.min(lag))
 	}
 }
 
@@ -100,6 +98,8 @@ pub struct Stamp {
 	pub wall: Timestamp,
 	/// The steady time.
 	pub steady: Timestamp,
+	/// The sum by which steady time had followed jumps of the wall clock, in milliseconds.
+	pub followed_ms: u64,
 }
 
 /// The clock of a store. What it has shown is kept in the store, so that its times go on after a
@@ -219,6 +219,7 @@ fn key() -> Key {
 struct ClockV1 {
 	running: Timestamp,
 	steady: Timestamp,
+	followed_ms: u64,
 	lived_ms: u64,
 	doubt: Option<Doubt>,
 	/// The time for which the wall clock was seen to be behind steady time, in milliseconds.
@@ -250,6 +251,8 @@ impl ClockV1 {
 struct Time {
 	running: Timestamp,
 	steady: Timestamp,
+	/// The sum by which steady time has followed the wall clock.
+	followed: Duration,
 	lived: Duration,
 	/// The last reading of the stopwatch.
 	elapsed: Duration,
@@ -279,12 +282,14 @@ const GRACE_STEPS: u32 = (GRACE.as_secs() / STEP.as_secs()) as u32;
 impl Time {
 	/// Goes on from the times that are known; the first time, from what the wall clock shows.
 	fn new(known: Option<ClockV1>, wall: Timestamp, elapsed: Duration) -> Self {
-		let first =
-			ClockV1 { running: wall, steady: wall, lived_ms: 0, doubt: None, behind_ms: None };
-		let ClockV1 { running, steady, lived_ms, doubt, behind_ms } = known.unwrap_or(first);
+		let (running, steady, doubt, behind_ms) = (wall, wall, None, None);
+		let first = ClockV1 { running, steady, followed_ms: 0, lived_ms: 0, doubt, behind_ms };
+		let ClockV1 { running, steady, followed_ms, lived_ms, doubt, behind_ms } =
+			known.unwrap_or(first);
+		let followed = Duration::from_millis(followed_ms);
 		let lived = Duration::from_millis(lived_ms);
 		let (jumped, behind) = (Duration::ZERO, behind_ms.map(Duration::from_millis));
-		let mut time = Self { running, steady, lived, elapsed, jumped, doubt, behind };
+		let mut time = Self { running, steady, followed, lived, elapsed, jumped, doubt, behind };
 		time.look(wall, elapsed);
 		time
 	}
@@ -296,23 +301,26 @@ impl Time {
 		self.steady = self.steady.after(passed);
 		self.lived += passed;
 		self.jumped = self.jumped.saturating_sub(passed / GRACE_STEPS);
+		let before = self.steady;
 		self.follow(wall, passed);
+		self.followed += self.steady.since(before);
 		self.behind = match self.steady.since(wall) > STEP {
 			// What passed before it was seen to be behind does not count.
 			true => Some(self.behind.map_or(Duration::ZERO, |behind| behind + passed)),
 			false => None,
 		};
-		let ClockV1 { running, steady, lived_ms, .. } = self.record();
+		let ClockV1 { running, steady, followed_ms, lived_ms, .. } = self.record();
 		let is_believed = self.behind.is_some_and(|behind| behind >= GRACE);
 		let latest = if is_believed { wall } else { wall.max(steady) };
-		Times { wall, running, steady, lived_ms, latest }
+		Times { wall, running, steady, followed_ms, lived_ms, latest }
 	}
 
 	/// Returns what is kept of the times.
 	fn record(&self) -> ClockV1 {
 		let Self { running, steady, doubt, .. } = *self;
-		let (lived_ms, behind_ms) = (millis(self.lived), self.behind.map(millis));
-		ClockV1 { running, steady, lived_ms, doubt, behind_ms }
+		let (followed_ms, lived_ms) = (millis(self.followed), millis(self.lived));
+		let behind_ms = self.behind.map(millis);
+		ClockV1 { running, steady, followed_ms, lived_ms, doubt, behind_ms }
 	}
 
 	/// Has steady time follow a jump of the wall clock, or not.

@@ -101,7 +101,7 @@ impl VssMedium {
 							self.wrote(small.head);
 							return Ok(Settled::Buried(why));
 						},
-						// One that was lost may have been done before somebody else came.
+						// One that was lost may have been done before another writer came.
 						_ if unsure => Failure::Conflict,
 						_ => return Err(self.fenced()),
 					},

@@ -21,7 +21,7 @@ pub struct Lsp {
 	pub medium: MemoryMedium,
 	pub store: Arc<dyn Store>,
 	pub receiver: Receiver,
-	/// What is answered; 0 to take it.
+	/// Status that is answered; 0 to take the callback.
 	pub refuses: Arc<AtomicU16>,
 	pub handled: Arc<AtomicU32>,
 }

@@ -22,7 +22,7 @@ use leyden_store::{ManualClock, MemoryMedium, MemoryStore, Namespace, Store, Tim
 pub const HEIGHT: u32 = 800_000;
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// How a request is answered.
+/// An answer to a request.
 #[derive(Clone, Debug)]
 pub enum How {
 	/// With this status and these headers.
@@ -66,7 +66,7 @@ pub struct Server {
 	script: Arc<Mutex<VecDeque<How>>>,
 	got: Arc<Mutex<Vec<Got>>>,
 	connections: Arc<Mutex<u32>>,
-	/// Whether a large body was read to its end.
+	/// True once a large body was read to its end, false once its reader has gone.
 	read_whole: Arc<Mutex<Option<bool>>>,
 }
 
@@ -101,7 +101,7 @@ impl Server {
 		self.got.lock().unwrap().clone()
 	}
 
-	/// Whether the large body was read to its end, once that is known.
+	/// Returns whether the large body was read to its end, once that is known.
 	pub fn read_whole(&self) -> bool {
 		loop {
 			if let Some(whole) = *self.read_whole.lock().unwrap() {
@@ -151,7 +151,7 @@ impl Server {
 				How::Drip => {
 					connection.set_read_timeout(Some(Duration::from_millis(20)))?;
 					writer.write_all(b"HTTP/1.1 200 x\r\ncontent-length: 1000000\r\n\r\n")?;
-					// Its own clock, since the courier's is not asked: a byte, until nobody listens.
+					// Its own clock, since the courier's is not asked: a byte, until the other side is gone.
 					while writer.write_all(b".").is_ok() {
 						if matches!(reader.read(&mut [0]), Ok(0)) {
 							break;

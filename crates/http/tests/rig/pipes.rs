@@ -67,8 +67,8 @@ impl Pipes {
 	}
 }
 
-/// What comes until the other side closes the connection. In time that does not pass by itself, one that
-/// is never closed is found out at once.
+/// Returns what comes until the other side closes the connection. In time that does not pass by itself, a
+/// connection that is never closed is found out at once.
 pub async fn rest(mut connection: DuplexStream) -> String {
 	let mut bytes = Vec::new();
 	let end = connection.read_to_end(&mut bytes);

@@ -4,15 +4,15 @@
 // http://www.apache.org/licenses/LICENSE-2.0> or the MIT license <LICENSE-MIT or
 // http://opensource.org/licenses/MIT>, at your option.
 
-//! The decision on what the node says, asked or by itself.
+//! The decision on what the node answers.
 
 use std::time::Duration;
 
 use leyden_store::Timestamp;
 
 use crate::error::PayoutError;
-use crate::ids::AttemptId;
-use crate::machine::due::without_invoice;
+use crate::machine::end::{dead, End};
+use crate::machine::outcome::MAX_BEYOND;
 use crate::machine::{Answer, Ask, AttemptChange, Facts, HashChange, Step, View};
 use crate::notice::News;
 use crate::payer::{
@@ -24,10 +24,6 @@ use crate::records::{AttemptV1, DebtV1, StateV1, VerdictV1};
 /// A debt that nothing proves to be unpaid is compared with the node again so soon: an operator may have
 /// vouched for it.
 const UNPROVEN_PAUSE: Duration = Duration::from_secs(60);
-/// Attempts beyond those that the store knows: a node that knows more is not believed.
-pub(crate) const MAX_BEYOND: u32 = 1_000;
-/// The setbacks with one invoice after which an operator is told that there is no route.
-const TOLD_SETBACKS: u32 = 5;
 
 /// Decides what follows from an answer of the node, or from none in time.
 pub(crate) fn on_answer(view: View<'_>, answer: Answer, facts: &Facts) -> Step {
@@ -88,31 +84,7 @@ pub(crate) fn on_answer(view: View<'_>, answer: Answer, facts: &Facts) -> Step {
 	}
 }
 
-/// Decides what follows from what the node says by itself of a payment with this hash, and of this name
-/// if it has one. The step is empty if it changes nothing.
-pub(crate) fn on_outcome(
-	view: View<'_>, hash: &[u8; 32], name: Option<&AttemptId>, status: &AttemptStatus,
-	facts: &Facts,
-) -> Step {
-	let number = name.and_then(|name| view.number_of(name, MAX_BEYOND));
-	match *status {
-		AttemptStatus::Settled { preimage, fee_msat } => {
-			settled(view, hash, (name, number), (preimage, fee_msat), facts)
-		},
-		// A failure is only believed of the attempt that is live, by its name: an earlier one with the same
-		// hash may have failed long ago.
-		AttemptStatus::Failed(reason) => match view.live() {
-			Some((live, attempt)) if number == Some(live) && attempt.payment_hash == *hash => {
-				let what = format!("attempt {live} failed ({reason:?})");
-				dead(view, live, attempt, End::failed(reason, &what), facts)
-			},
-			_ => Step::default(),
-		},
-		AttemptStatus::InFlight | AttemptStatus::NoRecord(_) => Step::default(),
-	}
-}
-
-/// Takes over what the node knows and the store does not; and else, whether that proves anything.
+/// Takes over what the node knows and the store does not; and else judges what the node's list proves.
 fn compare(view: View<'_>, payments: &[KnownPayment], memory: NodeMemory, facts: &Facts) -> Step {
 	let debt = view.debt;
 	let live = match debt.live {
@@ -164,8 +136,8 @@ fn compare(view: View<'_>, payments: &[KnownPayment], memory: NodeMemory, facts:
 		.news(News::Unproven)
 }
 
-/// The node knows an attempt that the store does not, and not the one that is live: the store is an old copy,
-/// and what it was about to order was never made. Then the other one is taken over.
+/// Gives up the live attempt, if the node knows an attempt that the store does not, and not the live one: the
+/// store is an old copy, and what it was about to order was never made. Then the other attempt is taken over.
 fn give_way(
 	view: View<'_>, (number, attempt): (u32, &AttemptV1), memory: NodeMemory, facts: &Facts,
 ) -> Step {
@@ -201,7 +173,8 @@ fn adopt(view: View<'_>, known: &KnownPayment, facts: &Facts) -> Step {
 	.note(format!("attempt {number} was made, and this store did not know it"))
 }
 
-/// The store says that an attempt is dead, and the node says that it may pay. Nothing is paid while the node says so, and an operator is told once.
+/// Freezes payouts over an attempt that is dead, as the store says, and may pay, as the node says. Nothing is
+/// paid while the node says so, and an operator is told once.
 fn contradicted(view: View<'_>, number: u32, attempt: &AttemptV1, facts: &Facts) -> Step {
 	let step = view.wait(facts.now().after(UNPROVEN_PAUSE));
 	if attempt.is_questioned {
@@ -260,7 +233,7 @@ fn prepared(
 	.note(format!("attempt {number} planned"))
 }
 
-/// The answer to the order to pay.
+/// Decides what follows from the answer to the order to pay.
 fn sent_or_not(view: View<'_>, number: u32, sent: Option<PayReply>, facts: &Facts) -> Step {
 	let Some(attempt) = open_and_ours(view, number, facts) else { return Step::default() };
 	match sent {
@@ -274,7 +247,7 @@ fn sent_or_not(view: View<'_>, number: u32, sent: Option<PayReply>, facts: &Fact
 	}
 }
 
-/// The answer to a look at an attempt.
+/// Decides what follows from the answer to a look at an attempt.
 fn found(view: View<'_>, number: u32, status: Option<AttemptStatus>, facts: &Facts) -> Step {
 	let Some(attempt) = open_and_ours(view, number, facts) else { return Step::default() };
 	match status {
@@ -290,7 +263,7 @@ fn found(view: View<'_>, number: u32, status: Option<AttemptStatus>, facts: &Fac
 	}
 }
 
-/// The node has no record of an attempt that is open.
+/// Decides what follows if the node has no record of an attempt that is open.
 fn not_found(
 	view: View<'_>, number: u32, attempt: &AttemptV1, memory: NodeMemory, facts: &Facts,
 ) -> Step {
@@ -349,7 +322,7 @@ fn not_found(
 	}
 }
 
-/// The node has no record, and that proves nothing. If it never will, an operator is told.
+/// Waits, since the node has no record and that proves nothing. If it never will, an operator is told.
 fn unproven(view: View<'_>, memory: NodeMemory, facts: &Facts) -> Step {
 	let debt = view.debt;
 	let may_come = matches!(memory, NodeMemory::Unknown);
@@ -362,7 +335,7 @@ fn unproven(view: View<'_>, memory: NodeMemory, facts: &Facts) -> Step {
 		.news(News::Unproven)
 }
 
-/// The node knew the attempt and has no record of it now: one of the two is wrong.
+/// Freezes payouts, since the node knew the attempt and has no record of it now: one of the two is wrong.
 fn questioned(view: View<'_>, number: u32, attempt: &AttemptV1, facts: &Facts) -> Step {
 	if attempt.is_questioned {
 		return view.wait(facts.again());
@@ -376,172 +349,6 @@ fn questioned(view: View<'_>, number: u32, attempt: &AttemptV1, facts: &Facts) -
 		..Step::debt(next)
 	}
 	.note(what)
-}
-
-/// A payment of this debt has settled, as the node says by itself.
-fn settled(
-	view: View<'_>, hash: &[u8; 32], (name, number): (Option<&AttemptId>, Option<u32>),
-	paid: ([u8; 32], Option<u64>), facts: &Facts,
-) -> Step {
-	let (live, with_hash) = (view.live(), |attempt: &AttemptV1| attempt.payment_hash == *hash);
-	let is_settled =
-		|attempt: &AttemptV1| with_hash(attempt) && attempt.verdict.settled().is_some();
-	let token = name.map(|name| name.as_bytes().to_vec()).map(NodeToken::new);
-	let token = token.and_then(Result::ok).unwrap_or_default();
-	// A payment that has the name of no attempt is known by that name.
-	let is_known = view
-		.attempts
-		.iter()
-		.any(|(_, attempt)| is_settled(attempt) && (name.is_none() || attempt.token == token));
-	let candidate = match number {
-		Some(number) => view.attempt(number).filter(|a| with_hash(a)).map(|a| (number, a)),
-		// A second payment of one hash, unnamed, is not told from the first that is told again. If its
-		// attempt is live, a look at that tells.
-		None if is_known => return Step::default(),
-		// Without a name: the only attempt with this hash that it can be, or one that is dead.
-		None if name.is_none() => {
-			let may_be_live = live.is_some_and(|(_, attempt)| with_hash(attempt));
-			match view.candidates(hash).as_slice() {
-				[_, _, ..] if may_be_live => return ambiguous(view, facts),
-				[.., (number, attempt)] => Some((*number, *attempt)),
-				[] => None,
-			}
-		},
-		None => None,
-	};
-	match (candidate, live) {
-		(Some((_, attempt)), _) if attempt.verdict.settled().is_some() => Step::default(),
-		(Some((number, attempt)), Some((live, _))) if number == live => {
-			view.paid(number, attempt, paid, facts)
-		},
-		(Some((number, attempt)), _) => after_all(view, number, attempt, false, paid, facts),
-		(None, _) if is_known => Step::default(),
-		(None, _) => {
-			// The node has paid, and this store knows of no such attempt.
-			let number = number.filter(|number| view.attempt(*number).is_none());
-			let number = number.unwrap_or(view.debt.attempts.saturating_add(1));
-			let attempt = view.adopted(hash, token, VerdictV1::Unknown, facts);
-			after_all(view, number, &attempt, true, paid, facts)
-		},
-	}
-}
-
-/// An attempt that was known to be dead, or not known at all, has paid. The debt is not paid again, and
-/// nothing else is before an operator has looked.
-fn after_all(
-	view: View<'_>, number: u32, attempt: &AttemptV1, is_new: bool,
-	(preimage, fee_msat): ([u8; 32], Option<u64>), facts: &Facts,
-) -> Step {
-	if !attempt.is_paid_by(&preimage) {
-		return view.wrong_preimage(number, facts);
-	}
-	let debt = view.debt;
-	// With another attempt under way the debt ends with that one, whatever comes of it; and with money
-	// that is still held, when that is in.
-	let goes_on = debt.live.is_some() || debt.state == StateV1::Decided;
-	let mut next = match goes_on {
-		true => DebtV1 { paid_by: Some(number), ..debt.clone() },
-		false => view.closed(StateV1::Paid, facts),
-	};
-	next.attempts = next.attempts.max(number);
-	let what = format!("attempt {number} was paid after all");
-	let is_news = !goes_on && debt.state != StateV1::Paid;
-	let verdict = VerdictV1::Settled { preimage, fee_msat };
-	let record = AttemptV1 { verdict, ended_at: Some(facts.now()), ..attempt.clone() };
-	Step {
-		attempt: Some(AttemptChange { number, record, is_new }),
-		hash: is_new.then_some(HashChange::Adopt(attempt.payment_hash)),
-		freeze: Some(format!("debt {}: {what}", view.id)),
-		news: is_news.then_some(News::Paid { preimage: Some(preimage) }),
-		..Step::debt(next)
-	}
-	.note(what)
-}
-
-/// Several attempts with this hash may have paid: the node is asked about the live one, and nothing else
-/// is paid before an operator has looked.
-fn ambiguous(view: View<'_>, facts: &Facts) -> Step {
-	let what = "a payment settled, and the node does not say which attempt it was";
-	let mut step = match view.debt.live {
-		Some(_) => Step::debt(DebtV1 { due: Some(facts.now()), ..view.debt.clone() }),
-		None => Step::default(),
-	};
-	step.freeze = Some(format!("debt {}: {what}", view.id));
-	step
-}
-
-/// The end of an attempt that has not paid.
-#[derive(Clone, Copy)]
-pub(crate) struct End<'a> {
-	pub(crate) reason: FailureReason,
-	/// Whether it counts as a failed attempt.
-	pub(crate) counts: bool,
-	/// Whether the node has sent nothing for it.
-	pub(crate) never_sent: bool,
-	pub(crate) what: &'a str,
-}
-
-impl<'a> End<'a> {
-	/// The end of one that the node may have sent.
-	pub(crate) fn failed(reason: FailureReason, what: &'a str) -> Self {
-		let counts = matches!(reason, FailureReason::Rejected | FailureReason::Other);
-		Self { reason, counts, never_sent: false, what }
-	}
-}
-
-/// The attempt has not paid, and never will.
-pub(crate) fn dead(
-	view: View<'_>, number: u32, attempt: &AttemptV1, end: End<'_>, facts: &Facts,
-) -> Step {
-	let debt = view.debt;
-	let End { reason, counts, never_sent, what } = end;
-	let record = AttemptV1 {
-		verdict: VerdictV1::Dead { counts, never_sent },
-		ended_at: Some(facts.now()),
-		..attempt.clone()
-	};
-	let is_of_invoice = {
-		let invoice = debt.invoice.as_ref();
-		invoice.is_some_and(|invoice| invoice.payment_hash == attempt.payment_hash)
-	};
-	let attempt = Some(AttemptChange { number, record, is_new: false });
-	// An earlier attempt may have paid after all.
-	if let Some(preimage) = view.paid_by_another(number) {
-		let next = view.closed(StateV1::Paid, facts);
-		let news = News::Paid { preimage: Some(preimage) };
-		return Step { attempt, ..Step::debt(next) }.note(what).news(news);
-	}
-	let failed_attempts = debt.failed_attempts.saturating_add(u32::from(counts));
-	let setbacks = debt.setbacks.saturating_add(1);
-	let mut next = DebtV1 {
-		live: None,
-		failed_attempts,
-		setbacks,
-		is_unproven: false,
-		due: Some(facts.now().after(pause(setbacks, facts))),
-		..debt.clone()
-	};
-	let is_useless = matches!(reason, FailureReason::Expired | FailureReason::Rejected);
-	// With its last failure the debt fails, and keeps its invoice for who looks.
-	if is_useless && is_of_invoice && failed_attempts < debt.max_failed_attempts {
-		next = without_invoice(&next, facts);
-	}
-	let news = match reason {
-		FailureReason::NoFunds if !debt.told_no_funds => Some(News::NoFunds),
-		FailureReason::NoRoute if setbacks >= TOLD_SETBACKS && !debt.told_no_route => {
-			Some(News::NoRoute)
-		},
-		_ => None,
-	};
-	next.told_no_funds |= news == Some(News::NoFunds);
-	next.told_no_route |= news == Some(News::NoRoute);
-	Step { attempt, news, ..Step::debt(next) }.note(what)
-}
-
-/// The pause after so many setbacks with one invoice: it doubles, up to the longest.
-fn pause(setbacks: u32, facts: &Facts) -> Duration {
-	let doubled = facts.pauses.retry_pause.saturating_mul(1 << setbacks.saturating_sub(1).min(20));
-	doubled.min(facts.pauses.longest_pause.max(facts.pauses.retry_pause))
 }
 
 /// The attempt that an answer is about, if it is still open and this worker's.
@@ -562,28 +369,6 @@ fn verdict(
 }
 
 impl View<'_> {
-	/// The number of the attempt of this name; also of one that the store does not know, if it is not far
-	/// beyond those that it knows.
-	pub(crate) fn number_of(&self, name: &AttemptId, beyond: u32) -> Option<u32> {
-		let most = self.debt.attempts.saturating_add(beyond);
-		(1..=most).find(|number| self.id.attempt(*number) == *name)
-	}
-
-	/// The attempts with this hash that an unnamed payment can be of: those that have not settled, and
-	/// were not sent in vain if there are others.
-	fn candidates(&self, hash: &[u8; 32]) -> Vec<(u32, &AttemptV1)> {
-		let with_hash = |attempt: &&(u32, AttemptV1)| {
-			attempt.1.payment_hash == *hash && attempt.1.verdict.settled().is_none()
-		};
-		let all = self.attempts.iter().filter(with_hash).map(|(number, a)| (*number, a));
-		let (sent, never): (Vec<_>, Vec<_>) = all.partition(|(_, a)| a.verdict.may_have_paid());
-		if sent.is_empty() {
-			never
-		} else {
-			sent
-		}
-	}
-
 	/// The attempt of a payment that the node says may pay, if the store says that it cannot.
 	fn contradicts(&self, known: &KnownPayment) -> Option<(u32, &AttemptV1)> {
 		let attempt = self.attempt(known.number)?;
@@ -592,7 +377,7 @@ impl View<'_> {
 	}
 
 	/// An attempt that the node knew and the store did not.
-	fn adopted(
+	pub(super) fn adopted(
 		&self, payment_hash: &[u8; 32], token: NodeToken, verdict: VerdictV1, facts: &Facts,
 	) -> AttemptV1 {
 		AttemptV1 {

@@ -63,8 +63,8 @@ pub(crate) fn on_due(view: View<'_>, facts: &Facts) -> Result<Step, PayoutError>
 	Ok(compared(step, facts))
 }
 
-/// The step, and the node is asked which attempts it knows, the first time in a process: the store may be
-/// an old copy. Reminders do not wait for that; what ends the debt does.
+/// Adds to a step that the node is asked which attempts it knows, the first time in a process: the store may
+/// be an old copy. Reminders do not wait for that; what ends the debt does.
 fn compared(step: Step, facts: &Facts) -> Step {
 	if facts.is_compared || facts.is_listed || step.ask.is_some() {
 		return step;
@@ -75,7 +75,7 @@ fn compared(step: Step, facts: &Facts) -> Step {
 	}
 }
 
-/// What is done with a debt that has an invoice.
+/// Decides what is done with a debt that has an invoice.
 fn to_pay(view: View<'_>, invoice: &InvoiceV1, facts: &Facts) -> Result<Step, PayoutError> {
 	let View { id, debt, .. } = view;
 	let is_past = debt.window_left(&facts.times).is_none();
@@ -101,7 +101,7 @@ fn to_pay(view: View<'_>, invoice: &InvoiceV1, facts: &Facts) -> Result<Step, Pa
 	})
 }
 
-/// What is done with a debt that has no invoice.
+/// Decides what is done with a debt that has no invoice.
 fn to_ask_for(view: View<'_>, facts: &Facts) -> Step {
 	let debt = view.debt;
 	let interval = debt.reminder_interval();

@@ -11,6 +11,8 @@
 
 mod answer;
 mod due;
+mod end;
+mod outcome;
 mod requests;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -20,8 +22,9 @@ use std::time::Duration;
 use bitcoin::hashes::{sha256, Hash};
 use leyden_store::{Stamp, Times, Timestamp};
 
-pub(crate) use answer::{on_answer, on_outcome, MAX_BEYOND};
+pub(crate) use answer::on_answer;
 pub(crate) use due::on_due;
+pub(crate) use outcome::{on_outcome, MAX_BEYOND};
 pub(crate) use requests::{
 	on_declared_failed, on_invoice, on_proof, on_reminder_delivered, on_vouched,
 };
@@ -49,17 +52,17 @@ pub(crate) struct Facts {
 	pub(crate) times: Times,
 	/// The running time since which debts were looked after without a gap.
 	pub(crate) awake_since: Timestamp,
-	/// Nothing is paid.
+	/// `true` while payouts are frozen.
 	pub(crate) is_frozen: bool,
 	/// The attempts that the node knows of were compared with the store in this process.
 	pub(crate) is_compared: bool,
 	/// The node has said in this process which attempts it knows, whether that proves anything or not.
 	pub(crate) is_listed: bool,
-	/// This store is known to be the newest copy of itself.
+	/// The store is known to be the newest copy of itself.
 	pub(crate) is_newest: bool,
 	/// An operator has vouched for this debt in this process.
 	pub(crate) is_vouched: bool,
-	/// This worker.
+	/// The worker that decides.
 	pub(crate) owner: u64,
 	pub(crate) pauses: Pauses,
 }
@@ -79,7 +82,7 @@ pub(crate) enum Ask {
 	SettleHeld([u8; 32]),
 	/// The attempts that the node knows of.
 	Compare,
-	/// The same, for a node that knows payments by their hash alone.
+	/// The payments of this hash, for a node that knows payments by their hash alone.
 	CompareHash(PayOrder),
 	Prepare(PayOrder),
 	Pay(PayOrder),
@@ -92,7 +95,7 @@ pub(crate) enum Answer {
 	Settle(Option<SettleReply>),
 	Compare(Option<KnownPayments>),
 	CompareHash(Option<AttemptStatus>),
-	/// Also the attempt that the token is for.
+	/// The attempt that the token is for, its payment hash, and the token.
 	Prepare(u32, [u8; 32], Option<NodeToken>),
 	Pay(u32, Option<PayReply>),
 	Look(u32, Option<AttemptStatus>),
@@ -104,12 +107,12 @@ pub(crate) struct Step {
 	pub(crate) debt: Option<DebtV1>,
 	pub(crate) attempt: Option<AttemptChange>,
 	pub(crate) hash: Option<HashChange>,
-	/// Nothing is paid any more, for this reason.
+	/// The reason for which payouts are frozen from now on.
 	pub(crate) freeze: Option<String>,
 	pub(crate) note: Option<String>,
 	pub(crate) news: Option<News>,
 	pub(crate) ask: Option<Ask>,
-	/// What is asked may be left out for now: the rest of the step does not wait for room.
+	/// The question may be left out for now: the rest of the step does not wait for room.
 	pub(crate) is_besides: bool,
 	/// The attempts that the node knows of are known to the store.
 	pub(crate) is_compared: bool,
@@ -123,16 +126,17 @@ pub(crate) struct Step {
 pub(crate) struct AttemptChange {
 	pub(crate) number: u32,
 	pub(crate) record: AttemptV1,
-	/// No attempt of this number is there yet.
+	/// `true` if there is no attempt of this number yet.
 	pub(crate) is_new: bool,
 }
 
 /// A payment hash that pays this debt from now on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum HashChange {
-	/// It was given for no debt before.
+	/// A hash that was given for no debt before.
 	Take([u8; 32]),
-	/// The node says so; it may be known as this debt's. If it is another debt's, payouts are frozen.
+	/// A hash that the node names; it may be known as this debt's. If it is another debt's, payouts are
+	/// frozen.
 	Adopt([u8; 32]),
 }
 
@@ -153,14 +157,14 @@ impl Step {
 		Self { news: Some(news), ..self }
 	}
 
-	/// Whether it changes nothing in the store.
+	/// Returns `true` if the step changes nothing in the store.
 	pub(crate) fn writes_nothing(&self) -> bool {
 		self.debt.is_none() && self.attempt.is_none() && self.freeze.is_none()
 	}
 }
 
 impl Facts {
-	/// What the wall clock shows, for what others have dated.
+	/// The time of the wall clock, for what others have dated.
 	fn clock(&self) -> Timestamp {
 		self.times.wall
 	}
@@ -177,12 +181,12 @@ impl Facts {
 		wall.max(steady).max(self.times.running.since(running))
 	}
 
-	/// Whether this store is known to have everything that was ever written down of this debt.
+	/// Returns `true` if this store is known to have everything that was ever written down of this debt.
 	fn is_complete(&self) -> bool {
 		self.is_newest || self.is_vouched
 	}
 
-	/// Whether a node with this memory would have a record of what began then.
+	/// Returns `true` if a node with this memory would have a record of what began then.
 	fn would_know(&self, memory: NodeMemory, began: (Stamp, Timestamp)) -> bool {
 		match memory {
 			NodeMemory::Forever => true,
@@ -197,7 +201,7 @@ impl Facts {
 		LiveV1 { number, owner: self.owner, lease }
 	}
 
-	/// Whether so long has passed since the node was told that nothing of it comes any more.
+	/// Returns `true` if the order to the node is so old that nothing of it comes any more.
 	fn is_long_since(&self, ordered: Stamp) -> bool {
 		self.times.age(ordered) >= self.pauses.call_timeout * 4
 	}
@@ -285,7 +289,7 @@ impl View<'_> {
 		Step::debt(DebtV1 { due: Some(until), ..self.debt.clone() })
 	}
 
-	/// Has paid: the proof, the cost and the end of the debt.
+	/// Writes down that an attempt has paid: the proof, the cost and the end of the debt.
 	fn paid(
 		&self, number: u32, attempt: &AttemptV1, paid: ([u8; 32], Option<u64>), facts: &Facts,
 	) -> Step {
@@ -312,7 +316,8 @@ impl View<'_> {
 		step
 	}
 
-	/// A preimage of something else proves nothing; something is wrong with the node.
+	/// Freezes payouts over a preimage of something else, which proves nothing: something is wrong with the
+	/// node.
 	fn wrong_preimage(&self, number: u32, facts: &Facts) -> Step {
 		let reason =
 			format!("the node gives a wrong preimage for attempt {number} of debt {}", self.id);

@@ -10,12 +10,13 @@ use bitcoin::hashes::{sha256, Hash};
 
 use crate::error::PayoutError;
 use crate::invoice::InvoiceRules;
-use crate::machine::answer::{dead, End};
+use crate::machine::end::{dead, End};
 use crate::machine::{Facts, HashChange, Step, View};
 use crate::notice::News;
+use crate::outside_proof::{OutsideProof, MAX_PROOF_CHARS};
 use crate::payer::FailureReason;
-use crate::payouts::{OutsideProof, Submitted, MAX_PROOF_CHARS};
 use crate::records::{AttemptV1, DebtV1, InvoiceV1, OutsideV1, StateV1};
+use crate::submitted::Submitted;
 
 /// Decides on an invoice of the payee's.
 pub(crate) fn on_invoice(

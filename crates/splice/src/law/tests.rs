@@ -59,7 +59,7 @@ fn out(state: SpliceState) -> Splice {
 		failures: 0,
 		canceling: false,
 		number: 1,
-		asked: Stamp { wall: NOW, steady: NOW },
+		asked: Stamp { wall: NOW, steady: NOW, followed_ms: 0 },
 		expires_at: Timestamp(5_000),
 		steps: Vec::new(),
 		handed: false,

@@ -217,7 +217,8 @@ fn small_steps_are_believed_up_to_their_limit() {
 fn what_others_have_dated_is_over_when_both_times_are_past_it() {
 	let times = |wall, steady| {
 		let (wall, steady) = (Timestamp(wall), Timestamp(steady));
-		Times { wall, running: Timestamp(99), steady, lived_ms: 0, latest: wall }
+		let running = Timestamp(99);
+		Times { wall, running, steady, followed_ms: 0, lived_ms: 0, latest: wall }
 	};
 	assert!(times(5, 5).are_past(Timestamp(5)));
 	assert!(!times(9, 4).are_past(Timestamp(5)));
@@ -243,6 +244,96 @@ fn what_begins_in_doubt_is_no_older_than_it_is_and_no_younger_for_ever() {
 	let began = clock.set_back(DAY).stamp();
 	assert_eq!(clock.after(HOUR).age(began), HOUR);
 	assert_eq!(clock.jump(DAY).age(began), HOUR);
+	// An outage since makes it older, when steady time has followed; also after one before it.
+	for before in [Duration::ZERO, 20 * DAY] {
+		let mut clock = Both::new();
+		let began = clock.jump(before).stamp();
+		clock.after(2 * HOUR);
+		clock.jump(30 * DAY);
+		assert_eq!(clock.after(HOUR).age(began), 30 * DAY + 3 * HOUR);
+	}
+}
+
+/// The beginning follows an outage, and the clock then goes back before it: what steady time catches up with is
+/// still the outage.
+#[test]
+fn what_begins_after_an_outage_is_no_older_when_the_clock_goes_back() {
+	for restarts in [false, true] {
+		let mut clock = Both::new();
+		let began = clock.jump(30 * DAY).stamp();
+		clock.after(20 * MINUTE);
+		clock.set_back(10 * HOUR);
+		if restarts {
+			clock.restart();
+		}
+		let times = clock.after(HOUR);
+		assert!(times.steady.since(began.steady) > 29 * DAY, "it has caught up");
+		assert_eq!(times.age(began), 80 * MINUTE);
+	}
+}
+
+proptest::proptest! {
+	/// Whatever a clock does: something is at least as old as the time that has passed, and at most older by what
+	/// the clock has moved ahead since.
+	#[test]
+	fn an_age_is_what_has_passed_and_no_more_than_the_outages_since(
+		before in steps(), after in steps(),
+	) {
+		let mut clock = Both::new();
+		for step in before {
+			step.run(&mut clock);
+		}
+		let began = clock.look().stamp();
+		let (mut passed, mut ahead) = (Duration::ZERO, Duration::ZERO);
+		for step in after {
+			let (more_passed, more_ahead) = step.run(&mut clock);
+			passed += more_passed;
+			ahead += more_ahead;
+			let age = clock.look().age(began);
+			proptest::prop_assert!(age >= passed, "{:?} of {:?}", age, passed);
+			proptest::prop_assert!(age <= passed + ahead, "{:?} of {:?} and {:?}", age, passed, ahead);
+		}
+	}
+}
+
+#[derive(Clone, Debug)]
+enum ClockStep {
+	Pass(u64),
+	Ahead(u64),
+	Back(u64),
+	Restart,
+}
+
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<ClockStep>> {
+	use proptest::prelude::*;
+	let minutes = || prop_oneof![0..30_u64, 0..100_000_u64];
+	let step = prop_oneof![
+		minutes().prop_map(ClockStep::Pass),
+		minutes().prop_map(ClockStep::Ahead),
+		minutes().prop_map(ClockStep::Back),
+		Just(ClockStep::Restart),
+	];
+	prop::collection::vec(step, 0..20)
+}
+
+impl ClockStep {
+	/// Returns the time that passed, and the time by which the clock was set ahead.
+	fn run(self, clock: &mut Both) -> (Duration, Duration) {
+		let minutes = |minutes| Duration::from_secs(60 * minutes);
+		let (passed, ahead) = match self {
+			Self::Pass(time) => (minutes(time), Duration::ZERO),
+			Self::Ahead(time) => (Duration::ZERO, minutes(time)),
+			Self::Back(_) | Self::Restart => (Duration::ZERO, Duration::ZERO),
+		};
+		clock.after(passed);
+		clock.jump(ahead);
+		match self {
+			Self::Back(time) => clock.set_back(minutes(time)),
+			Self::Restart => clock.restart(),
+			Self::Pass(_) | Self::Ahead(_) => clock.look(),
+		};
+		(passed, ahead)
+	}
 }
 
 #[test]
@@ -354,7 +445,8 @@ fn a_look_does_not_write_while_the_last_one_does() {
 
 fn kept() -> ClockV1 {
 	let doubt = Some(Doubt { ahead_ms: 4, seen_ms: 5 });
-	ClockV1 { running: Timestamp(1), steady: Timestamp(2), lived_ms: 3, doubt, behind_ms: Some(6) }
+	let (running, steady, behind_ms) = (Timestamp(1), Timestamp(2), Some(6));
+	ClockV1 { running, steady, followed_ms: 7, lived_ms: 3, doubt, behind_ms }
 }
 
 /// The bytes on users' disks.
@@ -366,6 +458,7 @@ fn golden_bytes() {
 	let expected = [
 		number(1),
 		number(2),
+		number(7),
 		number(3),
 		"01".to_owned(),
 		number(4),

@@ -24,7 +24,7 @@
 //!
 //! Accepting an older database ([`accept`]) draws a new identity for it, by which logs, outboxes and
 //! payouts know that it was restored: cursors of others are refused, and nothing is paid before
-//! somebody has looked.
+//! an operator has looked.
 
 mod file;
 

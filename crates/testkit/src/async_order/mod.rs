@@ -1,4 +1,4 @@
-//! Async orders from end to end: somebody pays a recipient that may be offline, through an LSP.
+//! Async orders from end to end: a sender pays a recipient that may be offline, through an LSP.
 //!
 //! Three real LDK nodes (a payer, the LSP's node, a recipient) and the LSP's service, over HTTP on
 //! loopback. The recipient gives the LSP hashes ([`order::State::Reserved`]); the LSP's node makes an
